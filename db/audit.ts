@@ -1,0 +1,76 @@
+import { sql } from 'kysely';
+import type { Db } from './client.ts';
+
+/** How many missing job numbers of one source are named; the count is always exact. */
+const MISSING_NAMED_MAX = 100;
+
+/** What Postgres knows of one source. Counted from the receipts themselves, not from running totals. */
+export interface SourceAudit {
+  readonly source: string;
+  readonly node: string | null;
+  /** The mirror of the node's ledger; 0 while it has not been read. */
+  readonly acceptedSeq: number;
+  readonly acceptedVotes: number;
+  readonly jobs: number;
+  readonly votes: number;
+  readonly counted: number;
+  readonly changed: number;
+  readonly superseded: number;
+  readonly rejected: number;
+  /** Numbers from 1 to the highest known one that have no receipt: how many, and the first of them. */
+  readonly missingJobs: number;
+  readonly missing: readonly number[];
+}
+
+/** A choice whose running tally differs from a recount of the votes. */
+export interface TallyMismatch {
+  readonly poll: string;
+  readonly choice: string;
+  readonly tally: number;
+  readonly recount: number;
+}
+
+/** Reads, for every source, what was accepted and what became of it. */
+export async function auditSources(db: Db): Promise<SourceAudit[]> {
+  const { rows } = await sql<SourceAudit>`
+    with receipts as (
+      select source, count(*) as jobs, max(seq) as last, sum(votes) as votes, sum(counted) as counted,
+        sum(changed) as changed, sum(superseded) as superseded, sum(rejected) as rejected
+      from batches
+      group by source
+    ),
+    known as (
+      select source, node, receipts.*, greatest(accepted_seq, last) as highest,
+        coalesce(accepted_seq, 0) as accepted_seq, coalesce(accepted_votes, 0) as accepted_votes
+      from ledgers
+      full join receipts using (source)
+    )
+    select source, node, accepted_seq as "acceptedSeq", accepted_votes as "acceptedVotes",
+      coalesce(jobs, 0) as jobs, coalesce(votes, 0)::bigint as votes, coalesce(counted, 0)::bigint as counted,
+      coalesce(changed, 0)::bigint as changed, coalesce(superseded, 0)::bigint as superseded,
+      coalesce(rejected, 0)::bigint as rejected, highest - coalesce(jobs, 0) as "missingJobs",
+      case when highest = jobs then '{}'::bigint[] else array(
+        select number
+        from generate_series(1, highest) as number
+        where not exists (select from batches b where b.source = known.source and b.seq = number)
+        order by number
+        limit ${MISSING_NAMED_MAX}
+      ) end as missing
+    from known
+    order by source
+  `.execute(db);
+  return rows;
+}
+
+/** Recounts all votes and compares with the tallies; empty when they agree. One statement, so one moment. */
+export async function auditTallies(db: Db): Promise<TallyMismatch[]> {
+  const { rows } = await sql<TallyMismatch>`
+    select poll_id as poll, choice_id as choice, coalesce(tally, 0) as tally, coalesce(recount, 0) as recount
+    from (select poll_id, choice_id, sum(votes)::bigint as tally from tallies group by poll_id, choice_id) as t
+    full join (select poll_id, choice_id, count(*) as recount from votes group by poll_id, choice_id) as v
+      using (poll_id, choice_id)
+    where coalesce(tally, 0) <> coalesce(recount, 0)
+    order by poll_id, choice_id
+  `.execute(db);
+  return rows;
+}

@@ -1,0 +1,42 @@
+import { Kysely, PostgresDialect } from 'kysely';
+import pg from 'pg';
+import type { Database } from './schema.ts';
+
+const CONNECT_TIMEOUT_MS = 3_000;
+const IDLE_TIMEOUT_MS = 30_000;
+const INT8 = 20;
+
+export type Db = Kysely<Database>;
+
+export interface DbOptions {
+  /** A `postgres://` URL. */
+  readonly url: string;
+  readonly connectionsMax: number;
+  /** No statement may run longer; Postgres ends it, and the client gives up soon after. */
+  readonly statementMsMax: number;
+  /** Shown in `pg_stat_activity`. */
+  readonly name: string;
+  /** Hears of connections that break while idle; the pool replaces them. */
+  readonly onIdleError: (error: Error) => void;
+}
+
+/** Opens a pool of connections, lazily: nothing is connected before the first query. Close it with `db.destroy()`. */
+export function openDb({ url, connectionsMax, statementMsMax, name, onIdleError }: DbOptions): Db {
+  const pool = new pg.Pool({
+    connectionString: url,
+    max: connectionsMax,
+    application_name: name,
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    idleTimeoutMillis: IDLE_TIMEOUT_MS,
+    statement_timeout: statementMsMax,
+    // The server may be unable to tell us that it gave up: it may be frozen, or the network may be gone.
+    query_timeout: statementMsMax + 1_000,
+    keepAlive: true,
+    types: { getTypeParser: parserOf },
+  });
+  pool.on('error', onIdleError);
+  return new Kysely<Database>({ dialect: new PostgresDialect({ pool }) });
+}
+
+const parserOf: typeof pg.types.getTypeParser = (oid: number, format?: unknown) =>
+  oid === INT8 ? Number : pg.types.getTypeParser(oid, format as 'text');

@@ -1,0 +1,96 @@
+import { sql } from 'kysely';
+import { parseJobKey } from '../workers/job.ts';
+import type { Db } from './client.ts';
+
+/** The counts of a poll at one moment. Times are milliseconds since 1970. */
+export interface PollResult {
+  readonly poll: string;
+  readonly question: string;
+  readonly closesAt: number | null;
+  readonly choices: readonly { readonly id: string; readonly label: string; readonly votes: number }[];
+}
+
+/** Everything that the results pages show, from one snapshot of the database. */
+export interface Results {
+  readonly polls: readonly PollResult[];
+  /** Of the whole system: votes captured by all sources, and votes in all committed jobs. */
+  readonly ledger: { readonly accepted: number; readonly committed: number };
+  /** Every job of every known source has been committed, as of `observedAt`. */
+  readonly settled: boolean;
+  /** When the least recently read ledger was read; null while there is none. */
+  readonly observedAt: number | null;
+}
+
+/** Reads all results with one statement. Its cost depends on the number of choices and sources, not of votes. */
+export async function readResults(db: Db): Promise<Results> {
+  const { rows } = await sql<Results>`
+    with tally as (
+      select poll_id, choice_id, sum(votes)::bigint as votes from tallies group by poll_id, choice_id
+    ),
+    source as (
+      select source,
+        coalesce(ledgers.accepted_seq, 0) as accepted_jobs,
+        coalesce(done.jobs, 0) as committed_jobs,
+        coalesce(done.votes, 0) as committed_votes,
+        -- The mirror lags behind: a vote that is committed has certainly been accepted.
+        greatest(ledgers.accepted_votes, done.votes) as accepted_votes,
+        ledgers.observed_at
+      from ledgers
+      full join (
+        select source, sum(jobs)::bigint as jobs, sum(votes)::bigint as votes from committed group by source
+      ) as done using (source)
+    )
+    select
+      (
+        select coalesce(json_agg(json_build_object(
+          'poll', polls.id,
+          'question', polls.question,
+          'closesAt', floor(extract(epoch from polls.closes_at) * 1000),
+          'choices', (
+            select json_agg(
+              json_build_object('id', choices.id, 'label', choices.label, 'votes', coalesce(tally.votes, 0))
+              order by choices.position
+            )
+            from choices
+            left join tally on tally.poll_id = choices.poll_id and tally.choice_id = choices.id
+            where choices.poll_id = polls.id
+          )
+        ) order by polls.position), '[]')
+        from polls
+        where polls.position is not null
+      ) as polls,
+      (
+        select json_build_object(
+          'accepted', coalesce(sum(accepted_votes), 0),
+          'committed', coalesce(sum(committed_votes), 0)
+        )
+        from source
+      ) as ledger,
+      (select coalesce(bool_and(committed_jobs >= accepted_jobs), true) from source) as settled,
+      (
+        select floor(extract(epoch from min(observed_at)) * 1000)::bigint from source
+      ) as "observedAt"
+  `.execute(db);
+  const results = rows[0];
+  if (!results) throw new Error('the results gave no row');
+  return results;
+}
+
+/** What became of a receipt. It never says what was voted. */
+export type ReceiptStatus = 'counted' | 'pending' | 'unknown';
+
+/**
+ * Looks a receipt up: `counted` once its job is committed, `pending` while its source is known to have captured that
+ * job, `unknown` for all else, also in the seconds before a new job's ledger has been read.
+ */
+export async function readReceipt(db: Db, receipt: string): Promise<ReceiptStatus> {
+  const key = parseJobKey(receipt);
+  if (!key) return 'unknown';
+  const { rows } = await sql<{ counted: boolean; pending: boolean }>`
+    select
+      exists (select from batches where source = ${key.source} and seq = ${key.seq}) as counted,
+      exists (select from ledgers where source = ${key.source} and accepted_seq >= ${key.seq}) as pending
+  `.execute(db);
+  if (rows[0]?.counted) return 'counted';
+  return rows[0]?.pending ? 'pending' : 'unknown';
+}

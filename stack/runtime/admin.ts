@@ -1,0 +1,28 @@
+import { Hono } from 'hono';
+import type { Readiness } from './readiness.ts';
+
+/** The part of a Prometheus registry that the admin port needs. */
+interface MetricsText {
+  readonly contentType: string;
+  metrics(): Promise<string>;
+}
+
+/**
+ * The app of the admin port. It is never reachable from outside: health and metrics tell an attacker too much.
+ *
+ * `GET /healthz` the process turns its event loop; `GET /readyz` it may be sent work, else 503 with the reasons;
+ * `GET /metrics` Prometheus text.
+ */
+export function createAdminApp(readiness: Pick<Readiness, 'isReady' | 'faults'>, metrics: MetricsText): Hono {
+  const app = new Hono();
+  app.get('/healthz', (c) => c.json({ status: 'alive' }));
+  app.get('/readyz', (c) =>
+    readiness.isReady
+      ? c.json({ status: 'ready' })
+      : c.json({ status: 'not ready', because: readiness.faults }, 503),
+  );
+  app.get('/metrics', async (c) =>
+    c.body(await metrics.metrics(), 200, { 'Content-Type': metrics.contentType }),
+  );
+  return app;
+}

@@ -1,0 +1,150 @@
+import { readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { Secret } from './secret.ts';
+
+/** Turns the text of a setting into its value; throws a `SettingFault` that says what would have been right. */
+type Parse<T> = (text: string) => T;
+
+/** One setting of a process: where it comes from, what it means, and what it is when nobody sets it. */
+export interface Setting<T> {
+  readonly name: string;
+  readonly parse: Parse<T>;
+  /** The text taken when the setting is absent; without it, absence is a fault. */
+  readonly fallback?: string;
+}
+
+type Values<S extends Record<string, Setting<unknown>>> = {
+  readonly [K in keyof S]: S[K] extends Setting<infer T> ? T : never;
+};
+
+/** All that is wrong with the configuration, in one message for the operator. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+  readonly faults: readonly string[];
+
+  constructor(faults: readonly string[]) {
+    super(`configuration: ${faults.join('; ')}`);
+    this.faults = faults;
+  }
+}
+
+class SettingFault extends Error {}
+
+const fault = (expected: string): never => {
+  throw new SettingFault(`must be ${expected}`);
+};
+
+/**
+ * Reads settings from the environment: `NAME`, or the file that `NAME_FILE` names (how a Swarm secret arrives).
+ *
+ * @param settings what this process needs, by the key under which it wants it
+ * @param environment normally `process.env`; nothing else in Turnout reads that
+ * @throws ConfigError listing every fault at once, never a value
+ */
+export function readConfig<S extends Record<string, Setting<unknown>>>(
+  settings: S,
+  environment: NodeJS.ProcessEnv = process.env,
+): Values<S> {
+  const faults: string[] = [];
+  const values: Record<string, unknown> = {};
+  for (const [key, setting] of Object.entries(settings)) {
+    try {
+      const text = readText(setting.name, environment) ?? setting.fallback;
+      if (text === undefined) throw new SettingFault(`is missing (set it, or ${setting.name}_FILE)`);
+      values[key] = setting.parse(text);
+    } catch (error) {
+      if (!(error instanceof SettingFault)) throw error;
+      faults.push(`${setting.name} ${error.message}`);
+    }
+  }
+  if (faults.length > 0) throw new ConfigError(faults);
+  return values as Values<S>;
+}
+
+function readText(name: string, environment: NodeJS.ProcessEnv): string | undefined {
+  const direct = environment[name];
+  const file = environment[`${name}_FILE`];
+  if (direct && file) throw new SettingFault(`is set twice: keep either ${name} or ${name}_FILE`);
+  if (!file) return direct || undefined;
+  try {
+    return readFileSync(file, 'utf8').trim() || undefined;
+  } catch (error) {
+    throw new SettingFault(`cannot be read from ${file} (${(error as NodeJS.ErrnoException).code})`);
+  }
+}
+
+const integer =
+  (min: number, max: number): Parse<number> =>
+  (text) => {
+    const value = Number(text);
+    if (!/^\d+$/.test(text) || value < min || value > max) fault(`a whole number from ${min} to ${max}`);
+    return value;
+  };
+
+const oneOf =
+  <const T extends string>(...allowed: T[]): Parse<T> =>
+  (text) =>
+    allowed.find((value) => value === text) ?? fault(allowed.join(' or '));
+
+const secretOf =
+  (bytesMin: number): Parse<Secret> =>
+  (text) => {
+    if (Buffer.byteLength(text) < bytesMin) fault(`at least ${bytesMin} bytes long`);
+    return new Secret(text);
+  };
+
+const urlOf =
+  (...protocols: string[]): Parse<Secret> =>
+  (text) => {
+    if (!URL.canParse(text) || !protocols.includes(new URL(text).protocol)) {
+      fault(`a URL that begins with ${protocols.map((protocol) => `${protocol}//`).join(' or ')}`);
+    }
+    return new Secret(text);
+  };
+
+const redisUrl: Parse<Secret> = (text) =>
+  text.startsWith('/') ? new Secret(text) : urlOf('redis:', 'rediss:')(text);
+
+/** A node's name becomes part of job ids, in which BullMQ forbids `:`, and of receipts, which travel in URLs. */
+const nodeName: Parse<string> = (text) =>
+  /^[A-Za-z0-9][A-Za-z0-9.-]{0,62}$/.test(text)
+    ? text
+    : fault('1 to 63 letters, digits, dots and hyphens, beginning with a letter or digit');
+
+/** `name:password`, several separated by commas or line ends; a password may hold any other character. */
+const users: Parse<ReadonlyMap<string, Secret>> = (text) => {
+  const entries = text
+    .split(/[,\n]/)
+    .map((entry) => entry.trim())
+    .filter(Boolean);
+  const known = new Map<string, Secret>();
+  for (const entry of entries) {
+    const colon = entry.indexOf(':');
+    if (colon < 1 || entry.length - colon - 1 < 8)
+      fault('name:password pairs, passwords of 8 characters or more');
+    known.set(entry.slice(0, colon), new Secret(entry.slice(colon + 1)));
+  }
+  if (known.size === 0) fault('name:password pairs');
+  return known;
+};
+
+const setting = <T>(name: string, parse: Parse<T>, fallback?: string): Setting<T> =>
+  fallback === undefined ? { name, parse } : { name, parse, fallback };
+
+/** Every setting that Turnout knows. A process picks the ones it needs and passes them to `readConfig`. */
+export const settings = {
+  port: (fallback: number) => setting('PORT', integer(1, 65_535), String(fallback)),
+  adminPort: (fallback: number) => setting('ADMIN_PORT', integer(1, 65_535), String(fallback)),
+  node: setting('TURNOUT_NODE', nodeName, hostname()),
+  redisUrl: setting('REDIS_URL', redisUrl),
+  queueNodes: setting('QUEUE_NODES', secretOf(1)),
+  databaseUrl: setting('DATABASE_URL', urlOf('postgres:', 'postgresql:')),
+  voterKey: setting('VOTER_KEY', secretOf(32)),
+  dashboardUsers: setting('DASHBOARD_USERS', users),
+  pollsFile: setting('POLLS_FILE', (text) => text),
+  votesPerJobMax: setting('VOTES_PER_JOB_MAX', integer(1, 5_000), '500'),
+  captureBufferMax: setting('CAPTURE_BUFFER_MAX', integer(1, 1_000_000), '10000'),
+  voterAdmission: setting('VOTER_ADMISSION', oneOf('open', 'issued'), 'open'),
+  webConcurrency: setting('WEB_CONCURRENCY', integer(1, 256), '1'),
+  logLevel: setting('LOG_LEVEL', oneOf('debug', 'info', 'warn', 'error'), 'info'),
+} as const;

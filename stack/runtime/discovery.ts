@@ -1,0 +1,47 @@
+import { lookup } from 'node:dns/promises';
+import { ConfigError } from './config.ts';
+import { parseRedisAddress, type RedisAddress } from './redis.ts';
+import type { Secret } from './secret.ts';
+
+/** Finds the queues' nodes, now. A node that has gone is no longer in the list. */
+export type Discover = () => Promise<readonly RedisAddress[]>;
+
+/**
+ * Understands `QUEUE_NODES`: a comma list of sockets and addresses (`/run/redis.sock,redis://host:6379,host:6379`), or
+ * `dns:[user:password@]name:port`, which is asked anew at every call and gives one node an address.
+ *
+ * @throws ConfigError when an entry cannot be understood; the message holds no credentials
+ */
+export function discoverNodes(queueNodes: Secret): Discover {
+  const text = queueNodes.reveal();
+  if (text.startsWith('dns:')) return followDns(parse(`redis://${text.slice('dns:'.length)}`));
+  const nodes = text
+    .split(',')
+    .map((entry) => entry.trim())
+    .filter(Boolean)
+    .map((entry) => parse(entry.startsWith('/') || entry.includes('://') ? entry : `redis://${entry}`));
+  if (nodes.length === 0) throw new ConfigError(['QUEUE_NODES names no node']);
+  return async () => nodes;
+}
+
+function parse(url: string): RedisAddress {
+  try {
+    return parseRedisAddress(url);
+  } catch {
+    throw new ConfigError(['QUEUE_NODES must be dns:name:port, or a comma list of sockets and host:port']);
+  }
+}
+
+/** A name server that does not answer takes no node away: `lookup` throws, and the caller keeps the nodes it has. */
+function followDns(service: RedisAddress): Discover {
+  const { host = '', port } = service.options;
+  return async () => {
+    const records = await lookup(host, { all: true });
+    return records
+      .map(({ address, family }) => ({
+        name: family === 6 ? `[${address}]:${port}` : `${address}:${port}`,
+        options: { ...service.options, host: address },
+      }))
+      .toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  };
+}
