@@ -107,7 +107,7 @@ export async function commitBatches(
     ),
     receipt as (
       insert into batches (source, seq, votes, counted, changed, superseded, rejected)
-      select source, seq, size, counted, changed, size - counted - changed - rejected, rejected
+      select source, seq, size, it.counted, it.changed, size - it.counted - it.changed - it.rejected, it.rejected
       from job
       left join outcome on outcome.job_no = job.no
       left join refused on refused.job_no = job.no

@@ -13,7 +13,8 @@ export interface Setting<T> {
   readonly fallback?: string;
 }
 
-type Values<S extends Record<string, Setting<unknown>>> = {
+/** What `readConfig` gives for these settings. */
+export type Config<S extends Record<string, Setting<unknown>>> = {
   readonly [K in keyof S]: S[K] extends Setting<infer T> ? T : never;
 };
 
@@ -44,7 +45,7 @@ const fault = (expected: string): never => {
 export function readConfig<S extends Record<string, Setting<unknown>>>(
   settings: S,
   environment: NodeJS.ProcessEnv = process.env,
-): Values<S> {
+): Config<S> {
   const faults: string[] = [];
   const values: Record<string, unknown> = {};
   for (const [key, setting] of Object.entries(settings)) {
@@ -58,7 +59,7 @@ export function readConfig<S extends Record<string, Setting<unknown>>>(
     }
   }
   if (faults.length > 0) throw new ConfigError(faults);
-  return values as Values<S>;
+  return values as Config<S>;
 }
 
 function readText(name: string, environment: NodeJS.ProcessEnv): string | undefined {

@@ -4,6 +4,7 @@
  */
 export class Readiness {
   readonly #faults = new Map<string, string>();
+  #watcher: (faults: Readonly<Record<string, string>>) => void = () => {};
 
   /** @param parts names that count as not ready until they have reported */
   constructor(...parts: string[]) {
@@ -11,11 +12,19 @@ export class Readiness {
   }
 
   ready(part: string): void {
-    this.#faults.delete(part);
+    if (this.#faults.delete(part)) this.#watcher(this.faults);
   }
 
   notReady(part: string, because: string): void {
+    if (this.#faults.get(part) === because) return;
     this.#faults.set(part, because);
+    this.#watcher(this.faults);
+  }
+
+  /** Calls back now and whenever a fault came, went or changed. There is one watcher at most. */
+  watch(watcher: (faults: Readonly<Record<string, string>>) => void): void {
+    this.#watcher = watcher;
+    watcher(this.faults);
   }
 
   /** Why the process is not ready, by part; empty when it is. */

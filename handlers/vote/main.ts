@@ -1,0 +1,96 @@
+import cluster from 'node:cluster';
+import { randomBytes } from 'node:crypto';
+import { createAdminApp } from '../../stack/runtime/admin.ts';
+import { type Config, readConfig, settings } from '../../stack/runtime/config.ts';
+import { createMetrics } from '../../stack/runtime/metrics.ts';
+import { readPolls } from '../../stack/runtime/polls.ts';
+import { type ProcessParts, runProcess } from '../../stack/runtime/process.ts';
+import { Readiness } from '../../stack/runtime/readiness.ts';
+import { connectFailingFast, parseRedisAddress } from '../../stack/runtime/redis.ts';
+import { listen } from '../../stack/runtime/server.ts';
+import { createVoteApp } from './app.ts';
+import { Capture } from './capture.ts';
+import { createClock } from './clock.ts';
+import { aggregateMetrics, reportToPrimary, superviseProcesses } from './cluster.ts';
+import { createVoteMetrics } from './metrics.ts';
+import { VoteQueue } from './queue.ts';
+import { createVoterTokens } from './voter.ts';
+
+const SETTINGS = {
+  port: settings.port(8080),
+  adminPort: settings.adminPort(9080),
+  node: settings.node,
+  redisUrl: settings.redisUrl,
+  voterKey: settings.voterKey,
+  pollsFile: settings.pollsFile,
+  votesPerJobMax: settings.votesPerJobMax,
+  captureBufferMax: settings.captureBufferMax,
+  voterAdmission: settings.voterAdmission,
+  webConcurrency: settings.webConcurrency,
+  logLevel: settings.logLevel,
+};
+
+/** How long a stop waits for the votes in the buffer; after that nobody waits for their answer any more. */
+const DRAIN_MS_MAX = 10_000;
+
+await runProcess('vote', async (parts) => {
+  const config = readConfig(SETTINGS);
+  parts.log.setLevel(config.logLevel);
+  if (config.webConcurrency > 1 && cluster.isPrimary) await supervise(config, parts);
+  else await serve(config, parts);
+});
+
+/** Several processes behind one port: this one only starts them, asks how they are, and answers on the admin port. */
+async function supervise(config: Config<typeof SETTINGS>, { log, shutdown }: ProcessParts): Promise<void> {
+  const readiness = new Readiness();
+  const admin = await listen(createAdminApp(readiness, aggregateMetrics()), config.adminPort);
+  shutdown.defer('close the admin port', admin.close);
+  await superviseProcesses({ count: config.webConcurrency, readiness, log, shutdown });
+}
+
+async function serve(config: Config<typeof SETTINGS>, { log, shutdown }: ProcessParts): Promise<void> {
+  const polls = readPolls(config.pollsFile);
+  const source = `${config.node}.${Date.now().toString(36)}-${randomBytes(3).toString('hex')}`;
+  const registry = createMetrics('vote');
+  const readiness = new Readiness('queue', 'server');
+  if (cluster.isWorker) {
+    reportToPrimary(readiness, registry);
+  } else {
+    const admin = await listen(createAdminApp(readiness, registry), config.adminPort);
+    shutdown.defer('close the admin port', admin.close);
+  }
+
+  const redis = connectFailingFast(parseRedisAddress(config.redisUrl.reveal()));
+  const queue = new VoteQueue(redis, source, log);
+  queue.watch((fault) => (fault ? readiness.notReady('queue', fault) : readiness.ready('queue')));
+  shutdown.defer('close the queue', () => queue.close());
+
+  const metrics = createVoteMetrics(registry, () => capture.waitingVotes);
+  const capture = new Capture({
+    source,
+    sink: queue,
+    log,
+    votesPerJobMax: config.votesPerJobMax,
+    bufferVotesMax: config.captureBufferMax,
+    onWrite: metrics.onWrite,
+  });
+  shutdown.defer('write the votes in the buffer', async () => {
+    const left = await capture.drain(DRAIN_MS_MAX);
+    if (left > 0) log.warn('stopped with votes unwritten; none of them was answered 202', { votes: left });
+  });
+
+  const app = createVoteApp({
+    polls,
+    capture,
+    tokens: createVoterTokens(config.voterKey),
+    clock: createClock(),
+    admission: config.voterAdmission,
+    log,
+    onProblem: metrics.onProblem,
+  });
+  const server = await listen(app, config.port);
+  shutdown.defer('finish the requests', server.close);
+  shutdown.defer('take no more work', () => readiness.notReady('server', 'stopping'));
+  readiness.ready('server');
+  log.info('listening', { port: server.port, source, polls: polls.length });
+}

@@ -1,0 +1,154 @@
+import { Job, Queue, type RedisQueueBackend } from 'bullmq';
+import type { Redis } from 'ioredis';
+import type { Log } from '../../stack/runtime/log.ts';
+import {
+  type Batch,
+  formatLedgerEntry,
+  JOB_NAME,
+  jobKey,
+  LEDGER_KEY,
+  type LedgerEntry,
+  QUEUE_NAME,
+} from '../../workers/job.ts';
+import type { Sink } from './capture.ts';
+
+/** A 202 promises that the vote survives a power failure; only a Redis with these settings can keep that promise. */
+const REQUIRED_SETTINGS: Readonly<Record<string, string>> = {
+  appendonly: 'yes',
+  appendfsync: 'always',
+  'maxmemory-policy': 'noeviction',
+};
+/** The share of `maxmemory` from which on votes are refused: the workers need room to take the jobs out. */
+const MEMORY_SHARE_MAX = 0.9;
+const MEMORY_CHECK_INTERVAL_MS = 500;
+const SETTINGS_CHECK_RETRY_MS = 1_000;
+/** Jobs added are news to nobody: the stream of events is kept as short as BullMQ allows. */
+const EVENTS_KEPT_MAX = 10;
+
+/** A write of which at least one part was refused. */
+class WriteRefusedError extends Error {
+  override readonly name = 'WriteRefusedError';
+}
+
+/**
+ * The node's own queue, as the place where votes are captured.
+ *
+ *   connecting ──ready, settings right──▶ open ──connection lost──▶ connecting
+ *                └─settings wrong──▶ unfit ──settings mended──▶ open
+ */
+export class VoteQueue implements Sink {
+  readonly #source: string;
+  readonly #redis: Redis;
+  readonly #log: Log;
+  readonly #queue: Queue;
+  readonly #memoryCheck: NodeJS.Timeout;
+  #settingsRetry: NodeJS.Timeout | undefined;
+  #state: { name: 'connecting' | 'unfit' | 'open'; fault: string | undefined } = {
+    name: 'connecting',
+    fault: 'the queue is not connected',
+  };
+  #memoryFault: string | undefined;
+  #onFault: (fault: string | undefined) => void = () => {};
+
+  /**
+   * @param redis a connection that fails fast, see `connectFailingFast`; closed by `close`
+   * @param source the ledger entry that writes belong to
+   */
+  constructor(redis: Redis, source: string, log: Log) {
+    this.#redis = redis;
+    this.#source = source;
+    this.#log = log;
+    this.#queue = new Queue(QUEUE_NAME, {
+      connection: redis,
+      streams: { events: { maxLen: EVENTS_KEPT_MAX } },
+    });
+    this.#queue.on('error', (error) => log.repeated('the queue reports an error', { error }));
+    redis.on('ready', () => void this.#checkSettings());
+    redis.on('close', () => this.#enter('connecting', 'the queue is not connected'));
+    if (redis.status === 'ready') void this.#checkSettings();
+    this.#memoryCheck = setInterval(() => void this.#checkMemory(), MEMORY_CHECK_INTERVAL_MS);
+  }
+
+  get fault(): string | undefined {
+    return this.#state.fault ?? this.#memoryFault;
+  }
+
+  /** Calls back now and whenever `fault` has changed. */
+  watch(onFault: (fault: string | undefined) => void): void {
+    this.#onFault = onFault;
+    onFault(this.fault);
+  }
+
+  async write(batches: readonly Batch[], ledger: LedgerEntry): Promise<void> {
+    if (this.#state.fault) throw new WriteRefusedError(this.#state.fault);
+    const backend: RedisQueueBackend = this.#queue.getBackend();
+    const client = await backend.client;
+    // MULTI makes jobs and ledger one unit on disk too: after a crash there is all of it or nothing.
+    const transaction = client.multi();
+    for (const batch of batches) {
+      const key = jobKey(batch.source, batch.seq);
+      const job = new Job(this.#queue, JOB_NAME, batch, {}, key);
+      // Queued in the transaction at once; the answer comes from `exec`.
+      void backend.addJobToTransaction(transaction, job.asJSON(), key);
+    }
+    transaction.hset(LEDGER_KEY, { [this.#source]: formatLedgerEntry(ledger) });
+    const results = await transaction.exec();
+    const failure = results?.find(([error]) => error !== null)?.[0];
+    // A Redis whose script cache was flushed would refuse for ever: a new connection loads the scripts anew.
+    if (failure?.message.startsWith('NOSCRIPT')) this.#redis.disconnect(true);
+    if (!results || failure) throw new WriteRefusedError(failure?.message ?? 'the transaction was aborted');
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.#memoryCheck);
+    clearTimeout(this.#settingsRetry);
+    await this.#queue.close().catch(() => undefined);
+    this.#redis.disconnect();
+  }
+
+  #enter(name: 'connecting' | 'unfit' | 'open', fault: string | undefined): void {
+    const before = this.fault;
+    this.#state = { name, fault };
+    this.#report(before);
+  }
+
+  #report(before: string | undefined): void {
+    if (this.fault === before) return;
+    if (this.fault) this.#log.warn('votes are refused', { because: this.fault });
+    else this.#log.info('votes are taken');
+    this.#onFault(this.fault);
+  }
+
+  /** Asks for one setting at a time: older servers answer only one. */
+  async #checkSettings(): Promise<void> {
+    clearTimeout(this.#settingsRetry);
+    try {
+      const wrong: string[] = [];
+      for (const [name, required] of Object.entries(REQUIRED_SETTINGS)) {
+        const [, actual] = (await this.#redis.config('GET', name)) as [string, string];
+        if (actual !== required) wrong.push(`${name} is ${actual}, must be ${required}`);
+      }
+      await this.#queue.waitUntilReady();
+      if (wrong.length === 0) return this.#enter('open', undefined);
+      this.#enter('unfit', `the queue's Redis is not safe: ${wrong.join('; ')}`);
+    } catch (error) {
+      if (this.#redis.status !== 'ready') return;
+      this.#enter('unfit', `the queue's Redis does not tell its settings (${(error as Error).message})`);
+    }
+    this.#settingsRetry = setTimeout(() => void this.#checkSettings(), SETTINGS_CHECK_RETRY_MS);
+  }
+
+  async #checkMemory(): Promise<void> {
+    if (this.#state.name !== 'open') return;
+    try {
+      const info = await this.#redis.info('memory');
+      const used = Number(/^used_memory:(\d+)/m.exec(info)?.[1]);
+      const max = Number(/^maxmemory:(\d+)/m.exec(info)?.[1]);
+      const before = this.fault;
+      this.#memoryFault = max > 0 && used > max * MEMORY_SHARE_MAX ? "the queue's memory is full" : undefined;
+      this.#report(before);
+    } catch {
+      // The connection broke: `close` and `ready` tell the rest.
+    }
+  }
+}

@@ -1,0 +1,67 @@
+import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+import type { CommitterOptions } from './committer.ts';
+import type { NodeState } from './fleet.ts';
+
+const COMMIT_SECONDS_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+const OUTCOMES = ['counted', 'changed', 'superseded', 'rejected'] as const;
+
+/**
+ * The measures of the drain.
+ *
+ * @param nodes asked when the metrics are read
+ */
+export function createWorkerMetrics(
+  registry: Registry,
+  nodes: () => ReadonlyMap<string, NodeState>,
+): { readonly onCommit: NonNullable<CommitterOptions['onCommit']> } {
+  const registers = [registry];
+  const votes = new Counter({
+    name: 'turnout_votes_committed_total',
+    help: 'Votes committed, by what became of them',
+    labelNames: ['outcome'],
+    registers,
+  });
+  const jobs = new Counter({
+    name: 'turnout_jobs_committed_total',
+    help: 'Jobs committed, and jobs that had been committed before',
+    labelNames: ['kind'],
+    registers,
+  });
+  const seconds = new Histogram({
+    name: 'turnout_commit_seconds',
+    help: 'Time that a commit took',
+    buckets: COMMIT_SECONDS_BUCKETS,
+    registers,
+  });
+  new Gauge({
+    name: 'turnout_node_up',
+    help: '1 when the node answered the last time it was asked',
+    labelNames: ['node'],
+    registers,
+    collect() {
+      this.reset();
+      for (const [node, { isUp }] of nodes()) this.set({ node }, isUp ? 1 : 0);
+    },
+  });
+  new Gauge({
+    name: 'turnout_node_jobs',
+    help: 'Jobs of the node: waiting in its queue, and in the hands of this worker',
+    labelNames: ['node', 'state'],
+    registers,
+    collect() {
+      this.reset();
+      for (const [node, { waitingJobs, jobsInHand }] of nodes()) {
+        this.set({ node, state: 'waiting' }, waitingJobs);
+        this.set({ node, state: 'in_hand' }, jobsInHand);
+      }
+    },
+  });
+  return {
+    onCommit: (result, ms) => {
+      for (const outcome of OUTCOMES) votes.inc({ outcome }, result[outcome]);
+      jobs.inc({ kind: 'new' }, result.jobs);
+      jobs.inc({ kind: 'duplicate' }, result.duplicates);
+      seconds.observe(ms / 1_000);
+    },
+  };
+}
