@@ -40,7 +40,7 @@ export async function auditSources(db: Db): Promise<SourceAudit[]> {
       group by source
     ),
     known as (
-      select source, node, receipts.*, greatest(accepted_seq, last) as highest,
+      select source, node, jobs, votes, counted, changed, superseded, rejected, greatest(accepted_seq, last) as highest,
         coalesce(accepted_seq, 0) as accepted_seq, coalesce(accepted_votes, 0) as accepted_votes
       from ledgers
       full join receipts using (source)
@@ -49,12 +49,15 @@ export async function auditSources(db: Db): Promise<SourceAudit[]> {
       coalesce(jobs, 0) as jobs, coalesce(votes, 0)::bigint as votes, coalesce(counted, 0)::bigint as counted,
       coalesce(changed, 0)::bigint as changed, coalesce(superseded, 0)::bigint as superseded,
       coalesce(rejected, 0)::bigint as rejected, highest - coalesce(jobs, 0) as "missingJobs",
-      case when highest = jobs then '{}'::bigint[] else array(
-        select number
-        from generate_series(1, highest) as number
-        where not exists (select from batches b where b.source = known.source and b.seq = number)
-        order by number
-        limit ${MISSING_NAMED_MAX}
+      case when highest = jobs then '[]'::json else (
+        select coalesce(json_agg(number order by number), '[]')
+        from (
+          select number
+          from generate_series(1, highest) as number
+          where not exists (select from batches b where b.source = known.source and b.seq = number)
+          order by number
+          limit ${MISSING_NAMED_MAX}
+        ) as first
       ) end as missing
     from known
     order by source

@@ -31,6 +31,12 @@ export interface NodeOptions {
   readonly log: Log;
 }
 
+/** A worker, and all its connections: the one for commands and its copy that waits for jobs. */
+interface RunningWorker {
+  readonly worker: Worker;
+  readonly connections: readonly Redis[];
+}
+
 /** Reads jobs whose data is not even JSON; BullMQ's own worker would stumble over them again and again. */
 class TolerantWorker extends Worker {
   protected override createJob(...[data, jobId]: Parameters<Worker['createJob']>): Job {
@@ -51,8 +57,7 @@ export class DrainedNode {
   readonly #options: NodeOptions;
   readonly #probe: Redis;
   #concurrency: number;
-  #worker: Worker;
-  #connection: Redis;
+  #running: RunningWorker;
   #jobsInHand = 0;
   #activeAt = Date.now();
 
@@ -62,7 +67,7 @@ export class DrainedNode {
     this.#probe = connectFailingFast(options.address);
     // Every failed attempt is an event; `ask` tells the caller what it needs to know.
     this.#probe.on('error', () => {});
-    [this.#connection, this.#worker] = this.#startWorker();
+    this.#running = this.#startWorker();
   }
 
   get jobsInHand(): number {
@@ -72,7 +77,7 @@ export class DrainedNode {
   /** How many jobs of this node may be in hand at the same time. */
   set concurrency(jobs: number) {
     this.#concurrency = jobs;
-    this.#worker.concurrency = jobs;
+    this.#running.worker.concurrency = jobs;
   }
 
   /**
@@ -81,10 +86,11 @@ export class DrainedNode {
    * @throws when the node does not answer
    */
   async ask(): Promise<NodeReport> {
+    const { worker } = this.#running;
     const question = this.#probe
       .multi()
-      .llen(this.#worker.toKey('wait'))
-      .hexists(this.#worker.toKey('meta'), 'paused')
+      .llen(worker.toKey('wait'))
+      .hexists(worker.toKey('meta'), 'paused')
       .hgetall(LEDGER_KEY)
       .exec();
     const answers = await withDeadline(question, PROBE_MS_MAX, `asking ${this.#options.address.name}`);
@@ -104,17 +110,23 @@ export class DrainedNode {
   /** Finishes the jobs in hand, if that takes no longer than `msMax`; the others stay in the queue. */
   async close(msMax: number): Promise<void> {
     this.#probe.disconnect();
-    await closeWorker(this.#worker, msMax);
-    this.#connection.disconnect();
+    await stopWorker(this.#running, msMax);
   }
 
-  #startWorker(): [Redis, Worker] {
+  #startWorker(): RunningWorker {
     const { address, log } = this.#options;
     const connection = new Redis({
       ...connectionOptions(address),
       replyMapping: 'legacy',
       maxRetriesPerRequest: null,
     });
+    const connections = [connection];
+    const duplicate = connection.duplicate.bind(connection);
+    connection.duplicate = (...args) => {
+      const copy = duplicate(...args);
+      connections.push(copy);
+      return copy;
+    };
     const worker = new TolerantWorker(QUEUE_NAME, (job) => this.#process(job), {
       connection,
       concurrency: this.#concurrency,
@@ -129,7 +141,7 @@ export class DrainedNode {
     worker.on('failed', (job, error) =>
       log.error('a job failed for good', { node: address.name, job: job?.id, because: error.message }),
     );
-    return [connection, worker];
+    return { worker, connections };
   }
 
   async #process(job: Job): Promise<void> {
@@ -152,21 +164,17 @@ export class DrainedNode {
     const { log, address } = this.#options;
     log.warn('a worker hangs and is replaced', { node: address.name, waitingJobs });
     this.#activeAt = now;
-    const [connection, worker] = [this.#connection, this.#worker];
-    [this.#connection, this.#worker] = this.#startWorker();
-    void closeWorker(worker, 0).finally(() => connection.disconnect());
+    void stopWorker(this.#running, 0);
+    this.#running = this.#startWorker();
   }
 }
 
-async function closeWorker(worker: Worker, msMax: number): Promise<void> {
-  const closing = worker.close(msMax === 0).catch(() => undefined);
-  if (msMax === 0) return;
-  try {
-    await withDeadline(closing, msMax, 'closing a worker');
-  } catch {
-    // Its jobs are in hand of nobody now; another worker takes them when their locks have run out.
-    await worker.disconnect().catch(() => undefined);
-  }
+/** Jobs still in hand when the time is over are in nobody's hand then; a worker takes them when their locks run out. */
+async function stopWorker({ worker, connections }: RunningWorker, msMax: number): Promise<void> {
+  const closed = worker.close(msMax === 0).catch(() => undefined);
+  await withDeadline(closed, msMax, 'closing a worker').catch(() => undefined);
+  // BullMQ waits for a Redis that is away to come back before it lets go of it.
+  for (const connection of connections) connection.disconnect();
 }
 
 function readLedger(fields: Record<string, string>): Map<string, LedgerEntry> {

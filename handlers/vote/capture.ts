@@ -206,15 +206,16 @@ export class Capture {
     );
   }
 
-  /** Answers the requests whose time is over. Their order is that of their arrival, so the first ones expire first. */
+  /** Answers the requests that have waited too long. */
   #sweep(now: number): void {
+    if (this.#isStalled(now)) this.#refuseLine('the queue takes too long');
     for (const group of this.#write?.waiting ?? []) {
       for (const { expiresAt, reject } of group) {
+        // They stand in the order of their arrival, so that is also the order in which they expire.
         if (expiresAt > now) return;
         reject(new NotCapturedError('the queue did not answer in time'));
       }
     }
-    if (this.#isStalled(now)) this.#refuseLine('the queue takes too long');
   }
 
   /** The votes in line have no number yet: to forget them is safe. */

@@ -28,7 +28,8 @@ interface Endpoint {
 export function parseRedisAddress(url: string): RedisAddress {
   if (url.startsWith('/')) return { name: url, options: { path: url } };
   const { protocol, hostname, port, username, password, pathname } = new URL(url);
-  if (protocol !== 'redis:' && protocol !== 'rediss:') throw new TypeError('not a redis:// URL');
+  if ((protocol !== 'redis:' && protocol !== 'rediss:') || !hostname)
+    throw new TypeError('not a redis:// URL');
   const host = hostname.replace(/^\[|\]$/g, '');
   const number = Number(port || 6379);
   return {

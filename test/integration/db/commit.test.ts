@@ -1,0 +1,227 @@
+import fc from 'fast-check';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { auditSources, auditTallies } from '../../../db/audit.ts';
+import { commitBatches } from '../../../db/commit.ts';
+import { remedyFor } from '../../../db/errors.ts';
+import { type Batch, parseBatch, type ReceivedBatch } from '../../../workers/job.ts';
+import { createDatabase, type TestDatabase } from '../../support/postgres.ts';
+import { emptyTables, storedBatches, storedTallies, storedVotes } from '../../support/tables.ts';
+import { batch, modelOf, POLL, vote, voterId } from '../../support/votes.ts';
+
+let database: TestDatabase;
+
+beforeAll(async () => {
+  database = await createDatabase();
+});
+afterEach(() => emptyTables(database.db));
+afterAll(() => database.remove());
+
+const commit = (batches: readonly Batch[], shard = 1) => commitBatches(database.db, batches, shard);
+
+/** Commits as a committer does: a lost race is tried again. */
+async function commitRacing(batches: readonly ReceivedBatch[], shard: number): Promise<void> {
+  for (;;) {
+    try {
+      await commitBatches(database.db, batches, shard);
+      return;
+    } catch (error) {
+      if (remedyFor(error) !== 'retry at once') throw error;
+    }
+  }
+}
+
+describe('a commit', () => {
+  test('counts the votes of several jobs and gives each its receipt', async () => {
+    const result = await commit([
+      batch(1, [vote(1, 'cats', 0), vote(2, 'dogs', 1)]),
+      batch(2, [vote(3, 'cats', 2)]),
+    ]);
+
+    expect(result).toEqual({ jobs: 2, duplicates: 0, counted: 3, changed: 0, superseded: 0, rejected: 0 });
+    expect(await storedTallies(database.db)).toEqual(
+      new Map([
+        [`${POLL} cats`, 2],
+        [`${POLL} dogs`, 1],
+      ]),
+    );
+    expect(await storedBatches(database.db)).toEqual([
+      { source: 'node.t0-1', seq: 1, votes: 2, counted: 2, changed: 0, superseded: 0, rejected: 0 },
+      { source: 'node.t0-1', seq: 2, votes: 1, counted: 1, changed: 0, superseded: 0, rejected: 0 },
+    ]);
+  });
+
+  test('keeps the time of a vote to the microsecond', async () => {
+    const [poll, voter, choice] = vote(1, 'cats', 0);
+    const castAt = 1_763_812_345_678_901;
+    await commit([batch(1, [[poll, voter, choice, castAt]])]);
+    expect([...(await storedVotes(database.db)).values()]).toEqual([[poll, voter, choice, castAt]]);
+  });
+
+  test('replaces an older vote of the same voter and moves the tally', async () => {
+    await commit([batch(1, [vote(1, 'cats', 0)])]);
+    const result = await commit([batch(2, [vote(1, 'dogs', 1)])]);
+    expect(result).toMatchObject({ counted: 0, changed: 1, superseded: 0 });
+    expect(await storedTallies(database.db)).toEqual(new Map([[`${POLL} dogs`, 1]]));
+  });
+
+  test('ignores a vote that is older than the one that is there', async () => {
+    await commit([batch(1, [vote(1, 'dogs', 5)])]);
+    const result = await commit([batch(2, [vote(1, 'cats', 4)])]);
+    expect(result).toMatchObject({ counted: 0, changed: 0, superseded: 1 });
+    expect(await storedTallies(database.db)).toEqual(new Map([[`${POLL} dogs`, 1]]));
+  });
+
+  test('settles equal times by the choice, in either order', async () => {
+    await commit([batch(1, [vote(1, 'dogs', 5)]), batch(2, [vote(2, 'cats', 5)])]);
+    await commit([batch(3, [vote(1, 'cats', 5)]), batch(4, [vote(2, 'dogs', 5)])]);
+    expect(await storedTallies(database.db)).toEqual(new Map([[`${POLL} dogs`, 2]]));
+  });
+
+  test('counts a job that comes again only once, alone or among new ones', async () => {
+    const first = batch(1, [vote(1, 'cats', 0)]);
+    await commit([first]);
+    expect(await commit([first])).toMatchObject({ jobs: 0, duplicates: 1, counted: 0 });
+    expect(await commit([first, batch(2, [vote(2, 'cats', 0)]), first])).toMatchObject({
+      jobs: 1,
+      duplicates: 2,
+      counted: 1,
+    });
+    expect(await storedTallies(database.db)).toEqual(new Map([[`${POLL} cats`, 2]]));
+  });
+
+  test('takes the same voter several times in one job and over several jobs', async () => {
+    const result = await commit([
+      batch(1, [vote(1, 'cats', 0), vote(1, 'dogs', 2), vote(1, 'cats', 1)]),
+      batch(2, [vote(1, 'cats', 3)]),
+    ]);
+    expect(result).toMatchObject({ counted: 1, superseded: 3 });
+    expect(await storedTallies(database.db)).toEqual(new Map([[`${POLL} cats`, 1]]));
+  });
+
+  test('keeps votes for unknown polls and choices aside and counts the rest', async () => {
+    const result = await commit([
+      batch(1, [vote(1, 'cats', 0), vote(2, 'birds', 0), vote(3, 'cats', 0, 'no-such-poll')]),
+    ]);
+    expect(result).toMatchObject({ counted: 1, rejected: 2 });
+    const rejected = await database.db.selectFrom('rejected_votes').selectAll().orderBy('index').execute();
+    expect(rejected).toEqual([
+      { source: 'node.t0-1', seq: 1, index: 1, reason: 'unknown_choice', vote: [...vote(2, 'birds', 0)] },
+      {
+        source: 'node.t0-1',
+        seq: 1,
+        index: 2,
+        reason: 'unknown_poll',
+        vote: [...vote(3, 'cats', 0, 'no-such-poll')],
+      },
+    ]);
+  });
+
+  test('keeps malformed votes aside with their place, whatever is in them', async () => {
+    const hostile = [
+      'not a vote',
+      [POLL, 'not-a-uuid', 'cats', 1],
+      [POLL, voterId(1), 'cats\0', 1],
+      [POLL, voterId(1), '\ud800', 1],
+      [POLL, voterId(1), 'cats', 1.5],
+      [POLL, voterId(1), 'cats', -1],
+      [POLL, voterId(1), 'cats', 1e300],
+      null,
+      { toString: 'no' },
+    ];
+    const votes = [...hostile, vote(9, 'ca\'ts"{},\\', 0), vote(1, 'cats', 0)];
+    const received = parseBatch({ source: 'node.t0-1', seq: 1, votes });
+    const result = await commitBatches(database.db, [received], 1);
+    expect(result).toMatchObject({ jobs: 1, counted: 1, rejected: hostile.length + 1 });
+    const rejected = await database.db
+      .selectFrom('rejected_votes')
+      .select(['index', 'reason', 'vote'])
+      .orderBy('index')
+      .execute();
+    expect(rejected.map(({ index }) => index)).toEqual([...hostile.keys(), hostile.length]);
+    expect(rejected.slice(0, -1).every(({ reason }) => reason === 'malformed')).toBe(true);
+    expect(rejected[0]?.vote).toBe('"not a vote"');
+  });
+
+  test('counts a job whose votes are all malformed as received', async () => {
+    const received = parseBatch({ source: 'node.t0-1', seq: 1, votes: [null] });
+    expect(await commitBatches(database.db, [received], 1)).toMatchObject({ jobs: 1, rejected: 1 });
+  });
+
+  test('counts once when two workers commit the same jobs at the same time', async () => {
+    const batches = Array.from({ length: 20 }, (_, job) =>
+      batch(
+        job + 1,
+        Array.from({ length: 50 }, (_, index) => vote(job * 50 + index, 'cats', index)),
+      ),
+    );
+    await Promise.all(
+      [1, 2, 3, 4].map((shard) => commitRacing(shard % 2 ? batches : batches.toReversed(), shard)),
+    );
+    expect(await storedTallies(database.db)).toEqual(new Map([[`${POLL} cats`, 1_000]]));
+    expect(await auditTallies(database.db)).toEqual([]);
+  });
+
+  test('keeps tallies exact when voters change their votes in several commits at the same time', async () => {
+    const rounds = Array.from({ length: 8 }, (_, round) =>
+      batch(
+        round + 1,
+        Array.from({ length: 200 }, (_, voter) => vote(voter, (voter + round) % 3 ? 'cats' : 'dogs', round)),
+      ),
+    );
+    await Promise.all(rounds.map((round, index) => commitRacing([round], index)));
+    const model = modelOf(rounds.flatMap(({ votes }) => votes));
+    expect(await storedVotes(database.db)).toEqual(model.votes);
+    expect(await storedTallies(database.db)).toEqual(model.tallies);
+  });
+});
+
+test('any order, grouping and repetition of jobs gives the same tables', async () => {
+  const aVote = fc
+    .record({
+      voter: fc.nat(5),
+      choice: fc.constantFrom('cats', 'dogs', 'birds'),
+      castAt: fc.nat(6),
+    })
+    .map(({ voter, choice, castAt }) => vote(voter, choice, castAt));
+  const jobs = fc
+    .array(fc.array(aVote, { minLength: 1, maxLength: 6 }), { minLength: 1, maxLength: 6 })
+    .map((lists) => lists.map((votes, index) => batch(index + 1, votes)));
+  const deliveries = jobs.chain((all) =>
+    fc
+      .tuple(
+        fc.shuffledSubarray(all, { minLength: all.length }),
+        fc.array(fc.array(fc.constantFrom(...all), { minLength: 1, maxLength: 4 }), { maxLength: 4 }),
+        fc.integer({ min: 1, max: 4 }),
+      )
+      .map(([order, repeats, size]) => {
+        const groups = Array.from({ length: Math.ceil(order.length / size) }, (_, index) =>
+          order.slice(index * size, (index + 1) * size),
+        );
+        return { all, commits: [...repeats.slice(0, 2), ...groups, ...repeats.slice(2)] };
+      }),
+  );
+
+  await fc.assert(
+    fc.asyncProperty(deliveries, async ({ all, commits }) => {
+      await emptyTables(database.db);
+      for (const [index, group] of commits.entries()) await commit(group, index);
+
+      const votes = all.flatMap((job) => job.votes);
+      const model = modelOf(votes.filter(([, , choice]) => choice !== 'birds'));
+      expect(await storedVotes(database.db)).toEqual(model.votes);
+      expect(await storedTallies(database.db)).toEqual(model.tallies);
+      expect(await auditTallies(database.db)).toEqual([]);
+
+      const receipts = await storedBatches(database.db);
+      expect(receipts.map(({ seq, votes }) => [seq, votes])).toEqual(
+        all.map(({ seq, votes }) => [seq, votes.length]),
+      );
+      const sum = (of: 'counted' | 'rejected') => receipts.reduce((total, receipt) => total + receipt[of], 0);
+      expect(sum('counted')).toBe(model.votes.size);
+      expect(sum('rejected')).toBe(votes.filter(([, , choice]) => choice === 'birds').length);
+      const [source] = await auditSources(database.db);
+      expect(source).toMatchObject({ jobs: all.length, votes: votes.length, missingJobs: 0 });
+    }),
+    { numRuns: 150 },
+  );
+});

@@ -1,0 +1,354 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { createVoteApp } from '../../../../handlers/vote/app.ts';
+import { Capture } from '../../../../handlers/vote/capture.ts';
+import { createClock } from '../../../../handlers/vote/clock.ts';
+import { VoteQueue } from '../../../../handlers/vote/queue.ts';
+import { createVoterTokens } from '../../../../handlers/vote/voter.ts';
+import { parsePolls } from '../../../../stack/runtime/polls.ts';
+import { connectFailingFast } from '../../../../stack/runtime/redis.ts';
+import { Secret } from '../../../../stack/runtime/secret.ts';
+import { type Batch, parseJobKey } from '../../../../workers/job.ts';
+import { recordLog } from '../../../support/log.ts';
+import { startRedis, type TestRedis } from '../../../support/redis.ts';
+import { until } from '../../../support/until.ts';
+
+const NOW = Date.UTC(2027, 1, 7, 23, 30);
+const SOURCE = 'node.t0-1';
+const VOTES = '/polls/cats-vs-dogs/votes';
+const JSON_TYPE = { 'content-type': 'application/json' };
+const FORM_TYPE = { 'content-type': 'application/x-www-form-urlencoded' };
+const BROWSER = { ...FORM_TYPE, accept: 'text/html,*/*', 'sec-fetch-site': 'same-origin', host: 'vote.test' };
+
+const choices = [
+  { id: 'cats', label: 'Cats' },
+  { id: 'dogs', label: '<b>Dogs</b> & "co"' },
+];
+const polls = parsePolls(
+  JSON.stringify({
+    polls: [
+      { id: 'cats-vs-dogs', question: 'Cats or <i>dogs</i>?', choices },
+      { id: 'later', question: 'Later?', choices, opensAt: new Date(NOW + 1).toISOString() },
+      { id: 'over', question: 'Over?', choices, closesAt: new Date(NOW).toISOString() },
+      { id: 'now', question: 'Now?', choices, opensAt: new Date(NOW).toISOString() },
+    ],
+  }),
+  'polls.json',
+);
+const tokens = createVoterTokens(new Secret('k'.repeat(32)));
+
+let redis: TestRedis;
+let queue: VoteQueue;
+let app: ReturnType<typeof createApp>;
+
+function createApp(admission: 'open' | 'issued' = 'open') {
+  const { log } = recordLog();
+  const capture = new Capture({
+    source: SOURCE,
+    sink: queue,
+    log,
+    votesPerJobMax: 500,
+    bufferVotesMax: 1_000,
+  });
+  return createVoteApp({ polls, capture, tokens, clock: createClock(), admission, log, now: () => NOW });
+}
+
+/** All votes in the queue, in the order of their jobs. */
+async function queuedVotes() {
+  const keys = (await redis.client.lrange('bull:votes:wait', 0, -1)).toReversed();
+  const jobs = await Promise.all(keys.map((key) => redis.client.hget(`bull:votes:${key}`, 'data')));
+  return jobs.flatMap((data) => (JSON.parse(data ?? '{}') as Batch).votes);
+}
+
+function cookieOf(answer: Response, name = 'turnout_voter'): string {
+  const cookie = answer.headers.getSetCookie().find((text) => text.startsWith(`${name}=`));
+  return cookie?.split(';', 1)[0] ?? '';
+}
+
+const post = (path: string, body: string, headers: Record<string, string> = JSON_TYPE) =>
+  app.request(path, { method: 'POST', body, headers });
+
+beforeAll(async () => {
+  redis = await startRedis();
+  queue = new VoteQueue(
+    connectFailingFast({ name: 'r', options: { path: redis.socket } }),
+    SOURCE,
+    recordLog().log,
+  );
+  await until('the queue is open', () => queue.fault === undefined);
+});
+beforeEach(async () => {
+  await redis.client.flushall();
+  app = createApp();
+});
+afterAll(async () => {
+  await queue.close();
+  await redis.remove();
+});
+
+describe('POST /polls/{poll}/votes', () => {
+  test('takes a JSON vote, answers by contract, and has it in the queue by then', async () => {
+    const answer = await post(VOTES, '{"choice":"cats"}');
+    expect(answer.status).toBe(202);
+    const body = (await answer.json()) as Record<string, string>;
+    expect(Object.keys(body)).toEqual(['status', 'poll', 'choice', 'castAt', 'receipt']);
+    expect(body).toMatchObject({ status: 'accepted', poll: 'cats-vs-dogs', choice: 'cats' });
+    expect(body['castAt']).toMatch(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/);
+    expect(parseJobKey(body['receipt'] ?? '')?.source).toBe(SOURCE);
+
+    const voter = tokens.verify(cookieOf(answer).slice('turnout_voter='.length));
+    expect(await queuedVotes()).toEqual([['cats-vs-dogs', voter?.id, 'cats', voter?.lastCastAt]]);
+    const [seq, votes] = (await redis.client.hget('turnout:ledger', SOURCE))?.split(':') ?? [];
+    expect(body['receipt']).toBe(`${SOURCE}.${seq}`);
+    expect(Number(votes)).toBeGreaterThan(0);
+  });
+
+  test('takes a form vote of a program and answers JSON', async () => {
+    const answer = await post(VOTES, 'choice=dogs', FORM_TYPE);
+    expect(answer.status).toBe(202);
+    expect(answer.headers.get('content-type')).toBe('application/json');
+  });
+
+  test('sends a browser back to the page, which then shows the choice', async () => {
+    const answer = await post(VOTES, 'choice=dogs', BROWSER);
+    expect(answer.status).toBe(303);
+    expect(answer.headers.get('location')).toBe('/polls/cats-vs-dogs');
+
+    const page = await app.request('/polls/cats-vs-dogs', {
+      headers: { accept: 'text/html', cookie: cookieOf(answer, 'turnout_choice_cats-vs-dogs') },
+    });
+    const text = await page.text();
+    expect(text).toMatch(/value="dogs" aria-pressed="true"/);
+    expect(text).toMatch(/value="cats" aria-pressed="false"/);
+  });
+
+  test('knows the voter by cookie and by bearer token, and orders their votes', async () => {
+    const token = tokens.sign({ id: tokens.mint().id, lastCastAt: (NOW + 9_000_000_000) * 1_000 });
+    await post(VOTES, '{"choice":"cats"}', { ...JSON_TYPE, cookie: `a=b; turnout_voter=${token}` });
+    await post(VOTES, '{"choice":"dogs"}', { ...JSON_TYPE, authorization: `Bearer ${token}` });
+    const [first, second] = await queuedVotes();
+    const voter = tokens.verify(token);
+    expect(first?.[1]).toBe(voter?.id);
+    expect(second?.[1]).toBe(voter?.id);
+    expect(first?.[3]).toBe((voter?.lastCastAt ?? 0) + 1);
+    expect(second?.[3]).toBeGreaterThan(first?.[3] ?? 0);
+  });
+
+  test('protects its cookie, and asks for TLS only where there is TLS', async () => {
+    const plain = await post(VOTES, '{"choice":"cats"}');
+    expect(plain.headers.get('set-cookie')).toMatch(/; Path=\/; Max-Age=\d+; HttpOnly; SameSite=Lax$/);
+    const secure = await post(VOTES, '{"choice":"cats"}', { ...JSON_TYPE, 'x-forwarded-proto': 'https' });
+    expect(secure.headers.get('set-cookie')).toMatch(/; HttpOnly; SameSite=Lax; Secure$/);
+  });
+
+  test('takes chunked bodies within the limit', async () => {
+    const body = new Blob(['{"choice":', '"cats"}']).stream();
+    const request = new Request(`http://vote.test${VOTES}`, {
+      method: 'POST',
+      body,
+      headers: JSON_TYPE,
+      duplex: 'half',
+    });
+    expect((await app.request(request)).status).toBe(202);
+  });
+});
+
+describe('a request that is wrong', () => {
+  const forged = { ...JSON_TYPE, authorization: `Bearer ${'A'.repeat(76)}` };
+  const long = 'x'.repeat(1_100);
+  test.each<[string, number, string, string, string, Record<string, string>]>([
+    ['is not JSON', 400, 'malformed', VOTES, '{"choice":', JSON_TYPE],
+    ['is JSON but no object', 400, 'malformed', VOTES, '[]', JSON_TYPE],
+    ['is null', 400, 'malformed', VOTES, 'null', JSON_TYPE],
+    ['has no choice', 400, 'malformed', VOTES, '{}', JSON_TYPE],
+    ['has a number as choice', 400, 'malformed', VOTES, '{"choice":1}', JSON_TYPE],
+    ['has an object as choice', 400, 'malformed', VOTES, '{"choice":{"$ne":1}}', JSON_TYPE],
+    ['is an empty body', 400, 'malformed', VOTES, '', JSON_TYPE],
+    ['is a form without choice', 400, 'malformed', VOTES, 'chioce=cats', FORM_TYPE],
+    ['has a forged token', 401, 'bad_voter_token', VOTES, '{"choice":"cats"}', forged],
+    [
+      'has a token of another scheme',
+      401,
+      'bad_voter_token',
+      VOTES,
+      '{"choice":"cats"}',
+      { ...JSON_TYPE, authorization: 'Basic eDp5' },
+    ],
+    [
+      'has a forged cookie',
+      401,
+      'bad_voter_token',
+      VOTES,
+      '{"choice":"cats"}',
+      { ...JSON_TYPE, cookie: 'turnout_voter=x' },
+    ],
+    ['comes too early', 403, 'poll_not_open', '/polls/later/votes', '{"choice":"cats"}', JSON_TYPE],
+    ['comes too late', 403, 'poll_closed', '/polls/over/votes', '{"choice":"cats"}', JSON_TYPE],
+    [
+      'comes from another site',
+      403,
+      'cross_site',
+      VOTES,
+      'choice=cats',
+      { ...FORM_TYPE, 'sec-fetch-site': 'cross-site' },
+    ],
+    [
+      'comes from a sister site',
+      403,
+      'cross_site',
+      VOTES,
+      'choice=cats',
+      { ...FORM_TYPE, 'sec-fetch-site': 'same-site' },
+    ],
+    [
+      'has a foreign origin',
+      403,
+      'cross_site',
+      VOTES,
+      'choice=cats',
+      { ...FORM_TYPE, origin: 'http://evil.test', host: 'vote.test' },
+    ],
+    [
+      'has no origin to tell',
+      403,
+      'cross_site',
+      VOTES,
+      'choice=cats',
+      { ...FORM_TYPE, origin: 'null', host: 'vote.test' },
+    ],
+    ['is for an unknown poll', 404, 'unknown_poll', '/polls/birds/votes', '{"choice":"cats"}', JSON_TYPE],
+    [
+      'is for a poll with a hostile name',
+      404,
+      'unknown_poll',
+      '/polls/__proto__/votes',
+      '{"choice":"cats"}',
+      JSON_TYPE,
+    ],
+    ['is too large', 413, 'too_large', VOTES, `{"choice":"cats","x":"${long}"}`, JSON_TYPE],
+    ['is too large and a form', 413, 'too_large', VOTES, `choice=${long}`, FORM_TYPE],
+    ['is text', 415, 'unsupported_media_type', VOTES, 'cats', { 'content-type': 'text/plain' }],
+    [
+      'is multipart',
+      415,
+      'unsupported_media_type',
+      VOTES,
+      'cats',
+      { 'content-type': 'multipart/form-data; boundary=x' },
+    ],
+    ['names an unknown choice', 422, 'unknown_choice', VOTES, '{"choice":"birds"}', JSON_TYPE],
+    ['has a NUL in its choice', 422, 'unknown_choice', VOTES, '{"choice":"cats\\u0000"}', JSON_TYPE],
+    ['names a member of every object', 422, 'unknown_choice', VOTES, '{"choice":"constructor"}', JSON_TYPE],
+    ['has SQL as its choice', 422, 'unknown_choice', VOTES, "choice=cats'%3b+drop+table+votes--", FORM_TYPE],
+  ])('because it %s gets %i %s, and nothing is stored', async (_, status, code, path, body, headers) => {
+    const answer = await post(path, body, headers);
+    expect(answer.status).toBe(status);
+    expect(answer.headers.get('content-type')).toBe('application/problem+json');
+    const problem = (await answer.json()) as Record<string, unknown>;
+    expect(problem).toEqual({
+      type: 'about:blank',
+      title: expect.any(String) as string,
+      status,
+      code,
+      detail: expect.any(String) as string,
+    });
+    expect(await redis.client.dbsize()).toBe(0);
+  });
+
+  test('because its chunks are too many is cut off at the limit', async () => {
+    let chunks = 0;
+    const endless = new ReadableStream<Uint8Array>({
+      pull: (controller) => {
+        chunks += 1;
+        controller.enqueue(new Uint8Array(512));
+      },
+    });
+    const request = new Request(`http://vote.test${VOTES}`, {
+      method: 'POST',
+      body: endless,
+      headers: JSON_TYPE,
+      duplex: 'half',
+    });
+    expect((await app.request(request)).status).toBe(413);
+    expect(chunks).toBeLessThan(10);
+  });
+
+  test('gets a page with the message when it is a browser form', async () => {
+    const answer = await post(VOTES, 'choice=birds', BROWSER);
+    expect(answer.status).toBe(422);
+    expect(answer.headers.get('content-type')).toBe('text/html; charset=UTF-8');
+    expect(await answer.text()).toContain('This poll has no such choice.');
+  });
+
+  test('with another method is told which one is right', async () => {
+    const answer = await app.request(VOTES, { method: 'DELETE' });
+    expect(answer.status).toBe(405);
+    expect(answer.headers.get('allow')).toBe('POST');
+  });
+});
+
+test('a vote from our own page is taken by its origin where the browser sends nothing better', async () => {
+  const answer = await post(VOTES, 'choice=cats', {
+    ...FORM_TYPE,
+    origin: 'https://vote.test',
+    host: 'vote.test',
+  });
+  expect(answer.status).toBe(202);
+});
+
+describe('with issued tokens only', () => {
+  test('a first vote is refused and a known voter is taken', async () => {
+    app = createApp('issued');
+    expect((await post(VOTES, '{"choice":"cats"}')).status).toBe(401);
+    const authorization = `Bearer ${tokens.sign(tokens.mint())}`;
+    expect((await post(VOTES, '{"choice":"cats"}', { ...JSON_TYPE, authorization })).status).toBe(202);
+  });
+});
+
+describe('GET', () => {
+  test('/ is the page of the first poll, escaped, with a form that needs no script', async () => {
+    const answer = await app.request('/', { headers: { accept: 'text/html' } });
+    const page = await answer.text();
+    expect(page).toContain('<h1>Cats or &lt;i&gt;dogs&lt;/i&gt;?</h1>');
+    expect(page).toContain('&lt;b&gt;Dogs&lt;/b&gt; &amp; &quot;co&quot;</button>');
+    expect(page).toContain('<form method="post" action="/polls/cats-vs-dogs/votes"');
+    expect(page).not.toContain('<script');
+  });
+
+  test('a page lets nothing foreign run or frame it', async () => {
+    const { headers } = await app.request('/');
+    expect(headers.get('content-security-policy')).toMatch(/default-src 'none'.*frame-ancestors 'none'/);
+    expect(headers.get('x-content-type-options')).toBe('nosniff');
+  });
+
+  test('ignores a choice in the cookie that the poll does not have', async () => {
+    const cookie = 'turnout_choice_cats-vs-dogs=%3Cscript%3E';
+    const page = await (await app.request('/', { headers: { accept: 'text/html', cookie } })).text();
+    expect(page).not.toContain('script>');
+    expect(page).not.toMatch(/<button[^>]*aria-pressed="true"/);
+  });
+
+  test('gives the definition of a poll as JSON to who asks for JSON', async () => {
+    const answer = await app.request('/polls/later', { headers: { accept: 'application/json' } });
+    expect(await answer.json()).toEqual({
+      poll: 'later',
+      question: 'Later?',
+      choices,
+      opensAt: new Date(NOW + 1).toISOString(),
+      closesAt: null,
+      phase: 'not open',
+    });
+  });
+
+  test('shows a closed poll without a way to vote', async () => {
+    const page = await (await app.request('/polls/over', { headers: { accept: 'text/html' } })).text();
+    expect(page).toContain('This poll is closed.');
+    expect(page.match(/<button[^>]* disabled/g)).toHaveLength(2);
+  });
+
+  test('of an unknown poll is 404 as JSON and as a page', async () => {
+    expect(await (await app.request('/polls/birds')).json()).toMatchObject({ code: 'unknown_poll' });
+    const page = await app.request('/polls/birds', { headers: { accept: 'text/html' } });
+    expect(page.status).toBe(404);
+    expect(page.headers.get('content-type')).toBe('text/html; charset=UTF-8');
+  });
+});

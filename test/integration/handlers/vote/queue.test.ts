@@ -1,0 +1,144 @@
+import { afterEach, describe, expect, test } from 'vitest';
+import { Capture, NotCapturedError } from '../../../../handlers/vote/capture.ts';
+import { VoteQueue } from '../../../../handlers/vote/queue.ts';
+import { connectFailingFast } from '../../../../stack/runtime/redis.ts';
+import { recordLog } from '../../../support/log.ts';
+import { startRedis, type TestRedis } from '../../../support/redis.ts';
+import { until } from '../../../support/until.ts';
+import { batch, vote } from '../../../support/votes.ts';
+
+const SOURCE = 'node.t0-1';
+const cleanups: (() => Promise<unknown>)[] = [];
+
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
+});
+
+async function openQueue(extra: readonly string[] = []) {
+  const redis = await startRedis(extra);
+  cleanups.push(() => redis.remove());
+  const { log, lines } = recordLog();
+  const queue = new VoteQueue(
+    connectFailingFast({ name: 'r', options: { path: redis.socket } }),
+    SOURCE,
+    log,
+  );
+  cleanups.push(() => queue.close());
+  const capture = new Capture({
+    source: SOURCE,
+    sink: queue,
+    log,
+    votesPerJobMax: 500,
+    bufferVotesMax: 1_000,
+  });
+  return { redis, queue, capture, lines };
+}
+
+const untilOpen = (queue: VoteQueue) => until('the queue is open', () => queue.fault === undefined);
+const waiting = (redis: TestRedis) => redis.client.llen('bull:votes:wait');
+
+describe('a write', () => {
+  test('adds each job once, also when it is written again', async () => {
+    const { redis, queue } = await openQueue();
+    await untilOpen(queue);
+    const jobs = [batch(1, [vote(1, 'cats', 0)]), batch(2, [vote(2, 'cats', 0)])];
+    await queue.write(jobs, { seq: 2, votes: 2 });
+    await queue.write(jobs, { seq: 2, votes: 2 });
+    expect(await waiting(redis)).toBe(2);
+    expect(await redis.client.hgetall('turnout:ledger')).toEqual({ [SOURCE]: '2:2' });
+  });
+
+  test('is all or nothing when the memory is full', async () => {
+    const { redis, queue } = await openQueue();
+    await untilOpen(queue);
+    await queue.write([batch(1, [vote(1, 'cats', 0)])], { seq: 1, votes: 1 });
+    await redis.client.config('SET', 'maxmemory', '1');
+    const second = [batch(2, [vote(2, 'cats', 0)])];
+    await expect(queue.write(second, { seq: 2, votes: 2 })).rejects.toThrow(/OOM|EXECABORT/);
+    expect(await waiting(redis)).toBe(1);
+    expect(await redis.client.hgetall('turnout:ledger')).toEqual({ [SOURCE]: '1:1' });
+
+    await redis.client.config('SET', 'maxmemory', '0');
+    await queue.write(second, { seq: 2, votes: 2 });
+    expect(await waiting(redis)).toBe(2);
+  });
+
+  test('comes through when the memory was full at the first one', async () => {
+    const { redis, queue, capture } = await openQueue();
+    await untilOpen(queue);
+    await redis.client.config('SET', 'maxmemory', '1');
+    const captured = capture.capture(vote(1, 'cats', 0));
+    await until('the write was refused', () => capture.refusal !== undefined);
+    await redis.client.config('SET', 'maxmemory', '0');
+    expect(await captured).toBe(`${SOURCE}.1`);
+    expect(await waiting(redis)).toBe(1);
+  });
+
+  test('comes through after the scripts of Redis were flushed', async () => {
+    const { redis, queue, capture } = await openQueue();
+    await untilOpen(queue);
+    await capture.capture(vote(1, 'cats', 0));
+    await redis.client.script('FLUSH');
+    expect(await capture.capture(vote(2, 'cats', 0))).toBe(`${SOURCE}.2`);
+    expect(await waiting(redis)).toBe(2);
+  });
+});
+
+describe('a Redis that goes away', () => {
+  test('makes votes be refused at once, and takes them again when it is back, with nothing lost', async () => {
+    const { redis, queue, capture } = await openQueue();
+    await untilOpen(queue);
+    await capture.capture(vote(1, 'cats', 0));
+    await redis.down('SIGKILL');
+    await until('the queue has a fault', () => queue.fault !== undefined);
+    await expect(capture.capture(vote(2, 'cats', 0))).rejects.toThrow(NotCapturedError);
+
+    await redis.up();
+    await untilOpen(queue);
+    expect(await capture.capture(vote(3, 'cats', 0))).toBe(`${SOURCE}.2`);
+    expect(await redis.client.hget('turnout:ledger', SOURCE)).toBe('2:2');
+    expect(await waiting(redis)).toBe(2);
+  });
+
+  test('in the middle of a write gets the same job again', async () => {
+    const { redis, queue, capture } = await openQueue();
+    await untilOpen(queue);
+    redis.process.child.kill('SIGSTOP');
+    const captured = capture.capture(vote(1, 'cats', 0));
+    await until('the write is under way', () => capture.waitingVotes.beingWritten === 1);
+    await redis.down('SIGKILL');
+    await redis.up();
+    expect(await captured).toBe(`${SOURCE}.1`);
+    expect(await waiting(redis)).toBe(1);
+  });
+});
+
+describe('a Redis that cannot keep a promise', () => {
+  test.each([
+    ['appendonly', 'no', 'appendonly is no, must be yes'],
+    ['appendfsync', 'everysec', 'appendfsync is everysec, must be always'],
+    ['maxmemory-policy', 'allkeys-lru', 'maxmemory-policy is allkeys-lru, must be noeviction'],
+  ])('with %s %s is named in one line, and no vote is taken', async (name, value, message) => {
+    const { queue, capture, lines } = await openQueue([`--${name}`, value]);
+    await until('the setting was seen', () => queue.fault?.includes(message));
+    await expect(capture.capture(vote(1, 'cats', 0))).rejects.toThrow(NotCapturedError);
+    expect(lines.filter((line) => JSON.stringify(line).includes(message))).toHaveLength(1);
+  });
+
+  test('is taken once its settings are mended', async () => {
+    const { redis, queue } = await openQueue(['--appendfsync', 'everysec']);
+    await until('the setting was seen', () => queue.fault?.includes('appendfsync'));
+    await redis.client.config('SET', 'appendfsync', 'always');
+    await untilOpen(queue);
+  });
+});
+
+test('a memory that is nearly full makes votes be refused before Redis must', async () => {
+  const { redis, queue } = await openQueue();
+  await untilOpen(queue);
+  const used = Number(/^used_memory:(\d+)/m.exec(await redis.client.info('memory'))?.[1]);
+  await redis.client.config('SET', 'maxmemory', String(Math.round(used / 0.95)));
+  await until('the memory is noticed', () => queue.fault === "the queue's memory is full");
+  await redis.client.config('SET', 'maxmemory', String(used * 2));
+  await untilOpen(queue);
+});

@@ -1,0 +1,273 @@
+import { Queue } from 'bullmq';
+import pg from 'pg';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { auditSources, auditTallies } from '../../../db/audit.ts';
+import { commitBatches } from '../../../db/commit.ts';
+import { mirrorLedger } from '../../../db/ledgers.ts';
+import { readReceipt, readResults } from '../../../db/results.ts';
+import type { RedisAddress } from '../../../stack/runtime/redis.ts';
+import { Committer } from '../../../workers/committer.ts';
+import { Fleet } from '../../../workers/fleet.ts';
+import { type Batch, jobKey, type ReceivedBatch } from '../../../workers/job.ts';
+import { LedgerMirror } from '../../../workers/mirror.ts';
+import { recordLog } from '../../support/log.ts';
+import { createDatabase, type TestDatabase } from '../../support/postgres.ts';
+import { startRedis, type TestRedis } from '../../support/redis.ts';
+import { storedBatches, storedTallies } from '../../support/tables.ts';
+import { until } from '../../support/until.ts';
+import { batch, POLL, vote } from '../../support/votes.ts';
+
+let database: TestDatabase;
+let nodes: TestRedis[];
+const cleanups: (() => Promise<unknown>)[] = [];
+
+beforeEach(async () => {
+  database = await createDatabase();
+  nodes = await Promise.all([startRedis(), startRedis()]);
+  cleanups.push(() => database.remove(), ...nodes.map((node) => () => node.remove()));
+});
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
+});
+
+const addressOf = ({ socket }: TestRedis): RedisAddress => ({ name: socket, options: { path: socket } });
+
+/** Puts jobs into a node's queue, as a handler does. */
+async function enqueue(node: TestRedis, batches: readonly Batch[], raw?: string): Promise<void> {
+  const queue = new Queue('votes', { connection: node.client });
+  for (const data of batches) await queue.add('batch', data, { jobId: jobKey(data.source, data.seq) });
+  if (raw !== undefined) {
+    const job = await queue.add('batch', {}, { jobId: 'unreadable' });
+    await node.client.hset(`bull:votes:${job.id}`, 'data', raw);
+  }
+  await queue.close();
+}
+
+interface Drain {
+  readonly fleet: Fleet;
+  readonly faults: (string | undefined)[];
+  /** What the fleet finds in its next round. */
+  addresses: RedisAddress[];
+}
+
+async function startDrain(
+  commit: (batches: readonly ReceivedBatch[], shard: number) => ReturnType<typeof commitBatches> = (
+    batches,
+    shard,
+  ) => commitBatches(database.db, batches, shard),
+): Promise<Drain> {
+  const { log } = recordLog();
+  const faults: (string | undefined)[] = [];
+  const committer = new Committer({ commit, log, onFault: (fault) => faults.push(fault) });
+  const mirror = new LedgerMirror((entries) => mirrorLedger(database.db, entries));
+  const drain: Drain = {
+    addresses: nodes.map(addressOf),
+    faults,
+    fleet: new Fleet({
+      discover: async () => drain.addresses,
+      count: (received) => committer.submit(received),
+      onLedger: (node, ledger) => mirror.update(node, ledger),
+      log,
+    }),
+  };
+  cleanups.push(async () => {
+    await drain.fleet.stop(2_000);
+    committer.stop();
+  });
+  await drain.fleet.start();
+  return drain;
+}
+
+const keysOf = async (node: TestRedis) =>
+  (await node.client.keys('bull:votes:*')).filter((key) => /\.\d+$/.test(key)).length;
+const talliesAre = (expected: [string, number][]) =>
+  until('the tallies are right', async () => {
+    expect(await storedTallies(database.db)).toEqual(new Map(expected));
+    return true;
+  });
+
+describe('the drain', () => {
+  test('counts the jobs of all nodes and takes them out of the queues', async () => {
+    const [one, two] = nodes as [TestRedis, TestRedis];
+    await enqueue(one, [batch(1, [vote(1, 'cats', 0)]), batch(2, [vote(2, 'dogs', 0)])], undefined);
+    await enqueue(two, [batch(1, [vote(3, 'cats', 0)], 'other.t0-2')]);
+    await startDrain();
+    await talliesAre([
+      [`${POLL} cats`, 2],
+      [`${POLL} dogs`, 1],
+    ]);
+    await until('the queues are empty', async () => (await keysOf(one)) + (await keysOf(two)) === 0);
+  });
+
+  test('keeps going with the other nodes when one is down, and takes up its jobs when it is back', async () => {
+    const [one, two] = nodes as [TestRedis, TestRedis];
+    await enqueue(one, [batch(1, [vote(1, 'cats', 0)])]);
+    await one.down('SIGKILL');
+    const { fleet } = await startDrain();
+    await enqueue(two, [batch(1, [vote(2, 'cats', 0)], 'other.t0-2')]);
+    await talliesAre([[`${POLL} cats`, 1]]);
+    await until('the node is seen to be down', () => fleet.nodes.get(one.socket)?.isUp === false);
+    await one.up();
+    await talliesAre([[`${POLL} cats`, 2]]);
+  });
+
+  test('starts with a node that comes later and leaves one that has gone', async () => {
+    const [one, two] = nodes as [TestRedis, TestRedis];
+    const drain = await startDrain();
+    drain.addresses = [addressOf(two)];
+    await until('the first node is left', () => !drain.fleet.nodes.has(one.socket));
+    await enqueue(one, [batch(1, [vote(1, 'cats', 0)])]);
+    await enqueue(two, [batch(1, [vote(2, 'dogs', 0)], 'other.t0-2')]);
+    await talliesAre([[`${POLL} dogs`, 1]]);
+    drain.addresses = nodes.map(addressOf);
+    await talliesAre([
+      [`${POLL} cats`, 1],
+      [`${POLL} dogs`, 1],
+    ]);
+  });
+
+  test('fails a job that nobody can read, keeps it with the reason, and counts the others', async () => {
+    const [one] = nodes as [TestRedis, TestRedis];
+    await enqueue(one, [batch(1, [vote(1, 'cats', 0)])], '{"source":');
+    await enqueue(one, [{ source: 'node.t0-1', seq: 7, votes: [] }, batch(8, [vote(2, 'cats', 0)])]);
+    await startDrain();
+    await talliesAre([[`${POLL} cats`, 2]]);
+    await until('both failed', async () => (await one.client.zcard('bull:votes:failed')) === 2);
+    expect(await one.client.hget('bull:votes:unreadable', 'failedReason')).toBe('the data is not an object');
+    expect(await one.client.hget('bull:votes:unreadable', 'data')).toBe('{"source":');
+    expect(await one.client.hget('bull:votes:node.t0-1.7', 'failedReason')).toBe('no votes');
+  });
+
+  test('counts a job once whose worker died between its commit and its acknowledgement', async () => {
+    const [one] = nodes as [TestRedis, TestRedis];
+    const job = batch(1, [vote(1, 'cats', 0)]);
+    await commitBatches(database.db, [job], 1);
+    await enqueue(one, [job]);
+    await startDrain();
+    await until('the job is done', async () => (await keysOf(one)) === 0);
+    await talliesAre([[`${POLL} cats`, 1]]);
+    expect(await storedBatches(database.db)).toHaveLength(1);
+  });
+
+  test('waits for a database that is away, without using up jobs, and says so', async () => {
+    const [one] = nodes as [TestRedis, TestRedis];
+    let isAway = true;
+    const { faults } = await startDrain(async (batches, shard) => {
+      if (isAway) throw Object.assign(new Error('the database system is shutting down'), { code: '57P01' });
+      return commitBatches(database.db, batches, shard);
+    });
+    await enqueue(one, [batch(1, [vote(1, 'cats', 0)]), batch(2, [vote(2, 'cats', 0)])]);
+    await until('the fault is reported', () => faults.includes('the database system is shutting down'));
+    expect(await one.client.zcard('bull:votes:failed')).toBe(0);
+    isAway = false;
+    await talliesAre([[`${POLL} cats`, 2]]);
+    await until('the end of the fault is reported', () => faults.at(-1) === undefined);
+    expect(await one.client.zcard('bull:votes:failed')).toBe(0);
+  });
+
+  test('commits the good jobs beside one that Postgres can never take', async () => {
+    const [one] = nodes as [TestRedis, TestRedis];
+    const { log } = recordLog();
+    log.setLevel('error');
+    await startDrain(async (batches, shard) => {
+      if (batches.some(({ seq }) => seq === 3)) throw Object.assign(new Error('bad data'), { code: '22P02' });
+      return commitBatches(database.db, batches, shard);
+    });
+    await enqueue(
+      one,
+      [1, 2, 3, 4, 5].map((seq) => batch(seq, [vote(seq, 'cats', 0)])),
+    );
+    await talliesAre([[`${POLL} cats`, 4]]);
+    await until('the bad one failed', async () => (await one.client.zcard('bull:votes:failed')) === 1);
+    expect(await one.client.hget('bull:votes:node.t0-1.3', 'failedReason')).toBe('bad data');
+  });
+
+  test('takes up its work again after all its connections to Postgres were cut', async () => {
+    const [one] = nodes as [TestRedis, TestRedis];
+    await startDrain();
+    await enqueue(one, [batch(1, [vote(1, 'cats', 0)])]);
+    await talliesAre([[`${POLL} cats`, 1]]);
+    const client = new pg.Client({ connectionString: database.url });
+    await client.connect();
+    await client.query(
+      'select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()',
+    );
+    await client.end();
+    await enqueue(one, [batch(2, [vote(2, 'cats', 0)])]);
+    await talliesAre([[`${POLL} cats`, 2]]);
+  });
+});
+
+describe('the ledger', () => {
+  test('is mirrored, outlives its node, and never goes back', async () => {
+    const [one, two] = nodes as [TestRedis, TestRedis];
+    await one.client.hset('turnout:ledger', 'node.t0-1', '3:30', 'nonsense', '1:1', 'x.t0-1', 'nonsense');
+    await two.client.hset('turnout:ledger', 'other.t0-2', '1:10');
+    await startDrain();
+    const accepted = async () => (await readResults(database.db)).ledger.accepted;
+    await until('both are mirrored', async () => (await accepted()) === 40);
+    await one.client.hset('turnout:ledger', 'node.t0-1', '2:20');
+    await two.client.hset('turnout:ledger', 'other.t0-2', '2:15');
+    await until('the change is mirrored', async () => (await accepted()) === 45);
+    await one.down('SIGKILL');
+    expect(await accepted()).toBe(45);
+  });
+
+  test('tells which jobs are missing, what is pending, and when all is settled', async () => {
+    const [one] = nodes as [TestRedis, TestRedis];
+    await one.client.hset('turnout:ledger', 'node.t0-1', '3:3');
+    await startDrain();
+    await enqueue(
+      one,
+      [1, 3].map((seq) => batch(seq, [vote(seq, 'cats', 0)])),
+    );
+    await talliesAre([[`${POLL} cats`, 2]]);
+    await until('the ledger is mirrored', async () => (await readResults(database.db)).ledger.accepted === 3);
+    expect(await auditSources(database.db)).toMatchObject([
+      {
+        source: 'node.t0-1',
+        node: 'node',
+        acceptedSeq: 3,
+        jobs: 2,
+        counted: 2,
+        missingJobs: 1,
+        missing: [2],
+      },
+    ]);
+    expect((await readResults(database.db)).settled).toBe(false);
+    expect(
+      await Promise.all(
+        ['node.t0-1.1', 'node.t0-1.2', 'node.t0-1.4', 'x'].map((r) => readReceipt(database.db, r)),
+      ),
+    ).toEqual(['counted', 'pending', 'unknown', 'unknown']);
+
+    await enqueue(one, [batch(2, [vote(2, 'cats', 0)])]);
+    await talliesAre([[`${POLL} cats`, 3]]);
+    expect(await readResults(database.db)).toMatchObject({
+      settled: true,
+      ledger: { accepted: 3, committed: 3 },
+    });
+    expect(await auditTallies(database.db)).toEqual([]);
+  });
+});
+
+test('results list the polls in the order of the file, with every choice', async () => {
+  await commitBatches(database.db, [batch(1, [vote(1, 'dogs', 0)])], 1);
+  const { polls } = await readResults(database.db);
+  expect(polls.map(({ poll }) => poll)).toEqual(['cats-vs-dogs', 'best-snack']);
+  expect(polls[0]).toEqual({
+    poll: 'cats-vs-dogs',
+    question: 'Cats or dogs?',
+    closesAt: null,
+    choices: [
+      { id: 'cats', label: 'Cats', votes: 0 },
+      { id: 'dogs', label: 'Dogs', votes: 1 },
+    ],
+  });
+});
+
+test('the audit finds a tally that somebody changed', async () => {
+  await commitBatches(database.db, [batch(1, [vote(1, 'dogs', 0)])], 1);
+  await database.db.updateTable('tallies').set({ votes: 2 }).execute();
+  expect(await auditTallies(database.db)).toEqual([{ poll: POLL, choice: 'dogs', tally: 2, recount: 1 }]);
+});

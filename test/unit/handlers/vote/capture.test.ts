@@ -1,0 +1,266 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { CAPTURE_MS_MAX, Capture, NotCapturedError, type Sink } from '../../../../handlers/vote/capture.ts';
+import type { Batch, LedgerEntry } from '../../../../workers/job.ts';
+import { recordLog } from '../../../support/log.ts';
+import { vote } from '../../../support/votes.ts';
+
+/** A sink whose writes end when the test says so. */
+class ManualSink implements Sink {
+  fault: string | undefined;
+  readonly writes: {
+    readonly batches: readonly Batch[];
+    readonly ledger: LedgerEntry;
+    readonly succeed: () => void;
+    readonly fail: () => void;
+  }[] = [];
+
+  write(batches: readonly Batch[], ledger: LedgerEntry): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.writes.push({
+        batches,
+        ledger,
+        succeed: resolve,
+        fail: () => reject(new Error('connection lost')),
+      });
+    });
+  }
+
+  get last() {
+    const write = this.writes.at(-1);
+    if (!write) throw new Error('nothing was written');
+    return write;
+  }
+}
+
+let sink: ManualSink;
+
+/** Lets promises and `setImmediate` run. */
+const settle = () => vi.advanceTimersByTimeAsync(0);
+
+function createCapture(options: { votesPerJobMax?: number; bufferVotesMax?: number } = {}): Capture {
+  const { votesPerJobMax = 500, bufferVotesMax = 1_000 } = options;
+  return new Capture({ source: 'node.t0-1', sink, log: recordLog().log, votesPerJobMax, bufferVotesMax });
+}
+
+/** Captures votes of voters 0, 1, …; how each ended, as it ends. */
+function captureMany(capture: Capture, count: number) {
+  const outcomes: (string | Error | undefined)[] = Array.from({ length: count }, () => undefined);
+  for (let index = 0; index < count; index++) {
+    capture.capture(vote(index, 'cats', index)).then(
+      (receipt) => {
+        outcomes[index] = receipt;
+      },
+      (error: Error) => {
+        outcomes[index] = error;
+      },
+    );
+  }
+  return outcomes;
+}
+
+beforeEach(() => {
+  vi.useFakeTimers();
+  sink = new ManualSink();
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+describe('when idle', () => {
+  test('writes a vote at once and answers only when it is written', async () => {
+    const outcomes = captureMany(createCapture(), 1);
+    await settle();
+    expect(sink.writes).toHaveLength(1);
+    expect(sink.last.batches).toEqual([{ source: 'node.t0-1', seq: 1, votes: [vote(0, 'cats', 0)] }]);
+    expect(outcomes).toEqual([undefined]);
+
+    sink.last.succeed();
+    await settle();
+    expect(outcomes).toEqual(['node.t0-1.1']);
+  });
+});
+
+describe('while a write is under way', () => {
+  test('gathers votes and writes them together, in the order of arrival', async () => {
+    const capture = createCapture();
+    captureMany(capture, 1);
+    await settle();
+    const outcomes = captureMany(capture, 3);
+    await settle();
+    expect(sink.writes).toHaveLength(1);
+
+    sink.last.succeed();
+    await settle();
+    expect(sink.writes).toHaveLength(2);
+    expect(sink.last.batches.map(({ seq, votes }) => [seq, votes])).toEqual([
+      [2, [vote(0, 'cats', 0), vote(1, 'cats', 1), vote(2, 'cats', 2)]],
+    ]);
+    sink.last.succeed();
+    await settle();
+    expect(outcomes).toEqual(['node.t0-1.2', 'node.t0-1.2', 'node.t0-1.2']);
+  });
+
+  test('splits votes into jobs of the size it may have, under one ledger entry', async () => {
+    captureMany(createCapture({ votesPerJobMax: 2 }), 5);
+    await settle();
+    expect(sink.last.batches.map(({ seq, votes }) => [seq, votes.length])).toEqual([
+      [1, 2],
+      [2, 2],
+      [3, 1],
+    ]);
+    expect(sink.last.ledger).toEqual({ seq: 3, votes: 5 });
+  });
+
+  test('gives every vote its own job when a job may have one vote', async () => {
+    const outcomes = captureMany(createCapture({ votesPerJobMax: 1 }), 3);
+    await settle();
+    sink.last.succeed();
+    await settle();
+    expect(outcomes).toEqual(['node.t0-1.1', 'node.t0-1.2', 'node.t0-1.3']);
+  });
+
+  test('counts all jobs and votes so far in the ledger', async () => {
+    const capture = createCapture();
+    captureMany(capture, 2);
+    await settle();
+    sink.last.succeed();
+    await settle();
+    captureMany(capture, 3);
+    await settle();
+    expect(sink.last.ledger).toEqual({ seq: 2, votes: 5 });
+  });
+
+  test('refuses at once what does not fit into the buffer, and keeps the rest', async () => {
+    const capture = createCapture({ votesPerJobMax: 5, bufferVotesMax: 5 });
+    captureMany(capture, 1);
+    await settle();
+    const outcomes = captureMany(capture, 7);
+    await settle();
+    expect(outcomes.slice(0, 5)).toEqual([undefined, undefined, undefined, undefined, undefined]);
+    expect(outcomes.slice(5)).toEqual([expect.any(NotCapturedError), expect.any(NotCapturedError)]);
+    expect(capture.waitingVotes).toEqual({ inLine: 5, beingWritten: 1 });
+  });
+
+  test('answers 503 to a request whose deadline is over, and refuses new votes while the write hangs', async () => {
+    const capture = createCapture();
+    const written = captureMany(capture, 1);
+    await settle();
+    const inLine = captureMany(capture, 1);
+    await vi.advanceTimersByTimeAsync(CAPTURE_MS_MAX / 2 + 100);
+    expect(inLine).toEqual([expect.any(NotCapturedError)]);
+    expect(captureMany(capture, 1) && capture.refusal).toBe('the queue takes too long');
+    expect(written).toEqual([undefined]);
+    await vi.advanceTimersByTimeAsync(CAPTURE_MS_MAX / 2);
+    expect(written).toEqual([expect.any(NotCapturedError)]);
+
+    sink.last.succeed();
+    await settle();
+    expect(capture.refusal).toBeUndefined();
+  });
+});
+
+describe('when a write fails', () => {
+  test('writes the same jobs again under the same keys until it succeeds', async () => {
+    const outcomes = captureMany(createCapture({ votesPerJobMax: 2 }), 3);
+    await settle();
+    const first = sink.last;
+    for (let attempt = 0; attempt < 4; attempt++) {
+      sink.last.fail();
+      await vi.advanceTimersByTimeAsync(200);
+    }
+    expect(sink.writes).toHaveLength(5);
+    expect(sink.last.batches).toEqual(first.batches);
+    expect(sink.last.ledger).toEqual(first.ledger);
+    sink.last.succeed();
+    await settle();
+    expect(outcomes).toEqual(['node.t0-1.1', 'node.t0-1.1', 'node.t0-1.2']);
+  });
+
+  test('refuses new votes and those in line at once, and takes votes again afterwards', async () => {
+    const capture = createCapture();
+    const beingWritten = captureMany(capture, 1);
+    await settle();
+    const inLine = captureMany(capture, 2);
+    sink.last.fail();
+    await settle();
+    expect(inLine).toEqual([expect.any(NotCapturedError), expect.any(NotCapturedError)]);
+    expect(capture.refusal).toBe('the queue did not take the last votes');
+    expect(beingWritten).toEqual([undefined]);
+
+    await vi.advanceTimersByTimeAsync(100);
+    sink.last.succeed();
+    await settle();
+    expect(beingWritten).toEqual(['node.t0-1.1']);
+    captureMany(capture, 1);
+    await settle();
+    expect(sink.last.batches[0]?.seq).toBe(2);
+  });
+
+  test('never skips a number and never lets the ledger go back, whichever writes fail', async () => {
+    const capture = createCapture({ votesPerJobMax: 3 });
+    const succeeded: { batches: readonly Batch[]; ledger: LedgerEntry }[] = [];
+    for (let round = 0; round < 40; round++) {
+      captureMany(capture, (round % 5) + 1);
+      await settle();
+      const { batches, ledger, succeed, fail } = sink.last;
+      if (round % 3 === 1) {
+        fail();
+      } else if (!succeeded.some((write) => write.ledger.seq === ledger.seq)) {
+        succeeded.push({ batches, ledger });
+        succeed();
+      }
+      await vi.advanceTimersByTimeAsync(2_000);
+    }
+    const numbers = succeeded.flatMap(({ batches }) => batches.map(({ seq }) => seq));
+    expect(numbers).toEqual(numbers.map((_, index) => index + 1));
+    let votes = 0;
+    for (const { batches, ledger } of succeeded) {
+      votes += batches.reduce((sum, batch) => sum + batch.votes.length, 0);
+      expect(ledger).toEqual({ seq: batches.at(-1)?.seq, votes });
+    }
+  });
+});
+
+describe('when its queue has a fault', () => {
+  test('refuses at once and writes nothing', async () => {
+    sink.fault = 'the queue is not connected';
+    const outcomes = captureMany(createCapture(), 1);
+    await settle();
+    expect(outcomes).toEqual([expect.any(NotCapturedError)]);
+    expect(sink.writes).toEqual([]);
+  });
+});
+
+describe('on stop', () => {
+  test('refuses new votes, writes those in line and then says that none is left', async () => {
+    const capture = createCapture();
+    const first = captureMany(capture, 1);
+    await settle();
+    const second = captureMany(capture, 1);
+    const drained = capture.drain(5_000);
+    expect(capture.refusal).toBe('this process is stopping');
+    sink.last.succeed();
+    await settle();
+    sink.last.succeed();
+    await settle();
+    expect(await drained).toBe(0);
+    expect([...first, ...second]).toEqual(['node.t0-1.1', 'node.t0-1.2']);
+  });
+
+  test('says how many votes are left when the queue does not come back', async () => {
+    const capture = createCapture();
+    captureMany(capture, 3);
+    await settle();
+    const drained = capture.drain(5_000);
+    await vi.advanceTimersByTimeAsync(5_000);
+    expect(await drained).toBe(3);
+  });
+
+  test('is done at once when idle', async () => {
+    expect(await createCapture().drain(5_000)).toBe(0);
+  });
+});
+
+test('a job larger than the buffer is refused when it is configured', () => {
+  expect(() => createCapture({ votesPerJobMax: 10, bufferVotesMax: 9 })).toThrow(RangeError);
+});

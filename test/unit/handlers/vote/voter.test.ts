@@ -1,0 +1,64 @@
+import { describe, expect, test } from 'vitest';
+import { createClock, formatMicros } from '../../../../handlers/vote/clock.ts';
+import { createVoterTokens } from '../../../../handlers/vote/voter.ts';
+import { Secret } from '../../../../stack/runtime/secret.ts';
+
+const tokens = createVoterTokens(new Secret('k'.repeat(32)));
+const CAST_AT = 1_763_812_345_678_901;
+
+describe('a voter token', () => {
+  test('brings back the voter and the time of the last vote', () => {
+    const voter = { id: tokens.mint().id, lastCastAt: CAST_AT };
+    expect(tokens.verify(tokens.sign(voter))).toEqual(voter);
+  });
+
+  test('is minted for a new voter each time, as a UUID of version 7', () => {
+    const [one, other] = [tokens.mint(), tokens.mint()];
+    expect(one.id).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+    expect(other.id).not.toBe(one.id);
+  });
+
+  test('is refused when any character was changed', () => {
+    const token = tokens.sign({ ...tokens.mint(), lastCastAt: CAST_AT });
+    for (let at = 0; at < token.length; at++) {
+      const other = token[at] === 'A' ? 'B' : 'A';
+      expect(tokens.verify(token.slice(0, at) + other + token.slice(at + 1))).toBeUndefined();
+    }
+  });
+
+  test('is refused when truncated, extended, empty, or signed with another key', () => {
+    const voter = tokens.mint();
+    const token = tokens.sign(voter);
+    const foreign = createVoterTokens(new Secret('x'.repeat(32))).sign(voter);
+    for (const forged of ['', token.slice(0, -1), `${token}A`, foreign, 'A'.repeat(76), '\0'.repeat(76)]) {
+      expect(tokens.verify(forged)).toBeUndefined();
+    }
+  });
+
+  test('cannot be put together from the id of one and the proof of another', () => {
+    const [one, other] = [tokens.sign(tokens.mint()), tokens.sign(tokens.mint())];
+    expect(tokens.verify(one.slice(0, 34) + other.slice(34))).toBeUndefined();
+  });
+});
+
+describe('the clock of a process', () => {
+  test('strictly increases within a millisecond and when the wall clock goes back', () => {
+    let now = 1_000;
+    const clock = createClock(() => now);
+    expect([clock(0), clock(0)]).toEqual([1_000_000, 1_000_001]);
+    now = 500;
+    expect(clock(0)).toBe(1_000_002);
+    now = 2_000;
+    expect(clock(0)).toBe(2_000_000);
+  });
+
+  test("is later than the voter's last vote, also when another node's clock was ahead", () => {
+    const clock = createClock(() => 1_000);
+    expect(clock(9_000_000)).toBe(9_000_001);
+  });
+
+  test('is written with all six digits', () => {
+    expect(formatMicros(CAST_AT)).toBe('2025-11-22T11:52:25.678901Z');
+    expect(formatMicros(1_000_001)).toBe('1970-01-01T00:00:01.000001Z');
+  });
+});

@@ -1,0 +1,106 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { inspect } from 'node:util';
+import { afterAll, describe, expect, test } from 'vitest';
+import { ConfigError, readConfig, settings } from '../../../../stack/runtime/config.ts';
+import { Secret } from '../../../../stack/runtime/secret.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'turnout-test-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function faultsOf(read: () => unknown): readonly string[] {
+  try {
+    read();
+  } catch (error) {
+    if (error instanceof ConfigError) return error.faults;
+    throw error;
+  }
+  return [];
+}
+
+describe('the configuration', () => {
+  test('takes defaults where nothing is set, and values where they are', () => {
+    const read = { port: settings.port(8080), admission: settings.voterAdmission };
+    expect(readConfig(read, {})).toEqual({ port: 8080, admission: 'open' });
+    expect(readConfig(read, { PORT: '1234', VOTER_ADMISSION: 'issued' })).toEqual({
+      port: 1234,
+      admission: 'issued',
+    });
+  });
+
+  test('reads a secret from the file that NAME_FILE names, without its line end', () => {
+    const file = join(folder, 'key');
+    writeFileSync(file, `${'k'.repeat(32)}\n`);
+    const { key } = readConfig({ key: settings.voterKey }, { VOTER_KEY_FILE: file });
+    expect(key.reveal()).toBe('k'.repeat(32));
+  });
+
+  test('lists every fault at once, and no value', () => {
+    const faults = faultsOf(() =>
+      readConfig(
+        {
+          port: settings.port(8080),
+          key: settings.voterKey,
+          database: settings.databaseUrl,
+          redis: settings.redisUrl,
+          node: settings.node,
+          users: settings.dashboardUsers,
+          votes: settings.votesPerJobMax,
+          file: settings.pollsFile,
+        },
+        {
+          PORT: 'eighty',
+          VOTER_KEY: 'hunter2',
+          DATABASE_URL: 'mysql://root:hunter2@db',
+          REDIS_URL: 'hunter2',
+          TURNOUT_NODE: 'a:b',
+          DASHBOARD_USERS: 'admin:short',
+          VOTES_PER_JOB_MAX: '0',
+          POLLS_FILE_FILE: join(folder, 'missing'),
+        },
+      ),
+    );
+    expect(faults.map((fault) => fault.split(' ')[0])).toEqual([
+      'PORT',
+      'VOTER_KEY',
+      'DATABASE_URL',
+      'REDIS_URL',
+      'TURNOUT_NODE',
+      'DASHBOARD_USERS',
+      'VOTES_PER_JOB_MAX',
+      'POLLS_FILE',
+    ]);
+    expect(faults.join()).not.toMatch(/hunter2|short|eighty/);
+  });
+
+  test('says what is missing', () => {
+    expect(faultsOf(() => readConfig({ key: settings.voterKey }, {}))).toEqual([
+      'VOTER_KEY is missing (set it, or VOTER_KEY_FILE)',
+    ]);
+  });
+
+  test('refuses a setting that is there twice', () => {
+    expect(
+      faultsOf(() => readConfig({ key: settings.voterKey }, { VOTER_KEY: 'a', VOTER_KEY_FILE: 'b' })),
+    ).toEqual(['VOTER_KEY is set twice: keep either VOTER_KEY or VOTER_KEY_FILE']);
+  });
+
+  test('reads several users, with colons in their passwords', () => {
+    const { users } = readConfig(
+      { users: settings.dashboardUsers },
+      { DASHBOARD_USERS: 'ann:pass:word,\nbob:other-word' },
+    );
+    expect([...users].map(([name, password]) => [name, password.reveal()])).toEqual([
+      ['ann', 'pass:word'],
+      ['bob', 'other-word'],
+    ]);
+  });
+});
+
+test('a secret does not show itself', () => {
+  const secret = new Secret('hunter2');
+  for (const text of [String(secret), JSON.stringify({ secret }), inspect({ secret }), `${secret}`]) {
+    expect(text).not.toContain('hunter2');
+  }
+});

@@ -1,0 +1,96 @@
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { ConfigError } from '../../../../stack/runtime/config.ts';
+import { parsePolls, phaseOf, readPolls } from '../../../../stack/runtime/polls.ts';
+
+const poll = (changes: object = {}) => ({
+  id: 'cats-vs-dogs',
+  question: 'Cats or dogs?',
+  choices: [
+    { id: 'cats', label: 'Cats' },
+    { id: 'dogs', label: 'Dogs' },
+  ],
+  ...changes,
+});
+
+function faultsOf(polls: unknown): string {
+  try {
+    parsePolls(typeof polls === 'string' ? polls : JSON.stringify({ polls }), 'polls.json');
+  } catch (error) {
+    if (error instanceof ConfigError) return error.faults.join('\n');
+    throw error;
+  }
+  return '';
+}
+
+describe('the polls file', () => {
+  test('that Turnout ships is valid and asks about cats and dogs first', () => {
+    const polls = readPolls(join(import.meta.dirname, '../../../../stack/polls.json'));
+    expect(polls[0]?.id).toBe('cats-vs-dogs');
+    expect(polls.length).toBeGreaterThan(1);
+  });
+
+  test('gives times as milliseconds', () => {
+    const [read] = parsePolls(
+      JSON.stringify({
+        polls: [poll({ opensAt: '2027-02-07T23:30:00Z', closesAt: '2027-02-08T01:30:00+01:00' })],
+      }),
+      'polls.json',
+    );
+    expect(read).toMatchObject({
+      opensAt: Date.UTC(2027, 1, 7, 23, 30),
+      closesAt: Date.UTC(2027, 1, 8, 0, 30),
+    });
+  });
+
+  test.each([
+    ['no JSON', '{', /not JSON/],
+    ['no polls', [], /polls: must be at least one/],
+    ['an id with capitals', [poll({ id: 'Cats' })], /polls\.0\.id: must be/],
+    ['an empty question', [poll({ question: ' ' })], /polls\.0\.question: must not be empty/],
+    ['one choice', [poll({ choices: [{ id: 'cats', label: 'Cats' }] })], /choices: must be at least 2/],
+    [
+      'twenty-one choices',
+      [poll({ choices: Array.from({ length: 21 }, (_, n) => ({ id: `c${n}`, label: 'C' })) })],
+      /choices: must be at most 20/,
+    ],
+    [
+      'the same choice twice',
+      [
+        poll({
+          choices: [
+            { id: 'cats', label: 'Cats' },
+            { id: 'cats', label: 'Dogs' },
+          ],
+        }),
+      ],
+      /choices: must not repeat/,
+    ],
+    ['the same poll twice', [poll(), poll()], /polls: must not repeat/],
+    ['a time without a zone', [poll({ closesAt: '2027-02-07' })], /closesAt: must be a time with a zone/],
+    [
+      'a poll that closes before it opens',
+      [poll({ opensAt: '2027-02-08T00:00:00Z', closesAt: '2027-02-07T00:00:00Z' })],
+      /closesAt must be after opensAt/,
+    ],
+    ['an unknown member', [poll({ colour: 'red' })], /colour/],
+  ])('with %s is refused', (_, polls, message) => {
+    expect(faultsOf(polls)).toMatch(message);
+  });
+
+  test('with several faults has them all in one message', () => {
+    const faults = faultsOf([poll({ id: 'Cats', question: '' }), poll({ choices: [] })]);
+    expect(faults.split('\n').length).toBeGreaterThanOrEqual(3);
+  });
+});
+
+test('a poll is open from opensAt until before closesAt', () => {
+  const hours = { opensAt: 1_000, closesAt: 2_000 };
+  expect([999, 1_000, 1_999, 2_000].map((now) => phaseOf(hours, now))).toEqual([
+    'not open',
+    'open',
+    'open',
+    'closed',
+  ]);
+  expect(phaseOf({}, 0)).toBe('open');
+});
