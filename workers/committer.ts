@@ -4,7 +4,7 @@ import type { Log } from '../stack/runtime/log.ts';
 import type { ReceivedBatch } from './job.ts';
 
 /** A job whose data Postgres will never take, although it could be read. Trying again does not help. */
-export class UncommittableError extends Error {
+class UncommittableError extends Error {
   override readonly name = 'UncommittableError';
 }
 

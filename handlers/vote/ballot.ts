@@ -2,7 +2,7 @@ import type { HonoRequest } from 'hono';
 import { Problem } from './problem.ts';
 
 /** No vote needs more. */
-export const BODY_BYTES_MAX = 1_024;
+const BODY_BYTES_MAX = 1_024;
 
 const JSON_TYPE = 'application/json';
 const FORM_TYPE = 'application/x-www-form-urlencoded';

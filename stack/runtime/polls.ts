@@ -60,7 +60,6 @@ const pollsFile = v.strictObject({
 
 /** A poll: `opensAt` and `closesAt` are milliseconds since 1970, absent where the poll has no such limit. */
 export type Poll = Readonly<v.InferOutput<typeof poll>>;
-export type Choice = Readonly<v.InferOutput<typeof choice>>;
 
 /** Whether a poll takes votes at this time (milliseconds since 1970): from `opensAt` on, until before `closesAt`. */
 export function phaseOf(

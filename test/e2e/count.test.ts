@@ -1,0 +1,145 @@
+import { sql } from 'kysely';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { auditSources, auditTallies } from '../../db/audit.ts';
+import { createVoterTokens } from '../../handlers/vote/voter.ts';
+import { Secret } from '../../stack/runtime/secret.ts';
+import type { Vote } from '../../workers/job.ts';
+import { createDatabase, type TestDatabase } from '../support/postgres.ts';
+import { scratchFolder } from '../support/process.ts';
+import { startRedis, type TestRedis } from '../support/redis.ts';
+import { startService, type TestService, VOTER_KEY, voteEnv } from '../support/system.ts';
+import { storedTallies, storedVotes } from '../support/tables.ts';
+import { until } from '../support/until.ts';
+import { modelOf, POLL } from '../support/votes.ts';
+
+const VOTERS = 10_000;
+const CLIENTS = 64;
+const COUNTED_MS_MAX = 60_000;
+
+let database: TestDatabase;
+let folder: Awaited<ReturnType<typeof scratchFolder>>;
+let nodes: TestRedis[] = [];
+let frontends: TestService[] = [];
+let workers: TestService[] = [];
+let results: TestService;
+
+beforeAll(async () => {
+  // Without tables: the two workers start together and make them.
+  database = await createDatabase('template1');
+  folder = await scratchFolder();
+  nodes = await Promise.all([startRedis(), startRedis()]);
+  frontends = await Promise.all(
+    nodes.map(({ socket }, index) =>
+      startService({
+        bundle: 'vote',
+        name: `vote${index}`,
+        env: voteEnv(`frontend0${index + 1}`, socket),
+        folder: folder.path,
+      }),
+    ),
+  );
+  const env = { DATABASE_URL: database.url, QUEUE_NODES: nodes.map(({ socket }) => socket).join() };
+  workers = await Promise.all(
+    [1, 2].map((number) =>
+      startService({ bundle: 'worker', name: `worker${number}`, env, folder: folder.path }),
+    ),
+  );
+  results = await startService({
+    bundle: 'results',
+    env: { DATABASE_URL: database.url },
+    folder: folder.path,
+  });
+});
+
+afterAll(async () => {
+  await Promise.all([...frontends, ...workers, results].map((service) => service?.end()));
+  await Promise.all(nodes.map((node) => node.remove()));
+  await database.remove();
+  await folder.remove();
+});
+
+/** Votes over HTTP; the vote as the handler accepted it, and the token it gave. */
+async function castVote(
+  frontend: TestService,
+  choice: string,
+  token?: string,
+): Promise<{ vote: Vote; token: string }> {
+  const answer = await fetch(`${frontend.url}/polls/${POLL}/votes`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...(token && { authorization: `Bearer ${token}` }) },
+    body: JSON.stringify({ choice }),
+  });
+  expect(answer.status).toBe(202);
+  await answer.text();
+  const next = /turnout_voter=([^;]+)/.exec(answer.headers.get('set-cookie') ?? '')?.[1] ?? '';
+  const voter = createVoterTokens(new Secret(VOTER_KEY)).verify(next);
+  if (!voter) throw new Error('no valid token came back');
+  return { vote: [POLL, voter.id, choice, voter.lastCastAt], token: next };
+}
+
+test('10,000 voters on two frontends, some of them twice, are counted exactly once each', async () => {
+  const accepted: Vote[] = [];
+  let nextVoter = 0;
+  const client = async (): Promise<void> => {
+    while (nextVoter < VOTERS) {
+      const voter = nextVoter++;
+      const [here, there] = voter % 2 ? frontends : frontends.toReversed();
+      const first = await castVote(here as TestService, voter % 3 ? 'cats' : 'dogs');
+      accepted.push(first.vote);
+      // Some vote again at once, on the same frontend or on the other one, and change their mind or not.
+      if (voter % 5 !== 0) continue;
+      const frontend = (voter % 10 ? here : there) as TestService;
+      const second = await castVote(frontend, voter % 4 ? 'cats' : 'dogs', first.token);
+      expect(second.vote[1]).toBe(first.vote[1]);
+      expect(second.vote[3]).toBeGreaterThan(first.vote[3]);
+      accepted.push(second.vote);
+    }
+  };
+  await Promise.all(Array.from({ length: CLIENTS }, client));
+  expect(accepted).toHaveLength(VOTERS * 1.2);
+
+  await until(
+    'all jobs are committed',
+    async () => {
+      const { rows } = await sql<{ votes: number }>`select sum(votes)::bigint as votes from batches`.execute(
+        database.db,
+      );
+      return rows[0]?.votes === accepted.length;
+    },
+    COUNTED_MS_MAX,
+  );
+
+  const model = modelOf(accepted);
+  expect(model.votes.size).toBe(VOTERS);
+  expect(await storedVotes(database.db)).toEqual(model.votes);
+  expect(await storedTallies(database.db)).toEqual(model.tallies);
+  expect(await auditTallies(database.db)).toEqual([]);
+
+  await until('the ledgers are mirrored', async () => {
+    const sources = await auditSources(database.db);
+    return sources.reduce((sum, { acceptedVotes }) => sum + acceptedVotes, 0) === accepted.length;
+  });
+  const sources = await auditSources(database.db);
+  expect(sources.map(({ node }) => node).toSorted()).toEqual(['frontend01', 'frontend02']);
+  for (const source of sources) {
+    expect(source).toMatchObject({ jobs: source.acceptedSeq, votes: source.acceptedVotes, missingJobs: 0 });
+  }
+  // Votes shared jobs, or this test would not test that.
+  const jobs = sources.reduce((sum, source) => sum + source.jobs, 0);
+  expect(jobs).toBeLessThan(accepted.length);
+
+  await until('the results agree', async () => {
+    const answer = await fetch(`${results.url}/polls/${POLL}/results`);
+    expect(await answer.json()).toMatchObject({
+      poll: POLL,
+      total: VOTERS,
+      choices: [
+        { id: 'cats', votes: model.tallies.get(`${POLL} cats`) },
+        { id: 'dogs', votes: model.tallies.get(`${POLL} dogs`) },
+      ],
+      status: 'provisional',
+      ledger: { accepted: accepted.length, committed: accepted.length },
+    });
+    return true;
+  });
+});

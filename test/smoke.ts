@@ -1,0 +1,47 @@
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import { freePort, scratchFolder, startNode } from './support/process.ts';
+import { startRedis } from './support/redis.ts';
+import { until } from './support/until.ts';
+
+/**
+ * The build's smoke test: starts the vote bundle against a running Redis and says how long it took from exec to the
+ * first 202. Fails when there is none.
+ */
+const ROOT = join(import.meta.dirname, '..');
+
+const redis = await startRedis();
+const folder = await scratchFolder();
+const [port, adminPort] = [await freePort(), await freePort()];
+const startedAt = performance.now();
+const handler = startNode(
+  join(ROOT, 'dist/vote.mjs'),
+  {
+    PORT: String(port),
+    ADMIN_PORT: String(adminPort),
+    TURNOUT_NODE: 'smoke',
+    REDIS_URL: redis.socket,
+    VOTER_KEY: randomBytes(32).toString('hex'),
+    POLLS_FILE: join(ROOT, 'stack/polls.json'),
+  },
+  join(folder.path, 'vote.log'),
+);
+try {
+  await until('the first 202', async () => {
+    const answer = await fetch(`http://127.0.0.1:${port}/polls/cats-vs-dogs/votes`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: '{"choice":"cats"}',
+    });
+    await answer.text();
+    return answer.status === 202;
+  });
+  console.log(`dist/vote.mjs: ${Math.round(performance.now() - startedAt)} ms from exec to the first 202`);
+} catch (error) {
+  console.error(`dist/vote.mjs does not take votes: ${(error as Error).message}\n${await handler.output()}`);
+  process.exitCode = 1;
+} finally {
+  await handler.end();
+  await redis.remove();
+  await folder.remove();
+}
