@@ -38,6 +38,9 @@ interface Supervision {
  * its own, so nothing has to be handed over. If one dies before it was ever ready, all stop: it would die again.
  */
 export async function superviseProcesses({ count, readiness, log, shutdown }: Supervision): Promise<void> {
+  // The processes accept from one shared socket. Were connections handed to them one by one instead, a process that is
+  // killed would take along those on their way to it, and their clients would wait for ever.
+  cluster.schedulingPolicy = cluster.SCHED_NONE;
   const fork = (place: number): void => {
     const part = `process ${place}`;
     readiness.notReady(part, 'starting');

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
+import { type IncomingMessage, request } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { scratchFolder } from '../support/process.ts';
@@ -8,6 +9,7 @@ import { spawnService, startService, type TestService, VOTER_KEY, voteEnv } from
 import { until } from '../support/until.ts';
 
 const VOTES = '/polls/cats-vs-dogs/votes';
+const ANSWER_MS_MAX = 5_000;
 const HEAD = `POST ${VOTES} HTTP/1.1\r\nHost: vote.test\r\nContent-Type: application/json\r\n`;
 
 let folder: Awaited<ReturnType<typeof scratchFolder>>;
@@ -47,6 +49,22 @@ const castVote = (service: TestService) =>
     body: '{"choice":"cats"}',
   });
 
+/** One connection always meets the same process; a new one may meet another. */
+async function castVoteOverNewConnection({ port }: TestService): Promise<void> {
+  const headers = { 'content-type': 'application/x-www-form-urlencoded' };
+  const signal = AbortSignal.timeout(ANSWER_MS_MAX);
+  const sent = request({ port, path: VOTES, method: 'POST', agent: false, headers, signal });
+  sent.end('choice=cats');
+  const [answer] = (await once(sent, 'response')) as [IncomingMessage];
+  answer.resume();
+  await once(answer, 'end');
+}
+
+/** Several at once: one process alone would be quick enough for one after the other. */
+async function castVotesOverNewConnections(service: TestService): Promise<void> {
+  await Promise.allSettled(Array.from({ length: 32 }, () => castVoteOverNewConnection(service)));
+}
+
 const ledgerOf = async (node: string) =>
   Object.entries(await redis.client.hgetall('turnout:ledger'))
     .filter(([source]) => source.startsWith(`${node}.`))
@@ -79,8 +97,8 @@ describe('bytes that are no honest request', () => {
     ['no HTTP', 400, 'hello\r\n\r\n'],
     [
       'both a length and chunks',
-      `${HEAD}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n`,
       400,
+      `${HEAD}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n`,
     ],
     ['two lengths', 400, `${HEAD}Content-Length: 17\r\nContent-Length: 18\r\n\r\n{"choice":"cats"}`],
     ['a length that is no number', 400, `${HEAD}Content-Length: 1x\r\n\r\n`],
@@ -190,8 +208,7 @@ describe('with several processes behind one port', () => {
   test('all take votes as sources of their own, and one that is killed is replaced', async () => {
     const service = await start('many', { WEB_CONCURRENCY: '2' });
     await until('both have votes', async () => {
-      // Several at once, because one connection always meets the same process.
-      await Promise.all(Array.from({ length: 4 }, () => castVote(service)));
+      await castVotesOverNewConnections(service);
       return (await ledgerOf('many')).length === 2;
     });
     const total = await until('the metrics of both are added up', async () => {
@@ -206,7 +223,7 @@ describe('with several processes behind one port', () => {
     expect(log).not.toContain(VOTER_KEY);
     process.kill(pids[0] ?? 0, 'SIGKILL');
     await until('there is a third source', async () => {
-      await Promise.allSettled(Array.from({ length: 4 }, () => castVote(service)));
+      await castVotesOverNewConnections(service);
       return (await ledgerOf('many')).length === 3;
     });
     await until('it is ready again', async () => (await fetch(`${service.adminUrl}/readyz`)).ok);
