@@ -1,0 +1,195 @@
+import { rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Redis } from 'ioredis';
+import { until } from '../support/until.ts';
+import { canLosePower, losePower } from './power.ts';
+import type { Random } from './random.ts';
+import type { ChaosSystem, Frontend } from './system.ts';
+
+/** Longer than a job's lock and the interval in which stalled jobs are looked for. */
+const FREEZE_PAST_LOCKS_MS = 22_000;
+const FREEZE_MS_MAX = 4_000;
+const PRESSURE_MS = 3_000;
+/** A commit is a long message; asking for something is a short one. */
+const COMMIT_BYTES_MIN = 3_000;
+const COMMIT_MS_MAX = 10_000;
+
+export interface FaultContext {
+  readonly system: ChaosSystem;
+  readonly random: Random;
+  /** How long something stays away that is stopped. */
+  readonly outageMs: number;
+  /** A folder for records. */
+  readonly folder: string;
+}
+
+/** One way to break the system. It returns when what it broke has been mended, though perhaps not yet recovered. */
+export interface Fault {
+  readonly name: string;
+  /** How often it is chosen, compared with the others. */
+  readonly weight: number;
+  readonly run: (context: FaultContext) => Promise<void>;
+  /** Why it cannot be done here; `undefined` when it can. */
+  readonly obstacle?: (system: ChaosSystem) => string | undefined;
+}
+
+const frontendOf = ({ system, random }: FaultContext): Frontend => random.pick(system.frontends);
+
+export const FAULTS: readonly Fault[] = [
+  {
+    name: 'kill -9 a handler',
+    weight: 4,
+    run: async (context) => {
+      const { handler } = frontendOf(context);
+      await handler.end('SIGKILL');
+      await handler.startAndWait();
+    },
+  },
+  {
+    name: 'stop a handler in order',
+    weight: 2,
+    run: async (context) => {
+      const { handler } = frontendOf(context);
+      await handler.end('SIGTERM');
+      await handler.startAndWait();
+    },
+  },
+  {
+    name: 'kill -9 a Redis',
+    weight: 4,
+    run: async (context) => {
+      const { redis } = frontendOf(context);
+      await redis.end('SIGKILL');
+      await redis.startAndWait();
+    },
+  },
+  {
+    name: 'power loss of a Redis',
+    weight: 4,
+    obstacle: () => (canLosePower() ? undefined : 'strace is missing'),
+    run: async (context) => {
+      const frontend = frontendOf(context);
+      await losePower(frontend, join(context.folder, 'strace.txt'));
+      await frontend.redis.startAndWait();
+    },
+  },
+  {
+    name: 'kill -9 a worker',
+    weight: 4,
+    run: async ({ system, random }) => {
+      const worker = random.pick(system.workers);
+      await worker.end('SIGKILL');
+      await worker.startAndWait();
+    },
+  },
+  {
+    name: 'kill -9 a worker in mid-commit',
+    weight: 4,
+    run: async ({ system }) => {
+      // Whoever commits next: all workers go the moment one has sent a commit.
+      const sent = system.postgresProxy.onceSent(COMMIT_BYTES_MIN);
+      await Promise.race([sent, sleep(COMMIT_MS_MAX)]);
+      await Promise.all(system.workers.map((worker) => worker.end('SIGKILL')));
+      await Promise.all(system.workers.map((worker) => worker.startAndWait()));
+    },
+  },
+  {
+    name: 'immediate stop of Postgres',
+    weight: 3,
+    run: async ({ system: { postgres } }) => {
+      await postgres.end('SIGQUIT');
+      await postgres.startAndWait();
+    },
+  },
+  {
+    name: 'a Redis is away',
+    weight: 1,
+    run: async (context) => {
+      const { redis } = frontendOf(context);
+      await redis.end('SIGTERM');
+      await sleep(context.outageMs);
+      await redis.startAndWait();
+    },
+  },
+  {
+    name: 'Postgres is away',
+    weight: 1,
+    run: async ({ system: { postgres }, outageMs }) => {
+      await postgres.end('SIGINT');
+      await sleep(outageMs);
+      await postgres.startAndWait();
+    },
+  },
+  {
+    name: 'a worker freezes past its locks',
+    weight: 1,
+    run: async ({ system, random }) => {
+      const worker = random.pick(system.workers);
+      worker.signal('SIGSTOP');
+      await sleep(FREEZE_PAST_LOCKS_MS);
+      worker.signal('SIGCONT');
+      await worker.untilUp();
+    },
+  },
+  {
+    name: 'a handler or a Redis freezes',
+    weight: 2,
+    run: async (context) => {
+      const { handler, redis } = frontendOf(context);
+      const unit = context.random.pick([handler, redis]);
+      unit.signal('SIGSTOP');
+      await sleep(context.random.between(100, FREEZE_MS_MAX));
+      unit.signal('SIGCONT');
+      await unit.untilUp();
+    },
+  },
+  {
+    name: 'worker and Redis lose each other',
+    weight: 4,
+    run: async (context) => {
+      const { proxy } = frontendOf(context);
+      if (context.random.next() < 0.5) proxy.cut();
+      else proxy.cutInMidAnswer();
+    },
+  },
+  {
+    name: 'worker and Postgres lose each other',
+    weight: 4,
+    run: async ({ system: { postgresProxy }, random }) => {
+      if (random.next() < 0.5) postgresProxy.cut();
+      else postgresProxy.cutInMidAnswer();
+    },
+  },
+  {
+    name: "a Redis's memory is full",
+    weight: 2,
+    run: async (context) => {
+      const { socket } = frontendOf(context);
+      const client = new Redis({ path: socket, replyMapping: 'legacy' });
+      client.on('error', () => {});
+      try {
+        await client.config('SET', 'maxmemory', '1');
+        await sleep(PRESSURE_MS);
+        await client.config('SET', 'maxmemory', '1gb');
+      } finally {
+        client.disconnect();
+      }
+    },
+  },
+  {
+    name: "a Redis's disk is full",
+    weight: 2,
+    obstacle: ({ hasDisks }) => (hasDisks ? undefined : 'no disk can be mounted: needs root'),
+    run: async (context) => {
+      const { disk, redis } = frontendOf(context);
+      const filler = join(disk, 'filler');
+      const { bavail, bsize } = statfsSync(disk);
+      writeFileSync(filler, Buffer.alloc(bavail * bsize));
+      // A Redis that cannot write what it promised to write ends itself.
+      await until('Redis has given up', () => redis.hasEnded);
+      rmSync(filler);
+      await redis.startAndWait();
+    },
+  },
+];

@@ -1,0 +1,69 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync, readFileSync, statSync, truncateSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { until } from '../support/until.ts';
+import type { Frontend } from './system.ts';
+
+/** Long enough that a Redis that syncs every second has synced what it wrote before we looked. */
+const WATCH_MS = 1_500;
+const WRITE = /^\d+ +write\((\d+)<([^>]+)>.*\) += (\d+)$/;
+const SYNC = /^\d+ +f(?:data)?sync\((\d+)<([^>]+)>\) += 0$/;
+
+/** Whether power losses can be made here. */
+export function canLosePower(): boolean {
+  return spawnSync('strace', ['-V']).status === 0;
+}
+
+/**
+ * The power goes out: whatever Redis had written to its append-only file and not yet synced is gone. `strace` records its
+ * writes and syncs for a while, then Redis is killed, and the file is cut to what had been synced by then.
+ *
+ * @param trace a file for the record
+ * @returns the bytes that were cut
+ */
+export async function losePower({ redis, disk }: Frontend, trace: string): Promise<number> {
+  const file = appendOnlyFile(disk);
+  const tracer = spawn(
+    'strace',
+    ['-f', '-y', '-e', 'trace=write,fdatasync,fsync', '-s', '0', '-o', trace, '-p', String(redis.pid)],
+    { stdio: ['ignore', 'ignore', 'pipe'] },
+  );
+  const exited = once(tracer, 'exit');
+  let said = '';
+  tracer.stderr.on('data', (data) => {
+    said += String(data);
+  });
+  await until('strace is attached', () => said.includes('attached'));
+  const sizeBefore = statSync(file).size;
+  await sleep(WATCH_MS);
+  await redis.end('SIGKILL');
+  await exited;
+  const written = statSync(file).size;
+  const synced = syncedSize(readFileSync(trace, 'utf8'), file, sizeBefore, written);
+  truncateSync(file, synced);
+  return written - synced;
+}
+
+/** The size up to which the file is safe: all of it, less the writes after the last sync. */
+function syncedSize(trace: string, file: string, sizeBefore: number, written: number): number {
+  let unsynced = 0;
+  let hasSynced = false;
+  for (const line of trace.split('\n')) {
+    const write = WRITE.exec(line);
+    if (write?.[2] === file) unsynced += Number(write[3]);
+    else if (SYNC.exec(line)?.[2] === file) {
+      unsynced = 0;
+      hasSynced = true;
+    }
+  }
+  return hasSynced ? written - unsynced : Math.min(sizeBefore, written);
+}
+
+function appendOnlyFile(disk: string): string {
+  const folder = join(disk, 'appendonlydir');
+  const name = readdirSync(folder).find((entry) => entry.endsWith('.incr.aof'));
+  if (!name) throw new Error(`no append-only file in ${folder}`);
+  return join(folder, name);
+}

@@ -1,0 +1,169 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { readReceipt, readResults } from '../../db/results.ts';
+import { scratchFolder } from '../support/process.ts';
+import { until } from '../support/until.ts';
+import { POLL } from '../support/votes.ts';
+import { Crowd, type CrowdCounts } from './crowd.ts';
+import { FAULTS, type Fault } from './faults.ts';
+import { Random } from './random.ts';
+import { type ChaosSystem, type ChaosSystemOptions, startSystem } from './system.ts';
+import { judge, type Verdict } from './verdict.ts';
+
+export interface ChaosOptions extends ChaosSystemOptions {
+  readonly faults: number;
+  readonly seed: number;
+  /** People who vote at the same time, all the time. */
+  readonly people: number;
+  readonly outageMs: number;
+  /** Only these kinds of faults; all, if empty. */
+  readonly only: readonly string[];
+  /** Hears how the run goes, a line at a time. */
+  readonly onProgress: (line: string) => void;
+}
+
+/** What one kind of fault did. */
+export interface FaultRow {
+  readonly name: string;
+  times: number;
+  accepted: number;
+  refused: number;
+  unanswered: number;
+  /** From the moment when the fault was mended until a new vote on every frontend was counted. */
+  readonly recoveryMs: number[];
+}
+
+export interface ChaosReport {
+  readonly rows: readonly FaultRow[];
+  readonly obstacles: readonly string[];
+  readonly verdict: Verdict;
+}
+
+const RECOVERY_MS_MAX = 90_000;
+const SETTLE_MS_MAX = 120_000;
+const CALM_MS_MAX = 1_000;
+/** The share of faults that come two at a time. */
+const PAIR_SHARE = 0.2;
+
+/**
+ * Breaks a system that is being voted on, again and again, and looks at the end whether every vote that was answered 202
+ * is there, once. The same seed breaks the same things in the same order.
+ */
+export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
+  const { seed, faults: total, people, outageMs, only, onProgress } = options;
+  const random = new Random(seed);
+  const folder = await scratchFolder();
+  const system = await startSystem(options);
+  try {
+    const crowd = new Crowd(
+      system.frontends.map(({ url }) => url),
+      new Random(seed + 1),
+    );
+    const { faults, obstacles } = possibleFaults(system, only);
+    const context = { system, random, outageMs, folder: folder.path };
+    const rows = new Map<string, FaultRow>();
+    crowd.start(people);
+    for (let done = 0; done < total; ) {
+      await sleep(random.between(0, CALM_MS_MAX));
+      const chosen = [pickWeighted(random, faults)];
+      if (done + 1 < total && random.next() < PAIR_SHARE) chosen.push(otherThan(chosen, random, faults));
+      done += chosen.length;
+      const title = chosen.map(({ name }) => name).join(', and ');
+      const before = { ...crowd.counts };
+      await runAll(chosen, context);
+      const recoveryMs = await untilRecovered(system);
+      record(rows, chosen, before, crowd.counts, recoveryMs);
+      onProgress(`${String(done).padStart(4)}/${total}  ${title}: recovered in ${Math.round(recoveryMs)} ms`);
+    }
+    await crowd.stop();
+    await untilSettled(system);
+    return { rows: [...rows.values()], obstacles, verdict: await judge(system.db, crowd) };
+  } finally {
+    await system.stop();
+    await folder.remove();
+  }
+}
+
+/** Two faults at a time never break the same unit twice in the same way, but may well meet. */
+async function runAll(chosen: readonly Fault[], context: Parameters<Fault['run']>[0]): Promise<void> {
+  const outcomes = await Promise.allSettled(chosen.map((fault) => fault.run(context)));
+  if (chosen.length === 1 && outcomes[0]?.status === 'rejected') throw outcomes[0].reason;
+  // One may have ended what the other was about to break. What they left behind is started again.
+  const { frontends, workers, postgres } = context.system;
+  const units = [...frontends.flatMap(({ redis, handler }) => [redis, handler]), ...workers, postgres];
+  for (const unit of units) if (unit.hasEnded) unit.start();
+}
+
+/** Until a vote on every frontend is taken and counted. Probes are voters of their own. */
+async function untilRecovered({ frontends, db }: ChaosSystem): Promise<number> {
+  const startedAt = performance.now();
+  await Promise.all(
+    frontends.map(async ({ url, name }) => {
+      const receipt = await until(`${name} takes votes again`, () => probe(url), RECOVERY_MS_MAX);
+      await until(
+        `a vote on ${name} is counted`,
+        async () => (await readReceipt(db, receipt)) === 'counted',
+        RECOVERY_MS_MAX,
+      );
+    }),
+  );
+  return performance.now() - startedAt;
+}
+
+async function probe(url: string): Promise<string | undefined> {
+  const answer = await fetch(`${url}/polls/${POLL}/votes`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: '{"choice":"cats"}',
+    signal: AbortSignal.timeout(5_000),
+  });
+  const body = (await answer.json()) as { receipt?: string };
+  return body.receipt;
+}
+
+async function untilSettled({ db }: ChaosSystem): Promise<void> {
+  // The mirror of a ledger is a few seconds old; after two rounds of the fleet it is younger than the last vote.
+  await sleep(5_000);
+  try {
+    await until('every job is committed', async () => (await readResults(db)).settled, SETTLE_MS_MAX);
+  } catch {
+    // The verdict names what is missing.
+  }
+}
+
+function possibleFaults(system: ChaosSystem, only: readonly string[]) {
+  const wanted = FAULTS.filter(({ name }) => only.length === 0 || only.some((part) => name.includes(part)));
+  const obstacles = wanted.flatMap(({ name, obstacle }) => {
+    const because = obstacle?.(system);
+    return because ? [`${name}: ${because}`] : [];
+  });
+  const faults = wanted.filter(({ obstacle }) => !obstacle?.(system));
+  if (faults.length === 0) throw new Error(`no fault to make: ${obstacles.join('; ') || only.join(', ')}`);
+  return { faults, obstacles };
+}
+
+function pickWeighted(random: Random, faults: readonly Fault[]): Fault {
+  return random.pick(faults.flatMap((fault) => Array.from({ length: fault.weight }, () => fault)));
+}
+
+function otherThan(chosen: readonly Fault[], random: Random, faults: readonly Fault[]): Fault {
+  const others = faults.filter((fault) => !chosen.includes(fault));
+  return pickWeighted(random, others.length > 0 ? others : faults);
+}
+
+function record(
+  rows: Map<string, FaultRow>,
+  chosen: readonly Fault[],
+  before: CrowdCounts,
+  after: CrowdCounts,
+  recoveryMs: number,
+): void {
+  for (const { name } of chosen) {
+    const row = rows.get(name) ?? { name, times: 0, accepted: 0, refused: 0, unanswered: 0, recoveryMs: [] };
+    row.times += 1;
+    row.accepted += after.accepted - before.accepted;
+    row.refused += after.refused - before.refused;
+    row.unanswered += after.unanswered - before.unanswered;
+    row.recoveryMs.push(recoveryMs);
+    rows.set(name, row);
+  }
+}

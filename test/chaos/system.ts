@@ -1,0 +1,210 @@
+import { spawnSync } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Db, openDb } from '../../db/client.ts';
+import { checkPostgres, postgresCommand, postgresUrl, preparePostgres } from '../../stack/local/postgres.ts';
+import { checkRedis, redisCommand } from '../../stack/local/redis.ts';
+import { freePort, scratchFolder, startNode, startProgram, type TestProcess } from '../support/process.ts';
+import { startProxy, type TestProxy } from '../support/proxy.ts';
+import { VOTER_KEY } from '../support/system.ts';
+import { until } from '../support/until.ts';
+
+const ROOT = join(import.meta.dirname, '../..');
+const PASSWORD = 'chaos';
+const READY_MS_MAX = 60_000;
+/** Small enough to fill, large enough for a run. */
+const DISK_MEGABYTES = 192;
+
+/** One process of the system: it can be ended in any way and started again as it was. */
+export class Unit {
+  readonly name: string;
+  readonly #spawn: () => TestProcess;
+  readonly #isUp: () => Promise<boolean>;
+  #process: TestProcess | undefined;
+
+  constructor(name: string, spawn: () => TestProcess, isUp: () => Promise<boolean>) {
+    this.name = name;
+    this.#spawn = spawn;
+    this.#isUp = isUp;
+  }
+
+  get pid(): number {
+    const pid = this.#process?.child.pid;
+    if (pid === undefined) throw new Error(`${this.name} does not run`);
+    return pid;
+  }
+
+  get hasEnded(): boolean {
+    const child = this.#process?.child;
+    return !child || child.exitCode !== null || child.signalCode !== null;
+  }
+
+  start(): void {
+    this.#process = this.#spawn();
+  }
+
+  async startAndWait(): Promise<void> {
+    this.start();
+    await this.untilUp();
+  }
+
+  async untilUp(): Promise<void> {
+    await until(`${this.name} is up`, () => this.#isUp(), READY_MS_MAX);
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.#process?.child.kill(signal);
+  }
+
+  async end(signal: NodeJS.Signals): Promise<void> {
+    await this.#process?.end(signal);
+  }
+}
+
+/** A frontend: its Redis, its handler, and the proxy through which workers reach its Redis. */
+export interface Frontend {
+  readonly name: string;
+  readonly url: string;
+  readonly socket: string;
+  /** The folder of the append-only file, on a small disk of its own where that can be had. */
+  readonly disk: string;
+  readonly redis: Unit;
+  readonly handler: Unit;
+  readonly proxy: TestProxy;
+}
+
+export interface ChaosSystem {
+  readonly frontends: readonly Frontend[];
+  readonly workers: readonly Unit[];
+  readonly postgres: Unit;
+  readonly postgresProxy: TestProxy;
+  readonly db: Db;
+  /** Whether Redis has a disk of its own that can be filled: needs root. */
+  readonly hasDisks: boolean;
+  stop(): Promise<void>;
+}
+
+export interface ChaosSystemOptions {
+  readonly frontends: number;
+  readonly workers: number;
+}
+
+/** Starts a whole system in a folder of its own, with proxies between the workers and what they talk to. */
+export async function startSystem(options: ChaosSystemOptions): Promise<ChaosSystem> {
+  const folder = await scratchFolder();
+  const cleanups: (() => Promise<unknown> | unknown)[] = [folder.remove];
+  const stop = async (): Promise<void> => {
+    for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
+  };
+  try {
+    const { postgres, port: postgresPort } = await startPostgres(folder.path);
+    cleanups.push(() => postgres.end('SIGINT'));
+    const proxyPort = await freePort();
+    const postgresProxy = await startProxy({ port: proxyPort }, { port: postgresPort });
+    cleanups.push(postgresProxy.close);
+
+    const frontends: Frontend[] = [];
+    let hasDisks = true;
+    for (let number = 1; number <= options.frontends; number++) {
+      const home = join(folder.path, `f${number}`);
+      mkdirSync(home);
+      const disk = mountDisk(home);
+      if (disk) cleanups.push(() => spawnSync('umount', ['--lazy', home]));
+      hasDisks &&= disk;
+      const frontend = await startFrontend(`frontend0${number}`, home, folder.path);
+      cleanups.push(
+        () => frontend.redis.end('SIGKILL'),
+        frontend.proxy.close,
+        () => frontend.handler.end('SIGTERM'),
+      );
+      frontends.push(frontend);
+    }
+
+    const workers: Unit[] = [];
+    const nodes = frontends.map(({ name }) => join(folder.path, `${name}-proxy.sock`)).join();
+    for (let number = 1; number <= options.workers; number++) {
+      const worker = await startWorker(`worker${number}`, folder.path, nodes, proxyPort);
+      cleanups.push(() => worker.end('SIGKILL'));
+      workers.push(worker);
+    }
+    const db = openDb({
+      url: postgresUrl({ port: postgresPort, password: PASSWORD }),
+      connectionsMax: 2,
+      statementMsMax: 60_000,
+      name: 'turnout-chaos',
+      onIdleError: () => {},
+    });
+    cleanups.push(() => db.destroy());
+    return { frontends, workers, postgres, postgresProxy, db, hasDisks, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+async function startPostgres(folder: string): Promise<{ postgres: Unit; port: number }> {
+  const dataDir = join(folder, 'postgres');
+  await preparePostgres(dataDir, PASSWORD);
+  const port = await freePort();
+  const { command, args } = await postgresCommand({ dataDir, port });
+  const url = postgresUrl({ port, password: PASSWORD });
+  const postgres = new Unit(
+    'postgres',
+    () => startProgram(command, args, { log: join(folder, 'postgres.log') }),
+    async () => (await checkPostgres(url)) === undefined,
+  );
+  await postgres.startAndWait();
+  return { postgres, port };
+}
+
+async function startFrontend(name: string, disk: string, folder: string): Promise<Frontend> {
+  const socket = join(folder, `${name}.sock`);
+  // Rewriting the file would hide what was written and what was synced from the one who cuts it.
+  const extra = ['--auto-aof-rewrite-percentage', '0'];
+  const { command, args } = redisCommand({ dir: disk, socket, extra });
+  const redis = new Unit(
+    `${name} redis`,
+    () => startProgram(command, args, { log: join(folder, `${name}-redis.log`) }),
+    async () => (await checkRedis(socket)) === undefined,
+  );
+  await redis.startAndWait();
+  const proxy = await startProxy({ path: join(folder, `${name}-proxy.sock`) }, { path: socket });
+  const [port, adminPort] = [await freePort(), await freePort()];
+  const env = {
+    PORT: String(port),
+    ADMIN_PORT: String(adminPort),
+    TURNOUT_NODE: name,
+    REDIS_URL: socket,
+    VOTER_KEY,
+    POLLS_FILE: join(ROOT, 'stack/polls.json'),
+  };
+  const handler = new Unit(
+    `${name} handler`,
+    () => startNode(join(ROOT, 'dist/vote.mjs'), env, join(folder, `${name}-vote.log`)),
+    async () => (await fetch(`http://127.0.0.1:${adminPort}/readyz`)).ok,
+  );
+  await handler.startAndWait();
+  return { name, url: `http://127.0.0.1:${port}`, socket, disk, redis, handler, proxy };
+}
+
+async function startWorker(name: string, folder: string, nodes: string, postgresPort: number): Promise<Unit> {
+  const adminPort = await freePort();
+  const env = {
+    ADMIN_PORT: String(adminPort),
+    QUEUE_NODES: nodes,
+    DATABASE_URL: postgresUrl({ port: postgresPort, password: PASSWORD }),
+    POLLS_FILE: join(ROOT, 'stack/polls.json'),
+  };
+  const worker = new Unit(
+    name,
+    () => startNode(join(ROOT, 'dist/worker.mjs'), env, join(folder, `${name}.log`)),
+    async () => (await fetch(`http://127.0.0.1:${adminPort}/readyz`)).ok,
+  );
+  await worker.startAndWait();
+  return worker;
+}
+
+function mountDisk(path: string): boolean {
+  const options = `size=${DISK_MEGABYTES}m,mode=700`;
+  return spawnSync('mount', ['-t', 'tmpfs', '-o', options, 'tmpfs', path]).status === 0;
+}

@@ -1,0 +1,81 @@
+import { auditSources, auditTallies } from '../../db/audit.ts';
+import type { Db } from '../../db/client.ts';
+import type { Vote } from '../../workers/job.ts';
+import { storedVotes } from '../support/tables.ts';
+import { POLL } from '../support/votes.ts';
+import type { Crowd, CrowdVoter } from './crowd.ts';
+
+/** What came of a run. All numbers but the first two must be 0. */
+export interface Verdict {
+  readonly accepted: number;
+  readonly voters: number;
+  /** Voters with a 202 of whom there is no vote, or only an older one. */
+  readonly lost: number;
+  /** Voters whose vote is neither the last one that was answered 202 nor a later one that they sent. */
+  readonly wrong: number;
+  /** Voters counted more than once: more votes counted than voters. */
+  readonly double: number;
+  /** Choices whose tally differs from a recount. */
+  readonly tallyMismatches: number;
+  /** Job numbers that a ledger has and no receipt. */
+  readonly missingJobs: number;
+  readonly surprises: number;
+  readonly details: readonly string[];
+}
+
+/** Compares what the crowd wrote down with what the tables say. */
+export async function judge(db: Db, crowd: Crowd): Promise<Verdict> {
+  const stored = await storedVotes(db);
+  const sources = await auditSources(db);
+  const mismatches = await auditTallies(db);
+  const details: string[] = [...new Set(crowd.surprises)];
+  let lost = 0;
+  let wrong = 0;
+  for (const voter of crowd.voters.values()) {
+    const fault = faultOf(voter, stored.get(`${POLL} ${voter.id}`));
+    if (fault === undefined) continue;
+    if (fault === 'lost') lost += 1;
+    else wrong += 1;
+    if (details.length < 10) details.push(`${fault}: ${voter.id}, accepted ${voter.accepted.join(' ')}`);
+  }
+  const counted = sources.reduce((sum, source) => sum + source.counted, 0);
+  for (const { source, missing } of sources) {
+    if (missing.length > 0) details.push(`${source} misses ${missing.join(', ')}`);
+  }
+  return {
+    accepted: crowd.counts.accepted,
+    voters: crowd.voters.size,
+    lost,
+    wrong,
+    double: counted - stored.size,
+    tallyMismatches: mismatches.length,
+    missingJobs: sources.reduce((sum, { missingJobs }) => sum + missingJobs, 0),
+    surprises: crowd.surprises.length,
+    details,
+  };
+}
+
+/** Whether nothing at all is wrong. */
+export function isClean({
+  accepted,
+  lost,
+  wrong,
+  double,
+  tallyMismatches,
+  missingJobs,
+  surprises,
+}: Verdict): boolean {
+  return (
+    accepted > 0 &&
+    [lost, wrong, double, tallyMismatches, missingJobs, surprises].every((count) => count === 0)
+  );
+}
+
+function faultOf(
+  { accepted, uncertain }: CrowdVoter,
+  stored: Vote | undefined,
+): 'lost' | 'wrong' | undefined {
+  if (!stored || stored[3] < accepted[3]) return 'lost';
+  if (stored[3] === accepted[3]) return stored[2] === accepted[2] ? undefined : 'wrong';
+  return uncertain.includes(stored[2]) ? undefined : 'wrong';
+}
