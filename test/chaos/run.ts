@@ -68,15 +68,17 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
       if (done + 1 < total && random.next() < PAIR_SHARE) chosen.push(otherThan(chosen, random, faults));
       done += chosen.length;
       const title = chosen.map(({ name }) => name).join(', and ');
+      onProgress(`${String(done).padStart(4)}/${total}  ${title}`);
       const before = { ...crowd.counts };
       await runAll(chosen, context);
-      const recoveryMs = await untilRecovered(system);
-      record(rows, chosen, before, crowd.counts, recoveryMs);
-      onProgress(`${String(done).padStart(4)}/${total}  ${title}: recovered in ${Math.round(recoveryMs)} ms`);
+      record(rows, chosen, before, crowd.counts, await untilRecovered(system));
     }
     await crowd.stop();
     await untilSettled(system);
     return { rows: [...rows.values()], obstacles, verdict: await judge(system.db, crowd) };
+  } catch (error) {
+    onProgress(`gave up; the logs are in ${system.keepLogs()}`);
+    throw error;
   } finally {
     await system.stop();
     await folder.remove();

@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Db, openDb } from '../../db/client.ts';
 import { checkPostgres, postgresCommand, postgresUrl, preparePostgres } from '../../stack/local/postgres.ts';
@@ -81,6 +82,8 @@ export interface ChaosSystem {
   readonly db: Db;
   /** Whether Redis has a disk of its own that can be filled: needs root. */
   readonly hasDisks: boolean;
+  /** Copies the logs of all units to a folder that stays, and says where. */
+  keepLogs(): string;
   stop(): Promise<void>;
 }
 
@@ -135,7 +138,16 @@ export async function startSystem(options: ChaosSystemOptions): Promise<ChaosSys
       onIdleError: () => {},
     });
     cleanups.push(() => db.destroy());
-    return { frontends, workers, postgres, postgresProxy, db, hasDisks, stop };
+    return {
+      frontends,
+      workers,
+      postgres,
+      postgresProxy,
+      db,
+      hasDisks,
+      keepLogs: () => keepLogs(folder.path),
+      stop,
+    };
   } catch (error) {
     await stop();
     throw error;
@@ -202,6 +214,14 @@ async function startWorker(name: string, folder: string, nodes: string, postgres
   );
   await worker.startAndWait();
   return worker;
+}
+
+function keepLogs(folder: string): string {
+  const kept = mkdtempSync(join(tmpdir(), 'turnout-chaos-logs-'));
+  for (const name of readdirSync(folder).filter((entry) => entry.endsWith('.log'))) {
+    copyFileSync(join(folder, name), join(kept, name));
+  }
+  return kept;
 }
 
 function mountDisk(path: string): boolean {

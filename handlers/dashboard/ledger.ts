@@ -1,0 +1,82 @@
+import type { SourceAudit } from '../../db/audit.ts';
+import { withDeadline } from '../../stack/runtime/deadline.ts';
+import type { Log } from '../../stack/runtime/log.ts';
+import type { NodeQueue, NodeState } from './queues.ts';
+import { type LedgerInputs, type LedgerRow, nodesToList, settleLedger } from './settle.ts';
+
+/** However many ask, nodes and Postgres are asked no more often than this. */
+const READ_INTERVAL_MS = 2_000;
+const AUDIT_MS_MAX = 5_000;
+
+/** What the dashboard shows. `asOf` and `settledAt` are milliseconds since 1970. */
+export interface LedgerReport {
+  readonly asOf: number;
+  readonly nodes: readonly NodeState[];
+  /** The last time that Postgres could be asked as well; `undefined` when it never could. */
+  readonly settledAt: number | undefined;
+  readonly rows: readonly LedgerRow[];
+  /** Why Postgres cannot be asked; `undefined` when it can. */
+  readonly postgresFault: string | undefined;
+}
+
+export interface LedgerOptions {
+  readonly queues: { readonly all: readonly Pick<NodeQueue, 'name' | 'read'>[] };
+  readonly audit: () => Promise<readonly SourceAudit[]>;
+  readonly log: Log;
+}
+
+/** Reads ledgers, queues and Postgres, in this order, and settles them. See `LedgerInputs` for why in this order. */
+export class Ledger {
+  readonly #options: LedgerOptions;
+  #report: LedgerReport | undefined;
+  #reading: Promise<LedgerReport> | undefined;
+  #listed: ReadonlySet<string> = new Set();
+  #known: ReadonlySet<string> = new Set();
+
+  constructor(options: LedgerOptions) {
+    this.#options = options;
+  }
+
+  /** A report that is at most 2 s old. */
+  latest(): Promise<LedgerReport> {
+    if (this.#report && Date.now() - this.#report.asOf < READ_INTERVAL_MS)
+      return Promise.resolve(this.#report);
+    this.#reading ??= this.#read().finally(() => {
+      this.#reading = undefined;
+    });
+    return this.#reading;
+  }
+
+  async #read(): Promise<LedgerReport> {
+    const asOf = Date.now();
+    let nodes = await this.#readNodes();
+    try {
+      let inputs = await this.#withAudits(nodes);
+      const listed = this.#listed;
+      this.#listed = nodesToList(inputs);
+      if (!this.#listed.isSubsetOf(listed)) {
+        // Ids must be read before Postgres, so all is read once more. While they are needed they are read at once.
+        nodes = await this.#readNodes();
+        inputs = await this.#withAudits(nodes);
+      }
+      const rows = settleLedger(inputs);
+      this.#report = { asOf, nodes, settledAt: asOf, rows, postgresFault: undefined };
+    } catch (error) {
+      this.#options.log.repeated('Postgres cannot be audited', { error });
+      const { settledAt, rows = [] } = this.#report ?? {};
+      this.#report = { asOf, nodes, settledAt, rows, postgresFault: (error as Error).message };
+    }
+    return this.#report;
+  }
+
+  #readNodes(): Promise<NodeState[]> {
+    return Promise.all(this.#options.queues.all.map((queue) => queue.read(this.#listed.has(queue.name))));
+  }
+
+  async #withAudits(nodes: readonly NodeState[]): Promise<LedgerInputs> {
+    const knownBefore = this.#known;
+    const audits = await withDeadline(this.#options.audit(), AUDIT_MS_MAX, 'auditing Postgres');
+    this.#known = new Set(audits.map(({ source }) => source));
+    return { nodes, audits, knownBefore };
+  }
+}

@@ -1,0 +1,57 @@
+import { auditSources } from '../../db/audit.ts';
+import { openDb } from '../../db/client.ts';
+import { createAdminApp } from '../../stack/runtime/admin.ts';
+import { readConfig, settings } from '../../stack/runtime/config.ts';
+import { discoverNodes } from '../../stack/runtime/discovery.ts';
+import { createMetrics } from '../../stack/runtime/metrics.ts';
+import { runProcess } from '../../stack/runtime/process.ts';
+import { Readiness } from '../../stack/runtime/readiness.ts';
+import { listen } from '../../stack/runtime/server.ts';
+import { BOARD_PATH, createDashboardApp } from './app.ts';
+import { createBoard } from './board.ts';
+import { Ledger } from './ledger.ts';
+import { NodeQueues } from './queues.ts';
+
+const SETTINGS = {
+  port: settings.port(8082),
+  adminPort: settings.adminPort(9082),
+  databaseUrl: settings.databaseUrl,
+  queueNodes: settings.queueNodes,
+  dashboardUsers: settings.dashboardUsers,
+  logLevel: settings.logLevel,
+};
+
+/** It reads every receipt, of which there may be millions. */
+const AUDIT_STATEMENT_MS_MAX = 5_000;
+
+await runProcess('dashboard', async ({ log, shutdown }) => {
+  const config = readConfig(SETTINGS);
+  log.setLevel(config.logLevel);
+
+  // Operators need it most when nodes or Postgres are down, so it waits for neither.
+  const readiness = new Readiness('server');
+  const admin = await listen(createAdminApp(readiness, createMetrics('dashboard')), config.adminPort);
+  shutdown.defer('close the admin port', admin.close);
+
+  const db = openDb({
+    url: config.databaseUrl.reveal(),
+    connectionsMax: 2,
+    statementMsMax: AUDIT_STATEMENT_MS_MAX,
+    name: 'turnout-dashboard',
+    onIdleError: (error) => log.repeated('an idle connection to Postgres broke', { error }),
+  });
+  shutdown.defer('close the connections to Postgres', () => db.destroy());
+
+  const board = createBoard(BOARD_PATH);
+  const queues = new NodeQueues({ discover: discoverNodes(config.queueNodes), log, onChange: board.show });
+  shutdown.defer('close the queues', () => queues.close());
+
+  const ledger = new Ledger({ queues, audit: () => auditSources(db), log });
+  const app = createDashboardApp({ users: config.dashboardUsers, ledger, board: board.app, log });
+  const server = await listen(app, config.port);
+  shutdown.defer('finish the requests', server.close);
+  shutdown.defer('take no more work', () => readiness.notReady('server', 'stopping'));
+  readiness.ready('server');
+  log.info('listening', { port: server.port });
+  await queues.follow();
+});

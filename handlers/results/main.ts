@@ -1,0 +1,89 @@
+import { openDb } from '../../db/client.ts';
+import { readReceipt, readResults } from '../../db/results.ts';
+import { createAdminApp } from '../../stack/runtime/admin.ts';
+import { readConfig, settings } from '../../stack/runtime/config.ts';
+import { createMetrics } from '../../stack/runtime/metrics.ts';
+import { runProcess } from '../../stack/runtime/process.ts';
+import { Readiness } from '../../stack/runtime/readiness.ts';
+import { listen } from '../../stack/runtime/server.ts';
+import { createResultsApp } from './app.ts';
+import { Feed, READ_INTERVAL_MS } from './feed.ts';
+import { createResultsMetrics } from './metrics.ts';
+import { Streams } from './streams.ts';
+
+const SETTINGS = {
+  port: settings.port(8081),
+  adminPort: settings.adminPort(9081),
+  databaseUrl: settings.databaseUrl,
+  logLevel: settings.logLevel,
+};
+
+const STATEMENT_MS_MAX = 2_000;
+/** Receipts have connections of their own, so that the results never wait behind them. */
+const RESULTS_CONNECTIONS_MAX = 1;
+const RECEIPT_CONNECTIONS_MAX = 4;
+
+await runProcess('results', async ({ log, shutdown }) => {
+  const config = readConfig(SETTINGS);
+  log.setLevel(config.logLevel);
+
+  const registry = createMetrics('results');
+  const readiness = new Readiness('postgres', 'server');
+  const admin = await listen(createAdminApp(readiness, registry), config.adminPort);
+  shutdown.defer('close the admin port', admin.close);
+
+  const open = (name: string, connectionsMax: number) => {
+    const db = openDb({
+      url: config.databaseUrl.reveal(),
+      connectionsMax,
+      statementMsMax: STATEMENT_MS_MAX,
+      name,
+      onIdleError: (error) => log.repeated('an idle connection to Postgres broke', { error }),
+    });
+    shutdown.defer(`close the connections of ${name}`, () => db.destroy());
+    return db;
+  };
+  const resultsDb = open('turnout-results', RESULTS_CONNECTIONS_MAX);
+  const receiptsDb = open('turnout-receipts', RECEIPT_CONNECTIONS_MAX);
+
+  const feed = new Feed({
+    read: () => readResults(resultsDb),
+    log,
+    onRead: (outcome) => metrics.onRead(outcome),
+  });
+  const streams = new Streams({ feed });
+  const metrics = createResultsMetrics(registry, {
+    snapshotAsOf: () => feed.last?.asOf,
+    streamsOpen: () => streams.open,
+  });
+
+  const app = createResultsApp({
+    feed,
+    streams,
+    readReceipt: (receipt) => readReceipt(receiptsDb, receipt),
+    log,
+    onReceipt: metrics.onReceipt,
+  });
+  const server = await listen(app, config.port);
+  shutdown.defer('finish the requests', server.close);
+  shutdown.defer('end the streams', () => streams.close());
+
+  // Once read, results can be shown whatever happens to the database, so this process never gets unready again.
+  const firstRead = setInterval(() => void tryFirstRead(), READ_INTERVAL_MS);
+  const tryFirstRead = async (): Promise<void> => {
+    try {
+      await feed.latest();
+      readiness.ready('postgres');
+      clearInterval(firstRead);
+    } catch (error) {
+      readiness.notReady('postgres', (error as Error).message);
+    }
+  };
+  await tryFirstRead();
+  shutdown.defer('take no more work', () => {
+    clearInterval(firstRead);
+    readiness.notReady('server', 'stopping');
+  });
+  readiness.ready('server');
+  log.info('listening', { port: server.port });
+});

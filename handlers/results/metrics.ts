@@ -1,0 +1,55 @@
+import { Counter, Gauge, type Registry } from 'prom-client';
+
+/** What the gauges ask for when they are read. */
+interface Readings {
+  readonly snapshotAsOf: () => number | undefined;
+  readonly streamsOpen: () => number;
+}
+
+export type ReceiptOutcome = 'counted' | 'pending' | 'unknown' | 'refused' | 'failed';
+
+/** The measures of the results process, and the functions through which its parts report. */
+export interface ResultsMetrics {
+  onRead(outcome: 'read' | 'failed'): void;
+  onReceipt(outcome: ReceiptOutcome): void;
+}
+
+/** Registers the measures of the results process. */
+export function createResultsMetrics(registry: Registry, readings: Readings): ResultsMetrics {
+  const registers = [registry];
+  const reads = new Counter({
+    name: 'turnout_results_reads_total',
+    help: 'Queries for the results, by outcome',
+    labelNames: ['outcome'],
+    registers,
+  });
+  const receipts = new Counter({
+    name: 'turnout_results_receipt_lookups_total',
+    help: 'Receipts looked up, by outcome',
+    labelNames: ['outcome'],
+    registers,
+  });
+  for (const outcome of ['read', 'failed']) reads.inc({ outcome }, 0);
+  for (const outcome of ['counted', 'pending', 'unknown', 'refused', 'failed']) receipts.inc({ outcome }, 0);
+  new Gauge({
+    name: 'turnout_results_snapshot_age_seconds',
+    help: 'Age of the results that viewers see; NaN before the first',
+    registers,
+    collect() {
+      const asOf = readings.snapshotAsOf();
+      this.set(asOf === undefined ? Number.NaN : (Date.now() - asOf) / 1_000);
+    },
+  });
+  new Gauge({
+    name: 'turnout_results_streams_open',
+    help: 'Server-sent event streams that are open',
+    registers,
+    collect() {
+      this.set(readings.streamsOpen());
+    },
+  });
+  return {
+    onRead: (outcome) => reads.inc({ outcome }),
+    onReceipt: (outcome) => receipts.inc({ outcome }),
+  };
+}

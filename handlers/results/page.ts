@@ -1,0 +1,127 @@
+import { html } from 'hono/html';
+import { type Html, page, pageHeaders } from '../web/layout.ts';
+import type { Snapshot } from './feed.ts';
+import { type ResultView, viewOf } from './view.ts';
+
+/** How often the page loads itself again where scripts do not run. */
+const REFRESH_SECONDS = 5;
+
+const NUMBER = new Intl.NumberFormat('en-US');
+const SHARE = new Intl.NumberFormat('en-US', {
+  style: 'percent',
+  minimumFractionDigits: 1,
+  maximumFractionDigits: 1,
+});
+
+/**
+ * Fetches this very page again, from the cache that all viewers share, and changes what differs. So the page looks the
+ * same with and without the script, and any number of polls costs one request. Bars move, and focus stays. What has
+ * changed is spoken at most every 20 s: a screen reader that never falls silent helps nobody.
+ */
+const SCRIPT = `
+const PERIOD_MS = 2000, PERIOD_MS_MAX = 30000, SPEAK_INTERVAL_MS = 20000;
+let failures = 0, timer, spoken = summary(), spokenAt = Date.now();
+function summary() {
+  return [...document.querySelectorAll('.card')].map((card) => card.querySelector('h2').textContent + ' ' +
+    [...card.querySelectorAll('.result')].map((result) => result.querySelector('.label').textContent + ' ' +
+      result.querySelector('.share').textContent).join(', ')).join('. ');
+}
+function speak() {
+  const text = summary();
+  if (text === spoken || Date.now() - spokenAt < SPEAK_INTERVAL_MS) return;
+  document.getElementById('spoken').textContent = spoken = text;
+  spokenAt = Date.now();
+}
+function update(mine, theirs) {
+  if (mine.isEqualNode(theirs)) return;
+  if (mine.nodeType !== Node.ELEMENT_NODE) { mine.data = theirs.data; return; }
+  for (const { name } of [...mine.attributes]) if (!theirs.hasAttribute(name)) mine.removeAttribute(name);
+  for (const { name, value } of theirs.attributes) if (mine.getAttribute(name) !== value) mine.setAttribute(name, value);
+  const old = [...mine.childNodes], fresh = [...theirs.childNodes];
+  if (old.length === fresh.length && old.every((node, i) => node.nodeName === fresh[i].nodeName))
+    old.forEach((node, i) => update(node, fresh[i]));
+  else mine.replaceChildren(...fresh);
+}
+async function refresh() {
+  if (document.hidden) return;
+  try {
+    const response = await fetch(location.href, { signal: AbortSignal.timeout(10000) });
+    if (!response.ok) throw new Error(response.status);
+    const fresh = new DOMParser().parseFromString(await response.text(), 'text/html');
+    update(document.querySelector('main'), fresh.querySelector('main'));
+    failures = 0;
+    speak();
+  } catch {
+    failures += 1;
+    if (failures > 2) document.getElementById('offline').hidden = false;
+  }
+  plan();
+}
+function plan() {
+  clearTimeout(timer);
+  timer = setTimeout(refresh, Math.min(PERIOD_MS * 2 ** failures, PERIOD_MS_MAX) * (0.8 + 0.4 * Math.random()));
+}
+document.addEventListener('visibilitychange', refresh);
+plan();
+`;
+
+/** The headers of the page, its caching included: a shared cache may answer for a second. */
+export const RESULTS_PAGE_HEADERS = { ...pageHeaders(SCRIPT), 'Cache-Control': 'public, max-age=1' };
+
+/** All polls of a snapshot as a page. */
+export function resultsPage(snapshot: Snapshot): string {
+  const views = snapshot.results.polls.map((poll) => viewOf(poll, snapshot));
+  const { accepted, committed } = snapshot.results.ledger;
+  const main = html`
+<h1>Results</h1>
+<p class="lede">As of ${time(snapshot.asOf)}. ${ledgerLine(accepted, committed)}</p>
+<p class="notice error" id="offline" role="alert" hidden>No connection. These are the last results we got; trying again.</p>
+${views.length === 0 ? html`<p class="notice">There is no poll yet.</p>` : views.map(pollCard)}`;
+  return String(
+    page({
+      title: views.length === 1 && views[0] ? `${views[0].question} Results` : 'Results',
+      main,
+      footer: html`<p>Each voter counts once, with the last vote cast. Results are provisional until a poll has closed and every accepted vote is accounted for.</p>
+<p class="hidden" id="spoken" role="status"></p>`,
+      script: SCRIPT,
+      refreshSeconds: REFRESH_SECONDS,
+    }),
+  );
+}
+
+function ledgerLine(accepted: number, committed: number): string {
+  if (accepted === 0) return 'No vote has been accepted yet.';
+  if (accepted === committed) return `All ${NUMBER.format(accepted)} accepted votes are processed.`;
+  return `${NUMBER.format(committed)} of ${NUMBER.format(accepted)} accepted votes are processed.`;
+}
+
+function pollCard({ poll, question, total, choices, status }: ResultView): Html {
+  const most = Math.max(...choices.map(({ votes }) => votes));
+  return html`
+<section class="card" aria-labelledby="${poll}">
+<header><h2 id="${poll}">${question}</h2>${
+    status === 'final'
+      ? html`<span class="badge good">Final</span>`
+      : html`<span class="badge">Provisional</span>`
+  }</header>
+<ul class="results">${choices.map((choice) => choiceRow(choice, total, choice.votes === most && most > 0))}</ul>
+<footer><span>${counted(total, 'voter')}</span><a href="polls/${encodeURIComponent(poll)}/results.csv" aria-label="${question} Results as CSV">Download CSV</a></footer>
+</section>`;
+}
+
+function choiceRow({ label, votes }: ResultView['choices'][number], total: number, isLeading: boolean): Html {
+  const share = total === 0 ? 0 : votes / total;
+  return html`
+<li class="${isLeading ? 'result leading' : 'result'}"><span class="label">${label}</span> <span class="share">${SHARE.format(share)}</span>
+<svg class="bar" aria-hidden="true"><rect width="${(share * 100).toFixed(2)}%"/></svg>
+<span class="votes">${counted(votes, 'vote')}</span></li>`;
+}
+
+function counted(count: number, noun: string): string {
+  return `${NUMBER.format(count)} ${noun}${count === 1 ? '' : 's'}`;
+}
+
+function time(milliseconds: number): Html {
+  const iso = new Date(milliseconds).toISOString();
+  return html`<time datetime="${iso}">${iso.slice(11, 19)} UTC</time>`;
+}

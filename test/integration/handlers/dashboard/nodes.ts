@@ -1,0 +1,50 @@
+import { VoteQueue } from '../../../../handlers/vote/queue.ts';
+import { connectFailingFast, type RedisAddress } from '../../../../stack/runtime/redis.ts';
+import { type Batch, jobKey } from '../../../../workers/job.ts';
+import { recordLog } from '../../../support/log.ts';
+import type { TestRedis } from '../../../support/redis.ts';
+import { until } from '../../../support/until.ts';
+import { batch, vote } from '../../../support/votes.ts';
+
+export const addressOf = ({ socket }: TestRedis): RedisAddress => ({
+  name: socket,
+  options: { path: socket },
+});
+
+/** A job with as many votes as its number, each of another voter, also among sources. */
+export function job(source: string, seq: number): Batch {
+  const ofSource = [...source].reduce((sum, letter) => (sum * 31 + letter.charCodeAt(0)) % 1_000_003, 0);
+  const firstVoter = ofSource * 1_000 + seq * 100;
+  const votes = Array.from({ length: seq }, (_, index) => vote(firstVoter + index, 'cats', index));
+  return batch(seq, votes, source);
+}
+
+/** Captures the jobs 1 to `last` of a source as its handler does. */
+export async function capture({ socket }: TestRedis, source: string, last: number): Promise<void> {
+  const redis = connectFailingFast({ name: socket, options: { path: socket } });
+  const queue = new VoteQueue(redis, source, recordLog().log);
+  try {
+    await until('the queue is open', () => queue.fault === undefined);
+    const jobs = Array.from({ length: last }, (_, index) => job(source, index + 1));
+    await queue.write(jobs, { seq: last, votes: (last * (last + 1)) / 2 });
+  } finally {
+    await queue.close();
+  }
+}
+
+/** Takes a waiting job out of the queue, as a worker does when it is done with it. */
+export async function take({ client }: TestRedis, source: string, seq: number): Promise<void> {
+  await client.lrem('bull:votes:wait', 1, jobKey(source, seq));
+  await client.del(`bull:votes:${jobKey(source, seq)}`);
+}
+
+/** Moves a waiting job to the failed ones, as a worker does that cannot read it. */
+export async function fail({ client }: TestRedis, source: string, seq: number): Promise<void> {
+  const id = jobKey(source, seq);
+  await client
+    .multi()
+    .lrem('bull:votes:wait', 1, id)
+    .zadd('bull:votes:failed', Date.now(), id)
+    .hset(`bull:votes:${id}`, { failedReason: 'no votes', finishedOn: String(Date.now()) })
+    .exec();
+}

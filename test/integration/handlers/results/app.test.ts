@@ -1,0 +1,134 @@
+import { sql } from 'kysely';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { commitBatches } from '../../../../db/commit.ts';
+import { mirrorLedger } from '../../../../db/ledgers.ts';
+import { readReceipt, readResults } from '../../../../db/results.ts';
+import { createResultsApp } from '../../../../handlers/results/app.ts';
+import { Feed } from '../../../../handlers/results/feed.ts';
+import { Streams } from '../../../../handlers/results/streams.ts';
+import type { ResultView } from '../../../../handlers/results/view.ts';
+import { listen } from '../../../../stack/runtime/server.ts';
+import { recordLog } from '../../../support/log.ts';
+import { createDatabase, type TestDatabase } from '../../../support/postgres.ts';
+import { until } from '../../../support/until.ts';
+import { batch, vote } from '../../../support/votes.ts';
+
+const SOURCE = 'node.t0-1';
+
+let database: TestDatabase;
+const cleanups: (() => unknown)[] = [];
+
+beforeEach(async () => {
+  database = await createDatabase();
+  cleanups.push(() => database.remove());
+});
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
+});
+
+async function serve() {
+  const { db } = database;
+  const { log } = recordLog();
+  const outcomes: string[] = [];
+  const feed = new Feed({
+    read: () => readResults(db),
+    log,
+    onRead: (outcome) => outcomes.push(outcome),
+  });
+  const streams = new Streams({ feed });
+  const app = createResultsApp({
+    feed,
+    streams,
+    readReceipt: (receipt) => readReceipt(db, receipt),
+    log,
+  });
+  const server = await listen(app, 0, '127.0.0.1');
+  cleanups.push(
+    () => feed.close(),
+    () => server.close(),
+    () => streams.close(),
+  );
+  const get = (path: string): Promise<Response> => fetch(`http://127.0.0.1:${server.port}${path}`);
+  const results = async (): Promise<ResultView> =>
+    (await get('/polls/cats-vs-dogs/results')).json() as Promise<ResultView>;
+  return { get, results, outcomes, streams };
+}
+
+const accept = (seq: number, votes: number): Promise<void> =>
+  mirrorLedger(database.db, new Map([[SOURCE, { seq, votes }]]));
+const count = (seq: number, ...votes: Parameters<typeof batch>[1][number][]) =>
+  commitBatches(database.db, [batch(seq, votes, SOURCE)], 0);
+
+describe('the results', () => {
+  test('are what the workers have counted', async () => {
+    const { results } = await serve();
+    expect(await results()).toMatchObject({ total: 0, ledger: { accepted: 0, committed: 0 } });
+    await accept(2, 4);
+    await count(1, vote(1, 'cats', 0), vote(2, 'dogs', 0), vote(1, 'dogs', 1));
+    const view = await until('the count is seen', async () => {
+      const seen = await results();
+      return seen.total > 0 && seen;
+    });
+    expect(view).toMatchObject({
+      poll: 'cats-vs-dogs',
+      total: 2,
+      choices: [
+        { id: 'cats', votes: 0 },
+        { id: 'dogs', votes: 2 },
+      ],
+      status: 'provisional',
+      ledger: { accepted: 4, committed: 3 },
+    });
+  });
+
+  test('become final when the poll has closed and everything accepted is committed', async () => {
+    const { results } = await serve();
+    await sql`update polls set closes_at = now() - interval '1 minute'`.execute(database.db);
+    await accept(2, 2);
+    await count(1, vote(1, 'cats', 0));
+    expect((await results()).status).toBe('provisional');
+    await count(2, vote(2, 'cats', 0));
+    await until('they are final', async () => (await results()).status === 'final');
+  });
+
+  test('come as events when they change', async () => {
+    const { get, streams } = await serve();
+    const response = await get('/polls/cats-vs-dogs/results/stream');
+    const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
+    const first = await reader?.read();
+    expect(first?.value).toContain('"total":0');
+    await count(1, vote(1, 'cats', 0));
+    const second = await reader?.read();
+    expect(second?.value).toContain('"total":1');
+    await reader?.cancel();
+    await until('the stream is closed', () => streams.open === 0);
+  });
+
+  test('stay as they were, with their time, when the database is gone', async () => {
+    const { results, outcomes } = await serve();
+    await count(1, vote(1, 'cats', 0));
+    const before = await results();
+    await database.remove();
+    cleanups.shift();
+    await until('a read has failed', async () => {
+      expect(await results()).toEqual(before);
+      return outcomes.includes('failed');
+    });
+    expect(await results()).toEqual(before);
+  });
+});
+
+describe('a receipt', () => {
+  test('is unknown, then pending, then counted', async () => {
+    const { get } = await serve();
+    const statusOf = async (receipt: string): Promise<string> =>
+      ((await (await get(`/receipts/${receipt}`)).json()) as { status: string }).status;
+    expect(await statusOf(`${SOURCE}.1`)).toBe('unknown');
+    await accept(1, 1);
+    expect(await statusOf(`${SOURCE}.1`)).toBe('pending');
+    expect(await statusOf(`${SOURCE}.2`)).toBe('unknown');
+    await count(1, vote(1, 'cats', 0));
+    expect(await statusOf(`${SOURCE}.1`)).toBe('counted');
+    expect(await statusOf(encodeURIComponent("'; drop table votes; --.1"))).toBe('unknown');
+  });
+});

@@ -1,0 +1,59 @@
+import { join } from 'node:path';
+import { afterEach, expect, test } from 'vitest';
+import { migrate } from '../../../../db/migrate.ts';
+import { createDatabase } from '../../../support/postgres.ts';
+import { freePort, scratchFolder, startNode, untilReady } from '../../../support/process.ts';
+import { until } from '../../../support/until.ts';
+
+const MAIN = join(import.meta.dirname, '../../../../handlers/results/main.ts');
+
+const cleanups: (() => Promise<unknown>)[] = [];
+
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
+});
+
+test('is ready once the workers have made the tables, and ends its streams when it stops', async () => {
+  const database = await createDatabase('template1');
+  cleanups.push(() => database.remove());
+  const folder = await scratchFolder();
+  cleanups.push(() => folder.remove());
+  const [port, adminPort] = [await freePort(), await freePort()];
+  const results = startNode(
+    MAIN,
+    { DATABASE_URL: database.url, PORT: String(port), ADMIN_PORT: String(adminPort) },
+    join(folder.path, 'results.log'),
+  );
+  cleanups.push(() => results.end('SIGKILL'));
+
+  await until('it says what it waits for', async () => {
+    const response = await fetch(`http://127.0.0.1:${adminPort}/readyz`);
+    const { because } = (await response.json()) as { because: Record<string, string> };
+    return response.status === 503 && because['postgres']?.includes('relation');
+  });
+  const early = await fetch(`http://127.0.0.1:${port}/`);
+  expect(early.status).toBe(503);
+
+  await migrate(database.db);
+  await untilReady(results, adminPort);
+  const page = await fetch(`http://127.0.0.1:${port}/`);
+  expect(await page.text()).toContain('There is no poll yet.');
+  const metrics = await (await fetch(`http://127.0.0.1:${adminPort}/metrics`)).text();
+  expect(metrics).toMatch(/turnout_results_reads_total\{outcome="read",process="results"\} [1-9]/);
+
+  await database.db
+    .insertInto('polls')
+    .values({ id: 'a', question: 'A?', opens_at: null, closes_at: null, position: 0 })
+    .execute();
+  await database.db
+    .insertInto('choices')
+    .values({ poll_id: 'a', id: 'b', label: 'B', position: 0 })
+    .execute();
+  const stream = await until('a stream is open', async () => {
+    const response = await fetch(`http://127.0.0.1:${port}/polls/a/results/stream`);
+    return response.ok && response;
+  });
+  const streamed = stream.text();
+  expect(await results.end('SIGTERM')).toBe(0);
+  expect(await streamed).toContain('data: {"poll":"a"');
+});

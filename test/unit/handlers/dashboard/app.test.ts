@@ -1,0 +1,175 @@
+import { Hono } from 'hono';
+import { describe, expect, test } from 'vitest';
+import { createDashboardApp } from '../../../../handlers/dashboard/app.ts';
+import type { LedgerReport } from '../../../../handlers/dashboard/ledger.ts';
+import { settleLedger } from '../../../../handlers/dashboard/settle.ts';
+import { Secret } from '../../../../stack/runtime/secret.ts';
+import { recordLog } from '../../../support/log.ts';
+import { audit, node, SOURCE } from './nodes.ts';
+
+const USERS = new Map([['sre', new Secret('pass:wörd1')]]);
+const NOON = Date.UTC(2027, 1, 7, 12);
+
+const basic = (text: string): string => `Basic ${Buffer.from(text).toString('base64')}`;
+const KNOWN = { Authorization: basic('sre:pass:wörd1') };
+
+function createApp(changes: Partial<LedgerReport> = {}) {
+  const nodes = [node({ seqs: { [SOURCE]: 3 }, queued: [3] })];
+  const rows = settleLedger({ nodes, audits: [audit(2)], knownBefore: new Set() });
+  const report: LedgerReport = {
+    asOf: NOON,
+    settledAt: NOON,
+    nodes,
+    rows,
+    postgresFault: undefined,
+    ...changes,
+  };
+  const board = new Hono().all('*', (c) => c.text('the board'));
+  return createDashboardApp({
+    users: USERS,
+    ledger: { latest: async () => report },
+    board,
+    log: recordLog().log,
+  });
+}
+
+describe('the dashboard', () => {
+  test.each(['/', '/ledger', '/queues', '/queues/static/js/main.js', '/nothing'])(
+    'asks who wants to see %s',
+    async (path) => {
+      const app = createApp();
+      for (const authorization of [
+        undefined,
+        'Basic',
+        'Basic !!!',
+        'Bearer pass:wörd1',
+        basic(''),
+        basic('sre'),
+        basic('sre:'),
+        basic('sre:wrong'),
+        basic('root:pass:wörd1'),
+        basic('__proto__:x'),
+      ]) {
+        const response = await app.request(path, { headers: authorization ? { authorization } : {} });
+        expect(response.status, authorization).toBe(401);
+        expect(response.headers.get('www-authenticate')).toBe(
+          'Basic realm="Turnout dashboard", charset="UTF-8"',
+        );
+        expect(await response.json()).toMatchObject({ code: 'unauthorized' });
+      }
+    },
+  );
+
+  test('lets a known user in', async () => {
+    const app = createApp();
+    expect((await app.request('/', { headers: KNOWN })).status).toBe(200);
+    expect(await (await app.request('/queues', { headers: KNOWN })).text()).toBe('the board');
+    expect((await app.request('/nothing', { headers: KNOWN })).status).toBe(404);
+  });
+
+  test.each([
+    [{ 'Sec-Fetch-Site': 'cross-site' }, 403],
+    [{ 'Sec-Fetch-Site': 'same-site', Origin: 'http://board.example' }, 403],
+    [{ Origin: 'http://evil.example' }, 403],
+    [{ Origin: 'null' }, 403],
+    [{ 'Sec-Fetch-Site': 'same-origin' }, 200],
+    [{ Origin: 'http://board.example' }, 200],
+    [{}, 200],
+  ])('answers a change with %j with %i', async (headers, status) => {
+    const response = await createApp().request('/queues/api/queues/pause', {
+      method: 'PUT',
+      headers: { ...KNOWN, Host: 'board.example', ...headers },
+    });
+    expect(response.status).toBe(status);
+  });
+
+  test('lets other sites link to it', async () => {
+    const headers = { ...KNOWN, 'Sec-Fetch-Site': 'cross-site' };
+    expect((await createApp().request('/', { headers })).status).toBe(200);
+  });
+
+  test('tells the ledger as JSON, which nobody may keep', async () => {
+    const response = await createApp().request('/ledger', { headers: KNOWN });
+    expect(response.headers.get('cache-control')).toBe('no-store');
+    const fates = {
+      accepted: 30,
+      counted: 20,
+      changed: 0,
+      superseded: 0,
+      rejected: 0,
+      pending: 10,
+      failed: 0,
+      lost: 0,
+    };
+    expect(await response.json()).toEqual({
+      asOf: '2027-02-07T12:00:00.000Z',
+      settledAt: '2027-02-07T12:00:00.000Z',
+      postgres: { reachable: true, because: null },
+      total: fates,
+      nodes: [{ node: 'frontend01', reachable: true, ...fates }],
+      sources: [
+        {
+          source: SOURCE,
+          node: 'frontend01',
+          reachable: true,
+          ...fates,
+          jobs: { accepted: 3, committed: 2, pending: 1, failed: 0, lost: 0 },
+        },
+      ],
+      queues: [
+        {
+          nodes: ['frontend01'],
+          address: 'r1',
+          reachable: true,
+          because: null,
+          waiting: 1,
+          active: 0,
+          delayed: 0,
+          failed: 0,
+          memory: { used: 2 ** 20, max: 2 ** 30 },
+          appendOnlyFile: 'on',
+        },
+      ],
+    });
+  });
+});
+
+describe('the page', () => {
+  const pageWith = async (changes: Partial<LedgerReport> = {}): Promise<string> => {
+    const response = await createApp(changes).request('/', { headers: KNOWN });
+    expect(response.headers.get('cache-control')).toBe('no-store');
+    return response.text();
+  };
+  const rowsOf = (queued: readonly number[], failed: readonly number[] = []) =>
+    settleLedger({
+      nodes: [node({ seqs: { [SOURCE]: 3 }, queued, failed })],
+      audits: [audit(2)],
+      knownBefore: new Set(),
+    });
+
+  test.each([
+    ['every vote is accounted for', { rows: [] }, 'Every accepted vote is accounted for.'],
+    ['votes are on their way', {}, 'some votes are on their way to Postgres'],
+    ['jobs have failed', { rows: rowsOf([], [3]) }, 'there are failed jobs to look at'],
+    ['votes are lost', { rows: rowsOf([]) }, '10 accepted votes are nowhere to be found.'],
+    ['Postgres is away', { postgresFault: 'no connection' }, 'Postgres cannot be asked (no connection)'],
+    [
+      'Postgres never was there',
+      { postgresFault: 'x', settledAt: undefined, rows: [] },
+      'Nothing can be accounted for yet.',
+    ],
+  ])('says so when %s', async (_case, changes, words) => {
+    expect(await pageWith(changes)).toContain(words);
+  });
+
+  test('shows why a node is down, and that a disk is not safe', async () => {
+    const text = await pageWith({
+      nodes: [
+        node({ name: 'r1', fault: 'took over <1> s' }),
+        { ...node({ name: 'r2' }), appendOnlyFile: 'off' },
+      ],
+    });
+    expect(text).toContain('took over &lt;1&gt; s');
+    expect(text).toContain('off: votes are not on disk');
+  });
+});

@@ -1,0 +1,219 @@
+import { beforeEach, describe, expect, test } from 'vitest';
+import type { ReceiptStatus } from '../../../../db/results.ts';
+import { createResultsApp, RECEIPT_LOOKUPS_MAX } from '../../../../handlers/results/app.ts';
+import { ResultsUnavailableError, type Snapshot } from '../../../../handlers/results/feed.ts';
+import { Streams } from '../../../../handlers/results/streams.ts';
+import { recordLog } from '../../../support/log.ts';
+import { until } from '../../../support/until.ts';
+import { someResults } from './results.ts';
+
+const AS_OF = Date.UTC(2027, 1, 7, 23, 30, 5);
+
+/** A feed whose snapshots come when the test says so. */
+class ManualFeed {
+  snapshot: Snapshot | undefined = { results: someResults(), asOf: AS_OF };
+  readonly listeners = new Set<(snapshot: Snapshot) => void>();
+
+  async latest(): Promise<Snapshot> {
+    if (!this.snapshot) throw new ResultsUnavailableError('never read');
+    return this.snapshot;
+  }
+
+  subscribe(listener: (snapshot: Snapshot) => void): () => void {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
+  }
+
+  push(snapshot: Snapshot): void {
+    this.snapshot = snapshot;
+    for (const listener of this.listeners) listener(snapshot);
+  }
+}
+
+let feed: ManualFeed;
+let readReceipt: (receipt: string) => Promise<ReceiptStatus>;
+
+beforeEach(() => {
+  feed = new ManualFeed();
+  readReceipt = async () => 'counted';
+});
+
+function createApp(streams = new Streams({ feed })) {
+  return createResultsApp({
+    feed,
+    streams,
+    readReceipt: (receipt) => readReceipt(receipt),
+    log: recordLog().log,
+  });
+}
+
+async function problemOf(response: Response) {
+  expect(response.headers.get('content-type')).toBe('application/problem+json');
+  expect(response.headers.get('cache-control')).toBe('no-store');
+  return { status: response.status, ...((await response.json()) as { code: string }) };
+}
+
+describe('results', () => {
+  test.each([
+    ['/', 'text/html; charset=UTF-8'],
+    ['/polls/cats-vs-dogs/results', 'application/json'],
+    ['/polls/cats-vs-dogs/results.csv', 'text/csv; charset=UTF-8; header=present'],
+  ])('at %s may be shared for a second and have a tag', async (path, type) => {
+    const app = createApp();
+    const response = await app.request(path);
+    expect(response.status).toBe(200);
+    expect(response.headers.get('content-type')).toBe(type);
+    expect(response.headers.get('cache-control')).toBe('public, max-age=1');
+    expect(response.headers.get('x-content-type-options')).toBe('nosniff');
+
+    const tag = response.headers.get('etag') ?? '';
+    const again = await app.request(path, { headers: { 'If-None-Match': `"other", W/${tag}` } });
+    expect(again.status).toBe(304);
+    expect(await again.text()).toBe('');
+
+    feed.push({ results: someResults(), asOf: AS_OF + 1_000 });
+    const newer = await app.request(path, { headers: { 'If-None-Match': tag } });
+    expect(newer.status).toBe(200);
+  });
+
+  test('come as a file with a name when they are CSV', async () => {
+    const response = await createApp().request('/polls/cats-vs-dogs/results.csv');
+    expect(response.headers.get('content-disposition')).toBe(
+      'attachment; filename="cats-vs-dogs-results.csv"',
+    );
+  });
+
+  test.each(['results', 'results.csv', 'results/stream'])('/%s of an unknown poll is 404', async (what) => {
+    const response = await createApp().request(`/polls/birds/${what}`);
+    expect(await problemOf(response)).toMatchObject({ status: 404, code: 'unknown_poll' });
+  });
+
+  test.each(['/', '/polls/cats-vs-dogs/results', '/polls/cats-vs-dogs/results/stream'])(
+    'at %s are 503 when they could never be read',
+    async (path) => {
+      feed.snapshot = undefined;
+      const response = await createApp().request(path);
+      expect(Number(response.headers.get('retry-after'))).toBeGreaterThan(0);
+      expect(await problemOf(response)).toMatchObject({ status: 503, code: 'results_unavailable' });
+    },
+  );
+
+  test('are nowhere else', async () => {
+    const app = createApp();
+    expect(await problemOf(await app.request('/nothing'))).toMatchObject({ status: 404, code: 'not_found' });
+    expect((await app.request('/', { method: 'POST' })).status).toBe(404);
+  });
+});
+
+describe('a receipt', () => {
+  test('tells its status and nothing else', async () => {
+    const response = await createApp().request('/receipts/frontend01.mh3k2a-x7.42');
+    expect(await response.json()).toEqual({ receipt: 'frontend01.mh3k2a-x7.42', status: 'counted' });
+    expect(response.headers.get('cache-control')).toBe('no-store');
+  });
+
+  test('is refused past the limit of lookups, and taken again once there is room', async () => {
+    const app = createApp();
+    const { promise, resolve } = Promise.withResolvers<ReceiptStatus>();
+    readReceipt = () => promise;
+    const waiting = Array.from({ length: RECEIPT_LOOKUPS_MAX }, () => app.request('/receipts/a'));
+    const refused = await app.request('/receipts/a');
+    expect(await problemOf(refused)).toMatchObject({ status: 503, code: 'results_unavailable' });
+    resolve('pending');
+    for (const response of await Promise.all(waiting)) expect(response.status).toBe(200);
+    expect((await app.request('/receipts/a')).status).toBe(200);
+  });
+
+  test('is 503 while the database does not answer', async () => {
+    readReceipt = async () => Promise.reject(new Error('no connection'));
+    const response = await createApp().request('/receipts/a');
+    expect(await problemOf(response)).toMatchObject({ status: 503, code: 'results_unavailable' });
+  });
+});
+
+describe('a stream', () => {
+  const PATH = '/polls/cats-vs-dogs/results/stream';
+  const changed = () => someResults({ ledger: { accepted: 4, committed: 3 } });
+
+  /** Opens a stream; what comes is in `text`. */
+  async function open(streams: Streams) {
+    const response = await createApp(streams).request(PATH);
+    expect(response.headers.get('content-type')).toBe('text/event-stream');
+    const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
+    if (!reader) throw new Error('there is no stream');
+    const stream = { text: '', isOver: false, cancel: () => reader.cancel() };
+    const read = async (): Promise<void> => {
+      for (;;) {
+        const { done, value = '' } = await reader.read();
+        stream.text += value;
+        if (done) break;
+      }
+      stream.isOver = true;
+    };
+    void read();
+    return stream;
+  }
+
+  test('begins with the results, and goes on when something but the time has changed', async () => {
+    const streams = new Streams({ feed });
+    const stream = await open(streams);
+    const first = JSON.stringify(await (await createApp().request('/polls/cats-vs-dogs/results')).json());
+    await until('the first event', () => stream.text.includes(`data: ${first}\nid: ${AS_OF}\nretry: `));
+
+    feed.push({ results: someResults(), asOf: AS_OF + 1_000 });
+    feed.push({ results: changed(), asOf: AS_OF + 2_000 });
+    await until('the second event', () => stream.text.includes(`id: ${AS_OF + 2_000}\n\n`));
+    expect(stream.text).not.toContain(`id: ${AS_OF + 1_000}\n`);
+    expect(stream.text.match(/^data: /gm)?.length).toBe(2);
+    await stream.cancel();
+    await until('nothing is left', () => streams.open === 0 && feed.listeners.size === 0);
+  });
+
+  test('shows that it lives while nothing changes', async () => {
+    const streams = new Streams({ feed, heartbeatIntervalMs: 20 });
+    const stream = await open(streams);
+    await until('three heartbeats', () => (stream.text.match(/^: still here$/gm)?.length ?? 0) >= 3);
+    expect(stream.text.match(/^data: /gm)?.length).toBe(1);
+    await stream.cancel();
+    await until('nothing is left', () => streams.open === 0);
+  });
+
+  test('is refused past the limit', async () => {
+    const streams = new Streams({ feed, streamsMax: 1 });
+    const stream = await open(streams);
+    const refused = await createApp(streams).request(PATH);
+    expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0);
+    expect(await problemOf(refused)).toMatchObject({ status: 503, code: 'results_unavailable' });
+    await stream.cancel();
+    await until('there is room again', () => !streams.isFull);
+  });
+
+  test('takes no place for a request that only wants the headers', async () => {
+    const streams = new Streams({ feed });
+    const response = await createApp(streams).request(PATH, { method: 'HEAD' });
+    expect(response.status).toBe(200);
+    expect(streams.open).toBe(0);
+  });
+
+  test('ends when the process stops, and no other begins', async () => {
+    const streams = new Streams({ feed });
+    const stream = await open(streams);
+    streams.close();
+    await until('it is over', () => stream.isOver);
+    expect((await createApp(streams).request(PATH)).status).toBe(503);
+  });
+
+  test('is given up when nobody reads it', async () => {
+    const streams = new Streams({ feed, stallMsMax: 50 });
+    const response = await createApp(streams).request(PATH);
+    let newer = 0;
+    await until('it is given up', () => {
+      newer += 1;
+      const results = someResults({ ledger: { accepted: newer, committed: 3 } });
+      feed.push({ results, asOf: AS_OF + newer });
+      return streams.open === 0;
+    });
+    expect(feed.listeners.size).toBe(0);
+    await response.body?.cancel();
+  });
+});

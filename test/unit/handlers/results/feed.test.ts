@@ -1,0 +1,146 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import type { Results } from '../../../../db/results.ts';
+import {
+  Feed,
+  READ_INTERVAL_MS,
+  READ_WAIT_MS_MAX,
+  ResultsUnavailableError,
+  type Snapshot,
+} from '../../../../handlers/results/feed.ts';
+import { recordLog } from '../../../support/log.ts';
+import { someResults } from './results.ts';
+
+type Outcome = Results | Error | Promise<Results>;
+
+let outcome: Outcome;
+let reads: number;
+let feed: Feed;
+let lines: Record<string, unknown>[];
+
+beforeEach(() => {
+  vi.useFakeTimers();
+  outcome = someResults();
+  reads = 0;
+  const recorded = recordLog();
+  lines = recorded.lines;
+  feed = new Feed({
+    read: async () => {
+      reads += 1;
+      if (outcome instanceof Error) throw outcome;
+      return outcome;
+    },
+    log: recorded.log,
+  });
+});
+afterEach(() => {
+  feed.close();
+  expect(vi.getTimerCount()).toBe(0);
+  vi.useRealTimers();
+});
+
+describe('a feed', () => {
+  test('reads nothing while nobody asks', async () => {
+    await vi.advanceTimersByTimeAsync(10 * READ_INTERVAL_MS);
+    expect(reads).toBe(0);
+  });
+
+  test('reads once for all who ask within a second', async () => {
+    await Promise.all(Array.from({ length: 100 }, () => feed.latest()));
+    await vi.advanceTimersByTimeAsync(READ_INTERVAL_MS - 1);
+    await feed.latest();
+    expect(reads).toBe(1);
+    await vi.advanceTimersByTimeAsync(1);
+    await feed.latest();
+    expect(reads).toBe(2);
+  });
+
+  test('says when it began to read', async () => {
+    const asOf = Date.now();
+    expect(await feed.latest()).toEqual({ results: someResults(), asOf });
+  });
+
+  test('waits for a fresh read after a pause', async () => {
+    await feed.latest();
+    await vi.advanceTimersByTimeAsync(60_000);
+    outcome = someResults({ ledger: { accepted: 9, committed: 9 } });
+    expect((await feed.latest()).results).toBe(outcome);
+  });
+
+  test('keeps the last snapshot and its time while reads fail', async () => {
+    const snapshot = await feed.latest();
+    outcome = new Error('no connection');
+    await vi.advanceTimersByTimeAsync(5_000);
+    expect(await feed.latest()).toBe(snapshot);
+    expect(reads).toBe(2);
+  });
+
+  test('tries again no more than once a second while reads fail', async () => {
+    outcome = new Error('no connection');
+    for (let asked = 0; asked < 10; asked++) {
+      await expect(feed.latest()).rejects.toThrow(ResultsUnavailableError);
+    }
+    expect(reads).toBe(1);
+    await vi.advanceTimersByTimeAsync(READ_INTERVAL_MS);
+    outcome = someResults();
+    await feed.latest();
+    expect(reads).toBe(2);
+  });
+
+  test('lets nobody wait longer than 2 s for a database that hangs', async () => {
+    const snapshot = await feed.latest();
+    await vi.advanceTimersByTimeAsync(READ_INTERVAL_MS);
+    const { promise, resolve } = Promise.withResolvers<Results>();
+    outcome = promise;
+    const first = feed.latest();
+    await vi.advanceTimersByTimeAsync(READ_WAIT_MS_MAX);
+    expect(await first).toBe(snapshot);
+    expect(await feed.latest()).toBe(snapshot);
+    expect(reads).toBe(2);
+    resolve(someResults());
+    await vi.advanceTimersByTimeAsync(0);
+  });
+
+  test('says in one quiet line that the tables are not there yet', async () => {
+    outcome = Object.assign(new Error('relation "polls" does not exist'), { code: '42P01' });
+    await expect(feed.latest()).rejects.toThrow('relation "polls" does not exist');
+    expect(lines).toEqual([
+      expect.objectContaining({ message: 'waiting for the workers to make the tables' }),
+    ]);
+    expect(lines[0]).not.toHaveProperty('error');
+  });
+});
+
+describe('a subscriber', () => {
+  test('gets a new snapshot every second, until it leaves', async () => {
+    const seen: Snapshot[] = [];
+    const unsubscribe = feed.subscribe((snapshot) => seen.push(snapshot));
+    await vi.advanceTimersByTimeAsync(3 * READ_INTERVAL_MS);
+    expect(seen.length).toBe(3);
+    unsubscribe();
+    await vi.advanceTimersByTimeAsync(3 * READ_INTERVAL_MS);
+    expect(seen.length).toBe(3);
+    expect(reads).toBe(3);
+  });
+
+  test('costs no reads beside those for others', async () => {
+    const unsubscribes = Array.from({ length: 50 }, () => feed.subscribe(() => {}));
+    for (let tenth = 0; tenth < 30; tenth++) {
+      await feed.latest();
+      await vi.advanceTimersByTimeAsync(100);
+    }
+    expect(reads).toBeLessThanOrEqual(4);
+    for (const unsubscribe of unsubscribes) unsubscribe();
+  });
+
+  test('hears nothing of a read that failed, and of the next one that does not', async () => {
+    const seen: Snapshot[] = [];
+    outcome = new Error('no connection');
+    const unsubscribe = feed.subscribe((snapshot) => seen.push(snapshot));
+    await vi.advanceTimersByTimeAsync(2 * READ_INTERVAL_MS);
+    expect(seen).toEqual([]);
+    outcome = someResults();
+    await vi.advanceTimersByTimeAsync(READ_INTERVAL_MS);
+    expect(seen.length).toBe(1);
+    unsubscribe();
+  });
+});

@@ -1,0 +1,22 @@
+import type { Results } from '../../../../db/results.ts';
+
+/** Results of one poll with 2 to 1 votes, still open, with everything committed. */
+export function someResults(changes: Partial<Results> = {}): Results {
+  return {
+    polls: [
+      {
+        poll: 'cats-vs-dogs',
+        question: 'Cats or dogs?',
+        closesAt: null,
+        choices: [
+          { id: 'cats', label: 'Cats', votes: 2 },
+          { id: 'dogs', label: 'Dogs', votes: 1 },
+        ],
+      },
+    ],
+    ledger: { accepted: 3, committed: 3 },
+    settled: true,
+    observedAt: 0,
+    ...changes,
+  };
+}
