@@ -22,6 +22,17 @@ const RULES: readonly Rule[] = [
   { from: /^workers\//, mayImport: [/^workers\//, /^db\//, RUNTIME] },
   { from: /^db\//, mayImport: [/^db\//, JOB] },
   { from: RUNTIME, mayImport: [RUNTIME] },
+  // The audit is the dashboard's ledger in a terminal.
+  {
+    from: /^stack\/local\/audit/,
+    mayImport: [
+      /^stack\/local\//,
+      RUNTIME,
+      /^db\//,
+      JOB,
+      /^handlers\/dashboard\/(ledger|queues|settle)\.ts$/,
+    ],
+  },
   { from: /^stack\/local\//, mayImport: [/^stack\/local\//, RUNTIME] },
   { from: /^(test|bench)\//, mayImport: [/./] },
 ];

@@ -79,6 +79,16 @@ export function parseLedgerEntry(value: string): LedgerEntry | undefined {
   return match ? { seq: Number(match[1]), votes: Number(match[2]) } : undefined;
 }
 
+/** Reads the ledger hash of a node, by source. What cannot be read is left out: it is not ours. */
+export function readLedger(fields: Readonly<Record<string, string>>): Map<string, LedgerEntry> {
+  const ledger = new Map<string, LedgerEntry>();
+  for (const [source, value] of Object.entries(fields)) {
+    const entry = parseLedgerEntry(value);
+    if (entry && isSource(source)) ledger.set(source, entry);
+  }
+  return ledger;
+}
+
 /** Whether a ledger field is the name of a source. */
 export function isSource(text: string): boolean {
   return SOURCE.test(text);

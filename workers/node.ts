@@ -3,8 +3,14 @@ import { Redis } from 'ioredis';
 import { withDeadline } from '../stack/runtime/deadline.ts';
 import type { Log } from '../stack/runtime/log.ts';
 import { connectFailingFast, connectionOptions, type RedisAddress } from '../stack/runtime/redis.ts';
-import type { ReceivedBatch } from './job.ts';
-import { isSource, LEDGER_KEY, type LedgerEntry, parseBatch, parseLedgerEntry, QUEUE_NAME } from './job.ts';
+import {
+  LEDGER_KEY,
+  type LedgerEntry,
+  parseBatch,
+  QUEUE_NAME,
+  type ReceivedBatch,
+  readLedger,
+} from './job.ts';
 
 /** A job whose worker has not renewed its lock for so long is given to another one. Counting it twice is harmless. */
 const LOCK_MS = 15_000;
@@ -175,13 +181,4 @@ async function stopWorker({ worker, connections }: RunningWorker, msMax: number)
   await withDeadline(closed, msMax, 'closing a worker').catch(() => undefined);
   // BullMQ waits for a Redis that is away to come back before it lets go of it.
   for (const connection of connections) connection.disconnect();
-}
-
-function readLedger(fields: Record<string, string>): Map<string, LedgerEntry> {
-  const ledger = new Map<string, LedgerEntry>();
-  for (const [source, value] of Object.entries(fields)) {
-    const entry = parseLedgerEntry(value);
-    if (entry && isSource(source)) ledger.set(source, entry);
-  }
-  return ledger;
 }

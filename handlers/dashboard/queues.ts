@@ -4,14 +4,7 @@ import { withDeadline } from '../../stack/runtime/deadline.ts';
 import type { Discover } from '../../stack/runtime/discovery.ts';
 import type { Log } from '../../stack/runtime/log.ts';
 import { connectFailingFast, type RedisAddress } from '../../stack/runtime/redis.ts';
-import {
-  isSource,
-  LEDGER_KEY,
-  type LedgerEntry,
-  nodeOf,
-  parseLedgerEntry,
-  QUEUE_NAME,
-} from '../../workers/job.ts';
+import { isSource, LEDGER_KEY, type LedgerEntry, nodeOf, QUEUE_NAME, readLedger } from '../../workers/job.ts';
 import type { NodeReading } from './settle.ts';
 
 /** No call to a node is waited for longer than this. */
@@ -235,15 +228,6 @@ export class NodeQueues {
 
 function namesOf(sources: Iterable<string>): string[] {
   return [...new Set([...sources].filter(isSource).map(nodeOf))].toSorted();
-}
-
-function readLedger(fields: Record<string, string>): Map<string, LedgerEntry> {
-  const ledger = new Map<string, LedgerEntry>();
-  for (const [source, value] of Object.entries(fields)) {
-    const entry = parseLedgerEntry(value);
-    if (entry && isSource(source)) ledger.set(source, entry);
-  }
-  return ledger;
 }
 
 function readInfo(info: string): Pick<NodeState, 'memory' | 'appendOnlyFile'> {
