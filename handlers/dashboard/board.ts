@@ -136,8 +136,7 @@ export function createBoard(path: string): Board {
     serveStatic({ ...options, root: join(folder, 'static') })) as typeof serveStatic);
   const { replaceQueues } = createBullBoard({
     queues: [],
-    // The adapter's package brings types of its own, of another patch release.
-    serverAdapter: adapter as unknown as Parameters<typeof createBullBoard>[0]['serverAdapter'],
+    serverAdapter: adapter,
     options: {
       // Anything but nothing, or bull-board looks for its package, which the bundle does not have; the next lines count.
       uiBasePath: folder,

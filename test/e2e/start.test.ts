@@ -1,0 +1,166 @@
+import { once } from 'node:events';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { findLeftovers, type RecordedProcess } from '../../stack/local/leftovers.ts';
+import { identityOf } from '../../stack/local/lock.mjs';
+import { scratchFolder, startProgram, type TestProcess } from '../support/process.ts';
+import { until } from '../support/until.ts';
+
+const ROOT = join(import.meta.dirname, '../..');
+const BASE_PORT = 18_480;
+const VOTE = `http://127.0.0.1:${BASE_PORT}`;
+const OTHER_VOTE = `http://127.0.0.1:${BASE_PORT + 10}`;
+const RESULTS = `http://127.0.0.1:${BASE_PORT + 1}/polls/cats-vs-dogs/results`;
+const START_MS_MAX = 90_000;
+/** What a voter would call "at once". */
+const COUNTED_MS_MAX = 2_000;
+
+let folder: Awaited<ReturnType<typeof scratchFolder>>;
+const systems: TestProcess[] = [];
+const dataPath = () => join(folder.path, 'data');
+const pidsFile = () => join(dataPath(), 'pids.json');
+
+beforeAll(async () => {
+  folder = await scratchFolder();
+});
+afterAll(async () => {
+  await Promise.all(systems.map((system) => system.end()));
+  await folder.remove();
+});
+
+/** What `npm start -- …` runs. */
+function npmStart(data = dataPath()): TestProcess {
+  const system = startProgram(
+    process.execPath,
+    [
+      join(ROOT, 'stack/local/bootstrap.mjs'),
+      join(ROOT, 'stack/local/main.ts'),
+      ...['--data', data, '--port', String(BASE_PORT)],
+    ],
+    { log: join(folder.path, `start${systems.length}.log`), env: { HOME: folder.path } },
+  );
+  systems.push(system);
+  return system;
+}
+
+async function untilUp(system: TestProcess): Promise<string> {
+  return until(
+    'the system is up',
+    async () => {
+      const output = await system.output();
+      if (system.child.exitCode !== null) throw new Error(output);
+      return output.includes('Ctrl-C stops everything') && output;
+    },
+    START_MS_MAX,
+  );
+}
+
+/** Waits for an end that comes by itself. */
+async function exitCodeOf({ child }: TestProcess): Promise<number | null> {
+  await until('the process has ended', () => child.exitCode !== null || child.signalCode !== null);
+  return child.exitCode;
+}
+
+async function vote(url: string, choice: string): Promise<void> {
+  const response = await fetch(`${url}/polls/cats-vs-dogs/votes`, {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json' },
+    body: JSON.stringify({ choice }),
+  });
+  expect(response.status).toBe(202);
+}
+
+async function countedVotes(): Promise<Record<string, number>> {
+  const response = await fetch(RESULTS);
+  const { choices } = (await response.json()) as { choices: { id: string; votes: number }[] };
+  return Object.fromEntries(choices.map(({ id, votes }) => [id, votes]));
+}
+
+async function untilCounted(cats: number, dogs: number, msMax?: number): Promise<void> {
+  const isCounted = async () => {
+    const counted = await countedVotes();
+    return counted['cats'] === cats && counted['dogs'] === dogs;
+  };
+  await until(`${cats} cats and ${dogs} dogs are counted`, isCounted, msMax);
+}
+
+/** All of them, when the system is up; asked before it stops, because then the list is gone. */
+function running(): RecordedProcess[] {
+  const processes = findLeftovers(pidsFile());
+  expect(processes).toHaveLength(8);
+  return processes;
+}
+
+function expectAllEnded(processes: readonly RecordedProcess[]): void {
+  expect(processes.filter(({ pid, identity }) => identityOf(pid) === identity)).toEqual([]);
+  expect(existsSync(pidsFile())).toBe(false);
+  expect(existsSync(join(dataPath(), 'lock'))).toBe(false);
+  const sockets = readdirSync(dataPath(), { recursive: true }).filter((name) =>
+    String(name).endsWith('.sock'),
+  );
+  expect(sockets).toEqual([]);
+}
+
+test('npm start runs the whole system: it counts votes, stops without a trace, and starts again where it was', async () => {
+  const first = npmStart();
+  const output = await untilUp(first);
+  expect(output).toContain(`Vote:       http://localhost:${BASE_PORT}/`);
+  const password = readFileSync(join(dataPath(), 'secrets/dashboard.users'), 'utf8').trim().split(':')[1];
+  expect(output).not.toContain(password);
+
+  await Promise.all([vote(VOTE, 'cats'), vote(OTHER_VOTE, 'cats'), vote(OTHER_VOTE, 'dogs')]);
+  await untilCounted(2, 1, COUNTED_MS_MAX);
+
+  const refused = npmStart();
+  expect(await exitCodeOf(refused)).toBe(1);
+  expect(await refused.output()).toMatch(/^the data folder .* is in use by another npm start \(pid \d+\)\n$/);
+
+  const processes = running();
+  expect(await first.end('SIGTERM')).toBe(0);
+  expectAllEnded(processes);
+
+  const second = npmStart();
+  await untilUp(second);
+  await untilCounted(2, 1);
+  const after = running();
+  expect(await second.end('SIGINT')).toBe(0);
+  expectAllEnded(after);
+});
+
+test('what a killed npm start has left is stopped by the next, and no vote is lost', async () => {
+  const first = npmStart();
+  await untilUp(first);
+  await vote(VOTE, 'dogs');
+  const orphans = running();
+  // The lock names the system itself, which is a child of the bootstrap that we started.
+  process.kill(Number.parseInt(readFileSync(join(dataPath(), 'lock'), 'utf8'), 10), 'SIGKILL');
+  expect(await exitCodeOf(first)).toBe(137);
+
+  const second = npmStart();
+  expect(await untilUp(second)).toContain('Stopping what a killed run left: postgres, frontend01-redis');
+  expect(orphans.filter((orphan) => identityOf(orphan.pid) === orphan.identity)).toEqual([]);
+  await untilCounted(2, 2);
+  const after = running();
+  expect(await second.end('SIGTERM')).toBe(0);
+  expectAllEnded(after);
+});
+
+test('a port in use is named in one line, and nothing is started', async () => {
+  const listener = createServer().listen(BASE_PORT + 2);
+  await once(listener, 'listening');
+  const data = join(folder.path, 'other');
+  try {
+    const refused = npmStart(data);
+    expect(await exitCodeOf(refused)).toBe(1);
+    const lines = (await refused.output()).split('\n').filter((line) => line.startsWith('port'));
+    expect(lines).toEqual([
+      `port ${BASE_PORT + 2}, wanted by dashboard, is already in use (--port moves all ports)`,
+    ]);
+    expect(readdirSync(data).toSorted()).toEqual(['frontend01', 'frontend02', 'logs', 'secrets']);
+  } finally {
+    listener.close();
+    await once(listener, 'close');
+  }
+});
