@@ -15,7 +15,7 @@ const PRESSURE_MS = 3_000;
 const COMMIT_BYTES_MIN = 3_000;
 const COMMIT_MS_MAX = 10_000;
 
-export interface FaultContext {
+interface FaultContext {
   readonly system: ChaosSystem;
   readonly random: Random;
   /** How long something stays away that is stopped. */

@@ -17,7 +17,7 @@ const READY_MS_MAX = 60_000;
 const DISK_MEGABYTES = 192;
 
 /** One process of the system: it can be ended in any way and started again as it was. */
-export class Unit {
+class Unit {
   readonly name: string;
   readonly #spawn: () => TestProcess;
   readonly #isUp: () => Promise<boolean>;
