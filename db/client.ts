@@ -35,6 +35,9 @@ export function openDb({ url, connectionsMax, statementMsMax, name, onIdleError 
     types: { getTypeParser: parserOf },
   });
   pool.on('error', onIdleError);
+  // A connection may also break while somebody holds it and asks nothing; the next query on it fails. Without a
+  // listener that event would end the process.
+  pool.on('connect', (client) => client.on('error', () => {}));
   return new Kysely<Database>({ dialect: new PostgresDialect({ pool }) });
 }
 

@@ -70,7 +70,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
       const title = chosen.map(({ name }) => name).join(', and ');
       onProgress(`${String(done).padStart(4)}/${total}  ${title}`);
       const before = { ...crowd.counts };
-      await runAll(chosen, context);
+      await runAll(chosen, context, crowd);
       record(rows, chosen, before, crowd.counts, await untilRecovered(system));
     }
     await crowd.stop();
@@ -85,14 +85,23 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   }
 }
 
-/** Two faults at a time never break the same unit twice in the same way, but may well meet. */
-async function runAll(chosen: readonly Fault[], context: Parameters<Fault['run']>[0]): Promise<void> {
+/**
+ * Makes faults at the same time, each at its own pace. Two may meet, so that one ends what the other was about to break;
+ * what they leave behind is started again. After a single fault everything runs, or something ended that should not have.
+ */
+async function runAll(
+  chosen: readonly Fault[],
+  context: Parameters<Fault['run']>[0],
+  crowd: Crowd,
+): Promise<void> {
   const outcomes = await Promise.allSettled(chosen.map((fault) => fault.run(context)));
   if (chosen.length === 1 && outcomes[0]?.status === 'rejected') throw outcomes[0].reason;
-  // One may have ended what the other was about to break. What they left behind is started again.
   const { frontends, workers, postgres } = context.system;
   const units = [...frontends.flatMap(({ redis, handler }) => [redis, handler]), ...workers, postgres];
-  for (const unit of units) if (unit.hasEnded) unit.start();
+  for (const unit of units.filter(({ hasEnded }) => hasEnded)) {
+    if (chosen.length === 1) crowd.surprises.push(`${unit.name} ended by itself`);
+    unit.start();
+  }
 }
 
 /** Until a vote on every frontend is taken and counted. Probes are voters of their own. */

@@ -1,4 +1,5 @@
 import { Queue } from 'bullmq';
+import { sql } from 'kysely';
 import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { auditSources, auditTallies } from '../../../db/audit.ts';
@@ -270,4 +271,19 @@ test('the audit finds a tally that somebody changed', async () => {
   await commitBatches(database.db, [batch(1, [vote(1, 'dogs', 0)])], 1);
   await database.db.updateTable('tallies').set({ votes: 2 }).execute();
   expect(await auditTallies(database.db)).toEqual([{ poll: POLL, choice: 'dogs', tally: 2, recount: 1 }]);
+});
+
+test('a connection that breaks while it is held does not end the process', async () => {
+  const { db } = database;
+  await db.connection().execute(async (held) => {
+    const { rows } = await sql<{ pid: number }>`select pg_backend_pid() as pid`.execute(held);
+    const pid = rows[0]?.pid;
+    await sql`select pg_terminate_backend(${pid})`.execute(db);
+    await until('the connection is gone', async () => {
+      const { rows } = await sql`select from pg_stat_activity where pid = ${pid}`.execute(db);
+      return rows.length === 0;
+    });
+    await expect(sql`select 1`.execute(held)).rejects.toThrow();
+  });
+  expect((await sql`select 1`.execute(db)).rows).toHaveLength(1);
 });
