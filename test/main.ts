@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
+import { installPrograms } from './support/programs.ts';
 
 /**
  * `npm test [-- vitest arguments]`: the gate, fresh bundles, then all tests. With arguments only the tests they name:
@@ -14,6 +15,7 @@ function run(program: string, ...args: string[]): void {
   if (status !== 0) process.exit(status ?? 1);
 }
 
+installPrograms();
 if (chosen.length === 0) run(process.execPath, 'test/check.ts');
 run(process.execPath, 'handlers/build.ts');
 run(process.execPath, 'test/smoke.ts');

@@ -37,7 +37,7 @@ export const CAPTURE_MS_MAX = 2_000;
 /** A write that takes longer than this says that the disk cannot follow: new votes are refused until it is done. */
 const WRITE_STALL_MS = 1_000;
 const RETRY_DELAY_MS_MIN = 25;
-const RETRY_DELAY_MS_MAX = 1_000;
+const RETRY_DELAY_MS_MAX = 200;
 const SWEEP_INTERVAL_MS = 50;
 
 interface Waiting {

@@ -2,7 +2,7 @@ import { Redis, type RedisOptions } from 'ioredis';
 
 const CONNECT_TIMEOUT_MS = 2_000;
 const RECONNECT_DELAY_MS_MIN = 50;
-const RECONNECT_DELAY_MS_MAX = 1_000;
+const RECONNECT_DELAY_MS_MAX = 250;
 
 /** A Redis, by the path of its unix socket or by host and port. `name` is safe to show: it holds no credentials. */
 export interface RedisAddress {

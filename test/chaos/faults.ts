@@ -34,6 +34,16 @@ export interface Fault {
   readonly obstacle?: (system: ChaosSystem) => string | undefined;
 }
 
+/** Takes all the room that is left, in a race with Redis, which may get the last of it. */
+function fill(disk: string, filler: string): void {
+  const { bavail, bsize } = statfsSync(disk);
+  try {
+    writeFileSync(filler, Buffer.alloc(bavail * bsize));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;
+  }
+}
+
 const frontendOf = ({ system, random }: FaultContext): Frontend => random.pick(system.frontends);
 
 export const FAULTS: readonly Fault[] = [
@@ -184,8 +194,7 @@ export const FAULTS: readonly Fault[] = [
     run: async (context) => {
       const { disk, redis } = frontendOf(context);
       const filler = join(disk, 'filler');
-      const { bavail, bsize } = statfsSync(disk);
-      writeFileSync(filler, Buffer.alloc(bavail * bsize));
+      fill(disk, filler);
       // A Redis that cannot write what it promised to write ends itself.
       await until('Redis has given up', () => redis.hasEnded);
       rmSync(filler);

@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { installPrograms } from '../support/programs.ts';
 import { type ChaosReport, type FaultRow, runChaos } from './run.ts';
 import { isClean } from './verdict.ts';
 
@@ -19,6 +20,7 @@ const { values } = parseArgs({
   },
 });
 
+installPrograms();
 const built = spawnSync(process.execPath, [join(import.meta.dirname, '../../handlers/build.ts')], {
   stdio: 'inherit',
 });

@@ -1,8 +1,9 @@
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync, statSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { findProgram } from '../support/programs.ts';
 import { until } from '../support/until.ts';
 import type { Frontend } from './system.ts';
 
@@ -13,7 +14,7 @@ const SYNC = /^\d+ +f(?:data)?sync\((\d+)<([^>]+)>\) += 0$/;
 
 /** Whether power losses can be made here. */
 export function canLosePower(): boolean {
-  return spawnSync('strace', ['-V']).status === 0;
+  return findProgram('strace') !== undefined;
 }
 
 /**
