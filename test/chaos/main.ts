@@ -28,7 +28,10 @@ if (built.status !== 0) process.exit(1);
 
 const seed = Number(values.seed);
 console.log(`chaos: ${values.faults} faults, seed ${seed}`);
+const interruption = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interruption.abort());
 const report = await runChaos({
+  signal: interruption.signal,
   frontends: 2,
   workers: 2,
   faults: Number(values.faults),
@@ -37,9 +40,12 @@ const report = await runChaos({
   outageMs: Number(values.outage) * 1_000,
   only: values.only,
   onProgress: (line) => console.log(line),
+}).catch((error: unknown) => {
+  console.error(error);
+  process.exit(1);
 });
 print(report);
-process.exitCode = isClean(report.verdict) ? 0 : 1;
+process.exit(isClean(report.verdict) ? 0 : 1);
 
 function print({ rows, obstacles, verdict }: ChaosReport): void {
   const table = [

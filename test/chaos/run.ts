@@ -19,6 +19,8 @@ export interface ChaosOptions extends ChaosSystemOptions {
   readonly only: readonly string[];
   /** Hears how the run goes, a line at a time. */
   readonly onProgress: (line: string) => void;
+  /** Ends the run early; everything is taken away then, too. */
+  readonly signal?: AbortSignal;
 }
 
 /** What one kind of fault did. */
@@ -49,40 +51,48 @@ const PAIR_SHARE = 0.2;
  * is there, once. The same seed breaks the same things in the same order.
  */
 export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
-  const { seed, faults: total, people, outageMs, only, onProgress } = options;
-  const random = new Random(seed);
+  const { signal, onProgress } = options;
   const folder = await scratchFolder();
   const system = await startSystem(options);
+  const interruption = new Promise<never>((_resolve, reject) => {
+    signal?.addEventListener('abort', () => reject(new Error('interrupted')));
+  });
   try {
-    const crowd = new Crowd(
-      system.frontends.map(({ url }) => url),
-      new Random(seed + 1),
-    );
-    const { faults, obstacles } = possibleFaults(system, only);
-    const context = { system, random, outageMs, folder: folder.path };
-    const rows = new Map<string, FaultRow>();
-    crowd.start(people);
-    for (let done = 0; done < total; ) {
-      await sleep(random.between(0, CALM_MS_MAX));
-      const chosen = [pickWeighted(random, faults)];
-      if (done + 1 < total && random.next() < PAIR_SHARE) chosen.push(otherThan(chosen, random, faults));
-      done += chosen.length;
-      const title = chosen.map(({ name }) => name).join(', and ');
-      onProgress(`${String(done).padStart(4)}/${total}  ${title}`);
-      const before = { ...crowd.counts };
-      await runAll(chosen, context, crowd);
-      record(rows, chosen, before, crowd.counts, await untilRecovered(system));
-    }
-    await crowd.stop();
-    await untilSettled(system);
-    return { rows: [...rows.values()], obstacles, verdict: await judge(system.db, crowd) };
+    return await Promise.race([interruption, breakAndJudge(system, folder.path, options)]);
   } catch (error) {
-    onProgress(`gave up; the logs are in ${system.keepLogs()}`);
+    if (!signal?.aborted) onProgress(`gave up; the logs are in ${system.keepLogs()}`);
     throw error;
   } finally {
     await system.stop();
     await folder.remove();
   }
+}
+
+async function breakAndJudge(
+  system: ChaosSystem,
+  folder: string,
+  { seed, faults: total, people, outageMs, only, onProgress }: ChaosOptions,
+): Promise<ChaosReport> {
+  const random = new Random(seed);
+  const urls = system.frontends.map(({ url }) => url);
+  const crowd = new Crowd(urls, new Random(seed + 1));
+  const { faults, obstacles } = possibleFaults(system, only);
+  const context = { system, random, outageMs, folder };
+  const rows = new Map<string, FaultRow>();
+  crowd.start(people);
+  for (let done = 0; done < total; ) {
+    await sleep(random.between(0, CALM_MS_MAX));
+    const chosen = [pickWeighted(random, faults)];
+    if (done + 1 < total && random.next() < PAIR_SHARE) chosen.push(otherThan(chosen, random, faults));
+    done += chosen.length;
+    onProgress(`${String(done).padStart(4)}/${total}  ${chosen.map(({ name }) => name).join(', and ')}`);
+    const before = { ...crowd.counts };
+    await runAll(chosen, context, crowd);
+    record(rows, chosen, before, crowd.counts, await untilRecovered(system));
+  }
+  await crowd.stop();
+  await untilSettled(system);
+  return { rows: [...rows.values()], obstacles, verdict: await judge(system.db, crowd) };
 }
 
 /**
