@@ -1,0 +1,110 @@
+import type { Browser, Page } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { CHROMIUM, startBrowser } from '../support/browser.ts';
+import { createDatabase, type TestDatabase } from '../support/postgres.ts';
+import { scratchFolder } from '../support/process.ts';
+import { startRedis, type TestRedis } from '../support/redis.ts';
+import { startService, type TestService, voteEnv } from '../support/system.ts';
+import { until } from '../support/until.ts';
+
+const PHONE = { width: 390, height: 844 };
+const TOUCH_TARGET_PIXELS_MIN = 48;
+
+describe.skipIf(!CHROMIUM)('in a browser on a phone', () => {
+  let database: TestDatabase;
+  let folder: Awaited<ReturnType<typeof scratchFolder>>;
+  let redis: TestRedis;
+  let browser: Browser;
+  let vote: TestService;
+  let worker: TestService;
+  let results: TestService;
+
+  beforeAll(async () => {
+    database = await createDatabase();
+    folder = await scratchFolder();
+    redis = await startRedis();
+    const env = { DATABASE_URL: database.url, QUEUE_NODES: redis.socket };
+    [vote, worker, results] = await Promise.all([
+      startService({ bundle: 'vote', env: voteEnv('phone', redis.socket), folder: folder.path }),
+      startService({ bundle: 'worker', env, folder: folder.path }),
+      startService({ bundle: 'results', env, folder: folder.path }),
+    ]);
+    browser = await startBrowser();
+  });
+  afterAll(async () => {
+    await browser?.close();
+    await Promise.all([vote, worker, results].map((service) => service?.end()));
+    await redis?.remove();
+    await database?.remove();
+    await folder?.remove();
+  });
+
+  /** A page of a new visitor, and whatever its browser complained about. */
+  async function visit(
+    url: string,
+    javaScriptEnabled: boolean,
+  ): Promise<{ page: Page; complaints: string[] }> {
+    const context = await browser.newContext({ viewport: PHONE, javaScriptEnabled });
+    const page = await context.newPage();
+    const complaints: string[] = [];
+    page.on('console', (message) => {
+      if (message.type() === 'error') complaints.push(message.text());
+    });
+    page.on('pageerror', (error) => complaints.push(error.message));
+    page.on('requestfailed', (request) => complaints.push(`${request.url()} failed`));
+    await page.goto(url);
+    return { page, complaints };
+  }
+
+  const status = (page: Page) => page.getByRole('status').textContent();
+
+  test.each([true, false])(
+    'a voter votes, sees it, and changes it (scripts: %s)',
+    async (javaScriptEnabled) => {
+      const { page, complaints } = await visit(vote.url, javaScriptEnabled);
+      await page.getByRole('button', { name: 'Dogs' }).click();
+      expect(await status(page)).toContain('Your vote is in: Dogs.');
+      expect(await page.getByRole('button', { name: 'Dogs', pressed: true }).count()).toBe(1);
+      await page.getByRole('button', { name: 'Cats' }).click();
+      expect(await status(page)).toContain('Your vote is in: Cats.');
+      await page.reload();
+      expect(await status(page)).toContain('Your vote is in: Cats.');
+      expect(complaints).toEqual([]);
+      await page.context().close();
+    },
+  );
+
+  test('both voters are counted once, for their last choice, and the results show it without scripts', async () => {
+    const counted = await until('both are counted', async () => {
+      const answer = await fetch(`${results.url}/polls/cats-vs-dogs/results`);
+      const body = (await answer.json()) as { total: number; choices: { votes: number }[] };
+      return body.total === 2 && body.choices.map(({ votes }) => votes);
+    });
+    expect(counted).toEqual([2, 0]);
+    const { page, complaints } = await visit(results.url, false);
+    expect(await page.getByText('100.0%').count()).toBeGreaterThan(0);
+    expect(complaints).toEqual([]);
+    await page.context().close();
+  });
+
+  test('results that are open follow the count by themselves where scripts run', async () => {
+    const { page, complaints } = await visit(results.url, true);
+    const voter = await visit(vote.url, true);
+    await voter.page.getByRole('button', { name: 'Dogs' }).click();
+    await page.getByText('66.7%').first().waitFor();
+    expect(complaints).toEqual([]);
+    await Promise.all([page.context().close(), voter.page.context().close()]);
+  });
+
+  test('nothing is wider than the screen, and every button is large enough for a thumb', async () => {
+    for (const url of [vote.url, `${vote.url}/polls/best-snack`, results.url]) {
+      const { page } = await visit(url, true);
+      const width = await page.evaluate<number>('document.documentElement.scrollWidth');
+      expect(width).toBeLessThanOrEqual(PHONE.width);
+      for (const button of await page.getByRole('button').all()) {
+        expect((await button.boundingBox())?.height).toBeGreaterThanOrEqual(TOUCH_TARGET_PIXELS_MIN);
+      }
+      await page.context().close();
+    }
+  });
+});
