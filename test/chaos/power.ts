@@ -1,8 +1,9 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, readFileSync, statSync, truncateSync } from 'node:fs';
+import { readFileSync, statSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Redis } from 'ioredis';
 import { findProgram } from '../support/programs.ts';
 import { until } from '../support/until.ts';
 import type { Frontend } from './system.ts';
@@ -24,7 +25,8 @@ export function canLosePower(): boolean {
  * @param trace a file for the record
  * @returns the bytes that were cut
  */
-export async function losePower({ redis, disk }: Frontend, trace: string): Promise<number> {
+export async function losePower({ redis, disk, socket }: Frontend, trace: string): Promise<number> {
+  await endRewrites(socket);
   const file = appendOnlyFile(disk);
   const tracer = spawn(
     'strace',
@@ -62,9 +64,26 @@ function syncedSize(trace: string, file: string, sizeBefore: number, written: nu
   return hasSynced ? written - unsynced : Math.min(sizeBefore, written);
 }
 
+/** A rewrite would move the writes to another file while we look at this one. The next start allows them again. */
+async function endRewrites(socket: string): Promise<void> {
+  const client = new Redis({ path: socket, replyMapping: 'legacy' });
+  client.on('error', () => {});
+  try {
+    await client.config('SET', 'auto-aof-rewrite-percentage', '0');
+    await until('no rewrite is under way', async () => {
+      const info = await client.info('persistence');
+      return /^aof_rewrite_in_progress:0\r?$/m.test(info) && /^aof_rewrite_scheduled:0\r?$/m.test(info);
+    });
+  } finally {
+    client.disconnect();
+  }
+}
+
+/** The file that Redis appends to: the last incremental one of its manifest. */
 function appendOnlyFile(disk: string): string {
   const folder = join(disk, 'appendonlydir');
-  const name = readdirSync(folder).find((entry) => entry.endsWith('.incr.aof'));
+  const manifest = readFileSync(join(folder, 'appendonly.aof.manifest'), 'utf8');
+  const name = [...manifest.matchAll(/^file (\S+) seq \d+ type i/gm)].at(-1)?.[1];
   if (!name) throw new Error(`no append-only file in ${folder}`);
   return join(folder, name);
 }

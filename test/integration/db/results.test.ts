@@ -1,0 +1,74 @@
+import { sql } from 'kysely';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { commitBatches } from '../../../db/commit.ts';
+import { mirrorLedger } from '../../../db/ledgers.ts';
+import { readResults } from '../../../db/results.ts';
+import { createDatabase, type TestDatabase } from '../../support/postgres.ts';
+import { emptyTables } from '../../support/tables.ts';
+import { batch, vote } from '../../support/votes.ts';
+
+const SOURCE = 'frontend.01.t0-1';
+const LATER = 'frontend.01.t0-2';
+
+let database: TestDatabase;
+
+beforeAll(async () => {
+  database = await createDatabase();
+});
+beforeEach(() => emptyTables(database.db));
+afterAll(() => database.remove());
+
+const commit = (source: string, ...seqs: number[]) =>
+  commitBatches(
+    database.db,
+    seqs.map((seq) => batch(seq, [vote(seq, 'cats', 0)], source)),
+    0,
+  );
+const mirror = (source: string, seq: number) =>
+  mirrorLedger(database.db, new Map([[source, { seq, votes: seq }]]));
+const observe = (source: string, at: number) =>
+  sql`update ledgers set observed_at = ${new Date(at)} where source = ${source}`.execute(database.db);
+
+describe('a source is settled', () => {
+  test('when all numbers up to the last that its ledger told are committed', async () => {
+    await mirror(SOURCE, 3);
+    await commit(SOURCE, 1, 2);
+    expect((await readResults(database.db)).settled).toBe(false);
+    await commit(SOURCE, 3);
+    expect((await readResults(database.db)).settled).toBe(true);
+  });
+
+  test('not when a number after them makes up for one that is missing', async () => {
+    await mirror(SOURCE, 3);
+    await commit(SOURCE, 1, 2, 4);
+    expect((await readResults(database.db)).settled).toBe(false);
+    await commit(SOURCE, 3);
+    expect((await readResults(database.db)).settled).toBe(true);
+  });
+});
+
+describe('the nodes were observed', () => {
+  const observedAt = async () => (await readResults(database.db)).observedAt;
+
+  test('when the last of them was, by whichever of its sources', async () => {
+    for (const source of [SOURCE, LATER, 'other.t0-1']) await mirror(source, 1);
+    await observe(SOURCE, 1_000);
+    await observe(LATER, 5_000);
+    await observe('other.t0-1', 9_000);
+    expect(await observedAt()).toBe(5_000);
+  });
+
+  test('never, when there is none, or one whose ledger was never read', async () => {
+    expect(await observedAt()).toBe(null);
+    await mirror(LATER, 1);
+    await commit('other.t0-1', 1);
+    expect(await observedAt()).toBe(null);
+  });
+
+  test('also when a source of theirs is known by its receipts only', async () => {
+    await commit(SOURCE, 1);
+    await mirror(LATER, 1);
+    await observe(LATER, 5_000);
+    expect(await observedAt()).toBe(5_000);
+  });
+});

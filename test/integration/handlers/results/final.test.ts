@@ -1,0 +1,190 @@
+import { Queue } from 'bullmq';
+import { sql } from 'kysely';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { commitBatches } from '../../../../db/commit.ts';
+import { mirrorLedger } from '../../../../db/ledgers.ts';
+import { type PollResult, readResults } from '../../../../db/results.ts';
+import { REQUEST_MS_MAX, viewOf } from '../../../../handlers/results/view.ts';
+import { createVoteApp } from '../../../../handlers/vote/app.ts';
+import { createClock } from '../../../../handlers/vote/clock.ts';
+import { createVoterTokens } from '../../../../handlers/vote/voter.ts';
+import type { Poll } from '../../../../stack/runtime/polls.ts';
+import { Secret } from '../../../../stack/runtime/secret.ts';
+import type { CommitterOptions } from '../../../../workers/committer.ts';
+import { openCapture } from '../../../support/capture.ts';
+import { startDrain } from '../../../support/drain.ts';
+import { recordLog } from '../../../support/log.ts';
+import { createDatabase, type TestDatabase } from '../../../support/postgres.ts';
+import { startRedis, type TestRedis } from '../../../support/redis.ts';
+import { until } from '../../../support/until.ts';
+import { batch, POLL, vote } from '../../../support/votes.ts';
+
+const ONE = 'frontend01.t0-1';
+const TWO = 'frontend02.t0-1';
+const HOUR_US = 3_600_000_000;
+/** SQLSTATE of data that can never be stored. */
+const BAD_DATA = Object.assign(new Error('bad data'), { code: '22P02' });
+/** SQLSTATE of a server that goes down. */
+const AWAY = Object.assign(new Error('the database system is shutting down'), { code: '57P01' });
+
+const tokens = createVoterTokens(new Secret('k'.repeat(32)));
+
+/** So long ago that nobody has to wait; only the handlers' clocks, which are ours, still stand before it. */
+let closesAt: number;
+let database: TestDatabase;
+let first: TestRedis;
+let second: TestRedis;
+const cleanups: (() => Promise<unknown>)[] = [];
+
+beforeEach(async () => {
+  database = await createDatabase();
+  [first, second] = await Promise.all([startRedis(), startRedis()]);
+  cleanups.push(
+    () => database.remove(),
+    () => first.remove(),
+    () => second.remove(),
+  );
+  closesAt = Date.now() - REQUEST_MS_MAX - 1_000;
+  await sql`update polls set closes_at = ${new Date(closesAt)} where id = ${POLL}`.execute(database.db);
+});
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
+});
+
+/** The handler of a node; `now` is its clock. */
+async function startHandler({ socket }: TestRedis, source: string, now: () => number) {
+  const { capture, close } = await openCapture(socket, source);
+  cleanups.push(close);
+  const choices = [
+    { id: 'cats', label: 'Cats' },
+    { id: 'dogs', label: 'Dogs' },
+  ];
+  const polls: Poll[] = [{ id: POLL, question: 'Cats or dogs?', choices, closesAt }];
+  const { log } = recordLog();
+  const app = createVoteApp({ polls, capture, tokens, clock: createClock(now), admission: 'open', log, now });
+  return async (token?: string) => {
+    const headers = {
+      'content-type': 'application/json',
+      ...(token && { authorization: `Bearer ${token}` }),
+    };
+    const answer = await app.request(`/polls/${POLL}/votes`, {
+      method: 'POST',
+      body: '{"choice":"cats"}',
+      headers,
+    });
+    return { status: answer.status, body: (await answer.json()) as Record<string, string> };
+  };
+}
+
+const beforeClose = (): number => closesAt - 1;
+
+async function drain(commit?: CommitterOptions['commit']): Promise<void> {
+  const sockets = [first.socket, second.socket];
+  const { stop } = await startDrain({ db: database.db, sockets, ...(commit && { commit }) });
+  cleanups.push(stop);
+}
+
+/** What viewers see now. */
+async function results() {
+  const results = await readResults(database.db);
+  const poll = results.polls.find(({ poll }) => poll === POLL) as PollResult;
+  const { total, status, ledger } = viewOf(poll, { results, asOf: Date.now() });
+  const isLookedAt = results.observedAt !== null && results.observedAt >= closesAt + REQUEST_MS_MAX;
+  return { total, status, ledger, isLookedAt };
+}
+
+const untilResults = (what: string, isRight: (seen: Awaited<ReturnType<typeof results>>) => boolean) =>
+  until(what, async () => {
+    const seen = await results();
+    return isRight(seen) && seen;
+  });
+const untilFinal = () => untilResults('the results are final', ({ status }) => status === 'final');
+
+describe('the results', () => {
+  test('count what was captured before the close and committed long after, and then become final', async () => {
+    const votes = [await startHandler(first, ONE, beforeClose), await startHandler(second, TWO, beforeClose)];
+    for (const post of votes) expect((await post()).status).toBe(202);
+    expect(await results()).toMatchObject({ total: 0, status: 'provisional' });
+
+    let isAway = true;
+    await drain(async (batches, shard) => {
+      if (isAway) throw AWAY;
+      return commitBatches(database.db, batches, shard);
+    });
+    const pending = await untilResults(
+      'both ledgers are read',
+      ({ ledger, isLookedAt }) => ledger.accepted === 2 && isLookedAt,
+    );
+    expect(pending).toMatchObject({ total: 0, status: 'provisional' });
+    isAway = false;
+    expect(await untilFinal()).toMatchObject({ total: 2, ledger: { accepted: 2, committed: 2 } });
+  });
+
+  test('stay provisional while a job has failed, until somebody retries it', async () => {
+    const post = await startHandler(first, ONE, beforeClose);
+    await post();
+    let isBad = true;
+    await drain(async (batches, shard) => {
+      if (isBad) throw BAD_DATA;
+      return commitBatches(database.db, batches, shard);
+    });
+    await until('the job has failed', async () => (await first.client.zcard('bull:votes:failed')) === 1);
+    const failed = await untilResults('the ledger is read', ({ isLookedAt }) => isLookedAt);
+    expect(failed).toMatchObject({ total: 0, status: 'provisional' });
+    isBad = false;
+    const queue = new Queue('votes', { connection: first.client });
+    await queue.retryJobs({ state: 'failed' });
+    await queue.close();
+    expect(await untilFinal()).toMatchObject({ total: 1 });
+  });
+
+  test('stay provisional while a node is away that was last read before the close, and count what it has', async () => {
+    await (await startHandler(first, ONE, beforeClose))();
+    await commitBatches(database.db, [batch(1, [vote(1, 'cats', 0)], TWO)], 0);
+    await mirrorLedger(database.db, new Map([[TWO, { seq: 1, votes: 1 }]]));
+    await sql`update ledgers set observed_at = ${new Date(closesAt - 1)}`.execute(database.db);
+    const post = await startHandler(second, TWO, beforeClose);
+    // Its handler began before the reading: the first number is taken, and nobody has read of the second.
+    await post();
+    await post();
+    await second.down('SIGKILL');
+    await drain();
+    const settled = await untilResults('all that is known of is committed', ({ total }) => total === 2);
+    await until('the other node has been read', async () => {
+      const { rows } = await sql`select from ledgers where source = ${ONE}`.execute(database.db);
+      return rows.length === 1;
+    });
+    expect(settled.ledger).toMatchObject({ committed: 2 });
+    expect((await results()).status).toBe('provisional');
+    await second.up();
+    expect(await untilFinal()).toMatchObject({ total: 3 });
+  });
+
+  test('do not wait for a process that ended long ago and whose line its node no longer has', async () => {
+    const older = 'frontend01.s0-1';
+    await commitBatches(database.db, [batch(1, [vote(1, 'cats', 0)], older)], 0);
+    await mirrorLedger(database.db, new Map([[older, { seq: 1, votes: 1 }]]));
+    await sql`update ledgers set observed_at = ${new Date(closesAt - 1)}`.execute(database.db);
+    await (await startHandler(first, ONE, beforeClose))();
+    await drain();
+    expect(await untilFinal()).toMatchObject({ total: 2 });
+  });
+});
+
+describe('a handler', () => {
+  test('takes no vote from the close on, by its own clock, whatever time the token tells', async () => {
+    let now = closesAt - 1;
+    const post = await startHandler(first, ONE, () => now);
+    const ahead = tokens.sign({ id: tokens.mint().id, lastCastAt: closesAt * 1_000 + HOUR_US });
+    const behind = tokens.sign({ id: tokens.mint().id, lastCastAt: closesAt * 1_000 - HOUR_US });
+    const taken = await post(ahead);
+    expect(taken.status).toBe(202);
+    expect(Date.parse(taken.body['castAt'] as string)).toBeGreaterThan(closesAt);
+    now = closesAt;
+    for (const token of [ahead, behind, undefined]) {
+      expect(await post(token)).toMatchObject({ status: 403, body: { code: 'poll_closed' } });
+    }
+    await drain();
+    expect(await untilFinal()).toMatchObject({ total: 1 });
+  });
+});

@@ -1,0 +1,15 @@
+import { Capture } from '../../handlers/vote/capture.ts';
+import { VoteQueue } from '../../handlers/vote/queue.ts';
+import { connectFailingFast } from '../../stack/runtime/redis.ts';
+import { recordLog } from './log.ts';
+import { until } from './until.ts';
+
+/** Opens the capture of a source on a node, as its handler does. Close it before its Redis goes. */
+export async function openCapture(socket: string, source: string, votesPerJobMax = 500) {
+  const { log } = recordLog();
+  const queue = new VoteQueue(connectFailingFast({ name: socket, options: { path: socket } }), source, log);
+  await until('the queue is open', () => queue.fault === undefined);
+  const bufferVotesMax = Math.max(1_000, votesPerJobMax);
+  const capture = new Capture({ source, sink: queue, log, votesPerJobMax, bufferVotesMax });
+  return { capture, close: () => queue.close() };
+}

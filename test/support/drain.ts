@@ -1,0 +1,41 @@
+import type { Db } from '../../db/client.ts';
+import { commitBatches } from '../../db/commit.ts';
+import { mirrorLedger } from '../../db/ledgers.ts';
+import { Committer, type CommitterOptions } from '../../workers/committer.ts';
+import { Fleet } from '../../workers/fleet.ts';
+import { LedgerMirror } from '../../workers/mirror.ts';
+import { recordLog } from './log.ts';
+
+const STOP_MS_MAX = 2_000;
+
+export interface DrainOptions {
+  readonly db: Db;
+  /** The sockets of the nodes. */
+  readonly sockets: readonly string[];
+  /** Instead of a commit that works. */
+  readonly commit?: CommitterOptions['commit'];
+}
+
+/** Drains nodes into a database as a worker does, in this process. */
+export async function startDrain({ db, sockets, commit }: DrainOptions) {
+  const { log } = recordLog();
+  const committer = new Committer({
+    commit: commit ?? ((batches, shard) => commitBatches(db, batches, shard)),
+    log,
+  });
+  const mirror = new LedgerMirror((entries) => mirrorLedger(db, entries));
+  const addresses = sockets.map((socket) => ({ name: socket, options: { path: socket } }));
+  const fleet = new Fleet({
+    discover: async () => addresses,
+    count: (received) => committer.submit(received),
+    onLedger: (node, ledger) => mirror.update(node, ledger),
+    log,
+  });
+  await fleet.start();
+  return {
+    stop: async (): Promise<void> => {
+      await fleet.stop(STOP_MS_MAX);
+      committer.stop();
+    },
+  };
+}
