@@ -75,13 +75,14 @@ export const FAULTS: readonly Fault[] = [
     },
   },
   {
-    name: 'power loss of a Redis',
-    weight: 4,
+    name: 'power loss of a node',
+    weight: 5,
     obstacle: () => (canLosePower() ? undefined : 'strace is missing'),
     run: async (context) => {
       const frontend = frontendOf(context);
-      await losePower(frontend, join(context.folder, 'strace.txt'));
+      await losePower(frontend, join(context.folder, `strace-${frontend.name}.txt`));
       await frontend.redis.startAndWait();
+      await frontend.handler.startAndWait();
     },
   },
   {

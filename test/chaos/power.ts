@@ -19,13 +19,14 @@ export function canLosePower(): boolean {
 }
 
 /**
- * The power goes out: whatever Redis had written to its append-only file and not yet synced is gone. `strace` records its
- * writes and syncs for a while, then Redis is killed, and the file is cut to what had been synced by then.
+ * The power of a node goes out: handler and Redis end at the same moment, and whatever Redis had written to its
+ * append-only file and not yet synced is gone. `strace` records its writes and syncs for a while before, and the file is
+ * cut to what had been synced by then.
  *
  * @param trace a file for the record
  * @returns the bytes that were cut
  */
-export async function losePower({ redis, disk, socket }: Frontend, trace: string): Promise<number> {
+export async function losePower({ redis, handler, disk, socket }: Frontend, trace: string): Promise<number> {
   await endRewrites(socket);
   const file = appendOnlyFile(disk);
   const tracer = spawn(
@@ -41,7 +42,7 @@ export async function losePower({ redis, disk, socket }: Frontend, trace: string
   await until('strace is attached', () => said.includes('attached'));
   const sizeBefore = statSync(file).size;
   await sleep(WATCH_MS);
-  await redis.end('SIGKILL');
+  await Promise.all([redis.end('SIGKILL'), handler.end('SIGKILL')]);
   await exited;
   const written = statSync(file).size;
   const synced = syncedSize(readFileSync(trace, 'utf8'), file, sizeBefore, written);

@@ -40,8 +40,9 @@ class Unit {
     return !child || child.exitCode !== null || child.signalCode !== null;
   }
 
+  /** Does nothing while it runs: two faults may both want to mend it. */
   start(): void {
-    this.#process = this.#spawn();
+    if (this.hasEnded) this.#process = this.#spawn();
   }
 
   async startAndWait(): Promise<void> {

@@ -15,6 +15,10 @@ import { POLL, vote } from '../../../support/votes.ts';
 const AUDIT = join(import.meta.dirname, '../../../../stack/local/audit.ts');
 const ONE = 'frontend01.t0-1';
 const TWO = 'frontend02.t0-1';
+/** As many as the buffer of a handler takes. */
+const JOBS_AT_ONCE = 1_000;
+/** More than a node lists in one answer. */
+const JOBS_OF_LONG_QUEUE = 20_100;
 const AUDITS_IN_MOTION = 6;
 const AUDIT_MS_MAX = 30_000;
 
@@ -71,9 +75,10 @@ async function auditAsJson() {
 async function captureJobs({ socket }: TestRedis, source: string, jobs: number): Promise<void> {
   const { capture, close } = await openCapture(socket, source, 1);
   const offset = source === ONE ? 0 : 100_000;
-  await Promise.all(
-    Array.from({ length: jobs }, (_, index) => capture.capture(vote(offset + index, 'cats', index))),
-  );
+  const captureOne = (_: unknown, index: number) => capture.capture(vote(offset + index, 'cats', index));
+  for (let left = jobs; left > 0; left -= JOBS_AT_ONCE) {
+    await Promise.all(Array.from({ length: Math.min(left, JOBS_AT_ONCE) }, captureOne));
+  }
   await close();
 }
 
@@ -139,6 +144,14 @@ describe('the audit', () => {
     expect(output).toContain(`  ${ONE}.23\n  and 5 more`);
     expect(code).toBe(1);
     expect((await auditAsJson()).lostJobs.length).toBe(25);
+  });
+
+  test('names a job that was deleted from a queue too long to be listed', async () => {
+    await captureJobs(first, ONE, JOBS_OF_LONG_QUEUE);
+    await first.client.del(`bull:votes:${ONE}.19999`);
+    const { total, lostJobs } = await auditAsJson();
+    expect(lostJobs).toEqual([`${ONE}.19999`]);
+    expect(total).toMatchObject({ accepted: JOBS_OF_LONG_QUEUE, pending: JOBS_OF_LONG_QUEUE - 1, lost: 1 });
   });
 
   test('finds a tally that somebody changed', async () => {

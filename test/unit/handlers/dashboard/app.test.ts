@@ -114,6 +114,7 @@ describe('the dashboard', () => {
           reachable: true,
           ...fates,
           jobs: { accepted: 3, committed: 2, pending: 1, failed: 0, lost: 0 },
+          lostJobs: [],
         },
       ],
       queues: [
@@ -160,6 +161,22 @@ describe('the page', () => {
     ],
   ])('says so when %s', async (_case, changes, words) => {
     expect(await pageWith(changes)).toContain(words);
+  });
+
+  test('names the first lost jobs, and says how many more there are', async () => {
+    const named = await pageWith({ rows: rowsOf([]) });
+    expect(named).toContain(`<code>${SOURCE}.3</code>`);
+    expect(named).not.toContain('more</li>');
+    const rows = settleLedger({
+      nodes: [node({ seqs: { [SOURCE]: 1_030 } })],
+      audits: [audit(5)],
+      knownBefore: new Set(),
+    });
+    const many = await pageWith({ rows });
+    expect(many).toContain(`<code>${SOURCE}.25</code>`);
+    expect(many).not.toContain(`${SOURCE}.26<`);
+    expect(many).toContain('and 1,005 more</li>');
+    expect(await pageWith()).not.toContain('Lost jobs</h2>');
   });
 
   test('shows why a node is down, and that a disk is not safe', async () => {

@@ -5,6 +5,7 @@ import {
   type LedgerInputs,
   type LedgerRow,
   type NodeReading,
+  nameLostJobs,
   nodesToList,
   settleLedger,
   sumFates,
@@ -45,7 +46,12 @@ describe('a missing job', () => {
   test('is lost when it is nowhere', () => {
     const row = settleOne([node({ seqs: { [SOURCE]: 3 } })], [audit(2, [2])]);
     expect(jobsOf(row)).toEqual({ pending: 0, failed: 0, lost: 1 });
-    expect(row).toMatchObject({ accepted: 30, counted: 20, lost: 10 });
+    expect(row).toMatchObject({ accepted: 30, counted: 20, lost: 10, lostJobs: [2] });
+  });
+
+  test('is lost by name also when Postgres has not heard of it', () => {
+    const row = settleOne([node({ seqs: { [SOURCE]: 2_000 }, queued: range(2, 1_998) })], [audit(0)]);
+    expect(row.lostJobs).toEqual([1, 1_999, 2_000]);
   });
 
   test('is lost also when more are missing than can be named', () => {
@@ -55,6 +61,9 @@ describe('a missing job', () => {
       [audit(100, missing)],
     );
     expect(jobsOf(row)).toEqual({ pending: 390, failed: 0, lost: 110 });
+    expect(row.lostJobs).toEqual(range(1, 100));
+    const { keys, more } = nameLostJobs([row], 20);
+    expect([keys.length, keys[19], more]).toEqual([20, `${SOURCE}.20`, 90]);
   });
 
   test('is pending, not lost, while its node cannot be asked', () => {
@@ -186,6 +195,9 @@ describe('any system', () => {
           failed: count('failed'),
           lost: count('lost'),
         });
+        const lost = places.flatMap((place, index) => (place === 'lost' ? [index + 1] : []));
+        const named = row?.lostJobs ?? [];
+        expect(named).toEqual(lost.slice(0, named.length));
       }),
     );
   });
