@@ -1,7 +1,7 @@
 import { sql } from 'kysely';
 import type { Db } from './client.ts';
 
-/** How many missing job numbers of one source are named; the count is always exact. */
+/** How many missing job numbers of one source are named, unless the caller wants more; the count is always exact. */
 const MISSING_NAMED_MAX = 100;
 
 /** What Postgres knows of one source. Counted from the receipts themselves, not from running totals. */
@@ -30,8 +30,12 @@ export interface TallyMismatch {
   readonly recount: number;
 }
 
-/** Reads, for every source, what was accepted and what became of it. */
-export async function auditSources(db: Db): Promise<SourceAudit[]> {
+/**
+ * Reads, for every source, what was accepted and what became of it.
+ *
+ * @param namedMax how many missing job numbers of one source are named
+ */
+export async function auditSources(db: Db, namedMax = MISSING_NAMED_MAX): Promise<SourceAudit[]> {
   const { rows } = await sql<SourceAudit>`
     with receipts as (
       select source, count(*) as jobs, max(seq) as last, sum(votes) as votes, sum(counted) as counted,
@@ -56,13 +60,21 @@ export async function auditSources(db: Db): Promise<SourceAudit[]> {
           from generate_series(1, highest) as number
           where not exists (select from batches b where b.source = known.source and b.seq = number)
           order by number
-          limit ${MISSING_NAMED_MAX}
+          limit ${namedMax}
         ) as first
       ) end as missing
     from known
     order by source
   `.execute(db);
   return rows;
+}
+
+/** The sources that Postgres knows now; cheap, because it reads no receipts. */
+export async function knownSources(db: Db): Promise<ReadonlySet<string>> {
+  const { rows } = await sql<{ source: string }>`
+    select source from ledgers union select source from committed
+  `.execute(db);
+  return new Set(rows.map(({ source }) => source));
 }
 
 /** Recounts all votes and compares with the tallies; empty when they agree. One statement, so one moment. */

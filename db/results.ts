@@ -15,13 +15,22 @@ export interface Results {
   readonly polls: readonly PollResult[];
   /** Of the whole system: votes captured by all sources, and votes in all committed jobs. */
   readonly ledger: { readonly accepted: number; readonly committed: number };
-  /** Every job of every known source has been committed, as of `observedAt`. */
+  /** Of every known source, all jobs from 1 to the last that its ledger told have been committed. */
   readonly settled: boolean;
-  /** When the least recently read ledger was read; null while there is none. */
+  /**
+   * Every node's ledger has been read at this time or later, however many of its sources are gone; null while there is
+   * no node, or one whose ledger was never read.
+   */
   readonly observedAt: number | null;
 }
 
-/** Reads all results with one statement. Its cost depends on the number of choices and sources, not of votes. */
+/**
+ * Reads all results with one statement. Its cost depends on the number of choices and sources, not of votes: of the
+ * receipts it reads only those that the mirror of the ledgers has not heard of, which are the last few seconds' worth.
+ *
+ * How `settled` is exact: running totals say how many jobs of a source are committed. Those numbered above the last one
+ * that the ledger told are taken off, because they would make up for a lower number that is still missing.
+ */
 export async function readResults(db: Db): Promise<Results> {
   const { rows } = await sql<Results>`
     with tally as (
@@ -29,8 +38,9 @@ export async function readResults(db: Db): Promise<Results> {
     ),
     source as (
       select source,
-        coalesce(ledgers.accepted_seq, 0) as accepted_jobs,
-        coalesce(done.jobs, 0) as committed_jobs,
+        -- A source that no ledger has told of yet: all of its name before its epoch, see nodeOf.
+        coalesce(ledgers.node, regexp_replace(source, '[.][^.]*$', '')) as node,
+        coalesce(done.jobs, 0) - ahead.jobs >= coalesce(ledgers.accepted_seq, 0) as is_settled,
         coalesce(done.votes, 0) as committed_votes,
         -- The mirror lags behind: a vote that is committed has certainly been accepted.
         greatest(ledgers.accepted_votes, done.votes) as accepted_votes,
@@ -39,6 +49,14 @@ export async function readResults(db: Db): Promise<Results> {
       full join (
         select source, sum(jobs)::bigint as jobs, sum(votes)::bigint as votes from committed group by source
       ) as done using (source)
+      cross join lateral (
+        select count(*) as jobs
+        from batches
+        where batches.source = ledgers.source and batches.seq > ledgers.accepted_seq
+      ) as ahead
+    ),
+    node as (
+      select max(observed_at) as observed_at from source group by node
     )
     select
       (
@@ -66,9 +84,12 @@ export async function readResults(db: Db): Promise<Results> {
         )
         from source
       ) as ledger,
-      (select coalesce(bool_and(committed_jobs >= accepted_jobs), true) from source) as settled,
+      (select coalesce(bool_and(is_settled), true) from source) as settled,
       (
-        select floor(extract(epoch from min(observed_at)) * 1000)::bigint from source
+        select case when bool_and(observed_at is not null)
+          then floor(extract(epoch from min(observed_at)) * 1000)::bigint
+        end
+        from node
       ) as "observedAt"
   `.execute(db);
   const results = rows[0];

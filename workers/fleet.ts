@@ -18,8 +18,12 @@ export interface FleetOptions {
   readonly discover: Discover;
   /** Counts a job, see `Committer.submit`. */
   readonly count: (batch: ReceivedBatch) => Promise<void>;
-  /** Takes what a node's ledger says, each time it was read. */
-  readonly onLedger: (node: string, ledger: ReadonlyMap<string, LedgerEntry>) => Promise<void>;
+  /** Takes what a node's ledger says, each time it was read, and when the node was asked. */
+  readonly onLedger: (
+    node: string,
+    ledger: ReadonlyMap<string, LedgerEntry>,
+    readAt: number,
+  ) => Promise<void>;
   readonly log: Log;
 }
 
@@ -117,11 +121,12 @@ export class Fleet {
   async #ask(name: string, member: Member): Promise<void> {
     const { log, onLedger } = this.#options;
     try {
+      const askedAt = Date.now();
       const { waitingJobs, ledger } = await member.drained.ask();
       if (!member.isUp) log.info('a node answers', { node: name });
       member.isUp = true;
       member.waitingJobs = waitingJobs;
-      void onLedger(name, ledger).catch((error: unknown) => {
+      void onLedger(name, ledger, askedAt).catch((error: unknown) => {
         log.repeated('cannot mirror a ledger', { node: name, error });
       });
     } catch (error) {

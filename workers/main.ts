@@ -58,11 +58,11 @@ await runProcess('worker', async (parts) => {
     onCommit: metrics.onCommit,
     onFault: (fault) => (fault ? readiness.notReady('postgres', fault) : readiness.ready('postgres')),
   });
-  const mirror = new LedgerMirror((entries) => mirrorLedger(db, entries));
+  const mirror = new LedgerMirror((entries, readAt) => mirrorLedger(db, entries, readAt));
   const fleet = new Fleet({
     discover,
     count: (batch) => committer.submit(batch),
-    onLedger: (node, ledger) => mirror.update(node, ledger),
+    onLedger: (node, ledger, readAt) => mirror.update(node, ledger, readAt),
     log,
   });
   shutdown.defer('finish the commits in hand', async () => {

@@ -4,7 +4,7 @@ import type { LedgerEntry } from './job.ts';
 const REFRESH_INTERVAL_MS = 10_000;
 
 /** Stores ledger entries in Postgres, see `mirrorLedger`. */
-type Store = (entries: ReadonlyMap<string, LedgerEntry>) => Promise<void>;
+type Store = (entries: ReadonlyMap<string, LedgerEntry>, readAt: Date) => Promise<void>;
 
 /**
  * Mirrors the ledgers of the nodes, so that what a node has accepted is known even when the node is gone. What has not
@@ -18,14 +18,17 @@ export class LedgerMirror {
     this.#store = store;
   }
 
-  /** @throws what the store throws; the next call tries again */
-  async update(node: string, ledger: ReadonlyMap<string, LedgerEntry>, now = Date.now()): Promise<void> {
+  /**
+   * @param readAt when the node was asked, in milliseconds since 1970
+   * @throws what the store throws; the next call tries again
+   */
+  async update(node: string, ledger: ReadonlyMap<string, LedgerEntry>, readAt: number): Promise<void> {
     const before = this.#nodes.get(node);
-    const isRefresh = !before || now - before.refreshedAt >= REFRESH_INTERVAL_MS;
+    const isRefresh = !before || readAt - before.refreshedAt >= REFRESH_INTERVAL_MS;
     const news = isRefresh
       ? ledger
       : new Map([...ledger].filter(([source, { seq }]) => before.stored.get(source)?.seq !== seq));
-    await this.#store(news);
-    this.#nodes.set(node, { stored: ledger, refreshedAt: isRefresh ? now : before.refreshedAt });
+    await this.#store(news, new Date(readAt));
+    this.#nodes.set(node, { stored: ledger, refreshedAt: isRefresh ? readAt : before.refreshedAt });
   }
 }

@@ -1,11 +1,15 @@
 import { html } from 'hono/html';
 import { type Html, page, pageHeaders } from '../web/layout.ts';
+import { nameLostJobs } from './settle.ts';
 import type { LedgerView } from './view.ts';
 
 const REFRESH_SECONDS = 5;
 
 const NUMBER = new Intl.NumberFormat('en-US');
 const MEBIBYTE = 2 ** 20;
+
+/** Lost jobs that the page names; the JSON names more. */
+const LOST_JOBS_NAMED_MAX = 20;
 
 /** From here on a node's memory is worth a look; handlers refuse votes at 90 %. */
 const MEMORY_SHARE_WARNED = 0.75;
@@ -73,6 +77,7 @@ export function dashboardPage(view: LedgerView): string {
 <p class="notice error" id="offline" role="alert" hidden>No connection. This is the last we got; trying again.</p>
 ${view.postgres.reachable ? '' : postgresNotice(view)}
 ${figures(view)}
+${lostJobsCard(view)}
 ${queuesCard(view)}
 ${nodesCard(view)}
 ${sourcesCard(view)}`,
@@ -108,6 +113,26 @@ function figures({ total }: LedgerView): Html {
 function figureClass(fate: Fate, votes: number): string {
   if (BAD.has(fate) && votes > 0) return 'figure bad';
   return fate === 'lost' ? 'figure good' : 'figure';
+}
+
+/** By name, because an operator looks for each of them: in a log, in a backup, in the list of failed jobs. */
+function lostJobsCard({ sources }: LedgerView): Html | '' {
+  const { keys, more } = nameLostJobs(sources, LOST_JOBS_NAMED_MAX);
+  if (keys.length + more === 0) return '';
+  return html`<section class="card" aria-labelledby="lost-jobs">
+<h2 id="lost-jobs">Lost jobs</h2>
+<p class="muted">their numbers are in the ledger, but they are neither in a queue nor in Postgres</p>
+<ul>${keys.map(
+    (key) => html`
+<li><code>${key}</code></li>`,
+  )}${
+    more > 0
+      ? html`
+<li>and ${NUMBER.format(more)} more</li>`
+      : ''
+  }
+</ul>
+</section>`;
 }
 
 function queuesCard({ queues }: LedgerView): Html {

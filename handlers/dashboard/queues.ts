@@ -4,7 +4,15 @@ import { withDeadline } from '../../stack/runtime/deadline.ts';
 import type { Discover } from '../../stack/runtime/discovery.ts';
 import type { Log } from '../../stack/runtime/log.ts';
 import { connectFailingFast, type RedisAddress } from '../../stack/runtime/redis.ts';
-import { isSource, LEDGER_KEY, type LedgerEntry, nodeOf, QUEUE_NAME, readLedger } from '../../workers/job.ts';
+import {
+  isSource,
+  LEDGER_KEY,
+  type LedgerEntry,
+  nodeOf,
+  parseJobKey,
+  QUEUE_NAME,
+  readLedger,
+} from '../../workers/job.ts';
 import type { NodeReading } from './settle.ts';
 
 /** No call to a node is waited for longer than this. */
@@ -12,6 +20,8 @@ const CALL_MS_MAX = 1_000;
 const DISCOVERY_INTERVAL_MS = 2_000;
 /** Ids are listed as one answer of Redis, which does nothing else meanwhile: a few milliseconds for so many. */
 const JOBS_LISTED_MAX = 20_000;
+/** A longer queue is searched in steps of so many keys, between which Redis serves others. */
+const KEYS_PER_STEP = 1_000;
 
 const NOT_ASKED = 'not asked yet';
 
@@ -35,6 +45,7 @@ export class NodeQueue {
   readonly #redis: Redis;
   readonly #log: Log;
   #fault: string | undefined = NOT_ASKED;
+  #connectFault = '';
   #isBroken = false;
   #nodes: readonly string[] = [];
   #ledger: ReadonlyMap<string, LedgerEntry> = new Map();
@@ -45,8 +56,10 @@ export class NodeQueue {
     // Also what bull-board asks for must not wait for a Redis that hangs.
     const options = { ...address.options, commandTimeout: CALL_MS_MAX };
     this.#redis = connectFailingFast({ name: address.name, options });
-    // Every failed attempt is an event; `fault` tells the rest.
-    this.#redis.on('error', () => {});
+    // Every failed attempt is an event; `fault` tells the last.
+    this.#redis.on('error', (error: NodeJS.ErrnoException) => {
+      this.#connectFault = ` (${error.code ?? error.message})`;
+    });
     this.#redis.on('ready', () => void this.ping());
     this.queue = new Queue(QUEUE_NAME, { connection: this.#redis, skipMetasUpdate: true });
     this.queue.on('error', () => {});
@@ -57,7 +70,7 @@ export class NodeQueue {
 
   /** Why the node cannot be asked; `undefined` when it can. */
   get fault(): string | undefined {
-    return this.#redis.status === 'ready' ? this.#fault : 'not connected';
+    return this.#redis.status === 'ready' ? this.#fault : `not connected${this.#connectFault}`;
   }
 
   /** BullMQ gave up on it: it never gets ready, and has to be replaced. */
@@ -93,11 +106,13 @@ export class NodeQueue {
    * Asks the node how it is: the ledger first, then the queue. It never throws; see `fault` of the answer.
    *
    * @param isListed whether to name the jobs too, as long as they are no more than 20,000
+   * @param searchMsMax how long a longer queue may be searched for its jobs; 0 leaves it unsearched
    */
-  async read(isListed: boolean): Promise<NodeState> {
+  async read(isListed: boolean, searchMsMax = 0): Promise<NodeState> {
     if (this.fault) return this.#unreachable(this.fault);
     try {
-      return await withDeadline(this.#read(isListed), 3 * CALL_MS_MAX, 'asking the node');
+      const msMax = 3 * CALL_MS_MAX + searchMsMax;
+      return await withDeadline(this.#read(isListed, searchMsMax > 0), msMax, 'asking the node');
     } catch (error) {
       this.#log.repeated('a node cannot be asked', { node: this.name, error });
       return this.#unreachable((error as Error).message);
@@ -109,7 +124,7 @@ export class NodeQueue {
     await this.queue.close().catch(() => undefined);
   }
 
-  async #read(isListed: boolean): Promise<NodeState> {
+  async #read(isListed: boolean, isSearched: boolean): Promise<NodeState> {
     this.#ledger = readLedger(await this.#redis.hgetall(LEDGER_KEY));
     this.#nodes = namesOf(this.#ledger.keys());
     const counts = await this.queue.getJobCounts('waiting', 'active', 'delayed', 'prioritized', 'failed');
@@ -125,9 +140,14 @@ export class NodeQueue {
       waiting: waiting + prioritized,
       active,
       delayed,
-      jobs: isListed && queued + failed <= JOBS_LISTED_MAX ? await this.#list() : undefined,
+      jobs: isListed ? await this.#nameJobs(queued + failed, isSearched) : undefined,
       ...readInfo(await this.#redis.info()),
     };
+  }
+
+  async #nameJobs(jobs: number, isSearched: boolean): Promise<NodeReading['jobs']> {
+    const listed = jobs <= JOBS_LISTED_MAX ? await this.#list() : undefined;
+    return listed ?? (isSearched ? this.#search() : undefined);
   }
 
   /** One script, so that no job can move from one state to another in between. */
@@ -136,7 +156,41 @@ export class NodeQueue {
     const types = ['failed', 'waiting', 'active', 'delayed', 'prioritized'] as const;
     const [failed = [], ...queued] = await backend.getRanges([...types], 0, JOBS_LISTED_MAX);
     if ([failed, ...queued].some(({ length }) => length > JOBS_LISTED_MAX)) return undefined;
-    return { failed, queued: queued.flat() };
+    return { failed: await this.#withData(failed), queued: await this.#withData(queued.flat()) };
+  }
+
+  /** Those of these jobs that still have their data. An id in a list whose data somebody deleted holds no vote. */
+  async #withData(ids: readonly string[]): Promise<string[]> {
+    const found: string[] = [];
+    for (let start = 0; start < ids.length; start += KEYS_PER_STEP) {
+      const step = ids.slice(start, start + KEYS_PER_STEP);
+      const keys = step.map((id) => this.queue.toKey(id));
+      if ((await this.#redis.exists(...keys)) === step.length) {
+        found.push(...step);
+        continue;
+      }
+      const each = await Promise.all(keys.map((key) => this.#redis.exists(key)));
+      found.push(...step.filter((_id, index) => each[index] === 1));
+    }
+    return found;
+  }
+
+  /**
+   * Finds the jobs of a queue that is too long to be listed at once, by their data. Redis promises to show every key
+   * that is there from the beginning to the end of the search; one that went meanwhile is in Postgres.
+   */
+  async #search(): Promise<NodeReading['jobs']> {
+    const prefix = this.queue.toKey('');
+    const failed = new Set(await this.#redis.zrange(this.queue.toKey('failed'), 0, String(JOBS_LISTED_MAX)));
+    const queued: string[] = [];
+    let cursor = '0';
+    do {
+      const [next, keys] = await this.#redis.scan(cursor, 'MATCH', `${prefix}*`, 'COUNT', KEYS_PER_STEP);
+      cursor = next;
+      const ids = keys.map((key) => key.slice(prefix.length));
+      queued.push(...ids.filter((id) => parseJobKey(id) && !failed.has(id)));
+    } while (cursor !== '0');
+    return { failed: await this.#withData([...failed]), queued };
   }
 
   #unreachable(fault: string): NodeState {

@@ -1,8 +1,8 @@
 import type { SourceAudit } from '../../db/audit.ts';
-import { type LedgerEntry, nodeOf, parseJobKey } from '../../workers/job.ts';
+import { jobKey, type LedgerEntry, nodeOf, parseJobKey } from '../../workers/job.ts';
 
-/** Of a source's missing numbers, so many are looked for by name; the others are counted. */
-const MISSING_NAMED_MAX = 100;
+/** Of the numbers that Postgres has not heard of, so many a source are looked for by name; the others are counted. */
+const UNHEARD_NAMED_MAX = 100_000;
 
 /** What one node's Redis said when it was asked. */
 export interface NodeReading {
@@ -56,6 +56,8 @@ export interface LedgerRow extends Fates {
     readonly failed: number;
     readonly lost: number;
   };
+  /** The numbers of the lost jobs, in their order; only the first where Postgres does not name all that is missing. */
+  readonly lostJobs: readonly number[];
 }
 
 /** Where a source's jobs are. */
@@ -74,7 +76,7 @@ export function settleLedger(inputs: LedgerInputs): LedgerRow[] {
   return sourcesOf(inputs).map(({ source, audit }) => {
     const place = placeOf(source, audit, inputs);
     const top = Math.max(place.entry?.seq ?? 0, audit.jobs + audit.missingJobs);
-    const jobs = settleJobs(audit, top, place, queues.get(source) ?? NO_JOBS);
+    const { lostJobs, ...jobs } = settleJobs(audit, top, place, queues.get(source) ?? NO_JOBS);
     const accepted = Math.max(place.entry?.votes ?? 0, audit.acceptedVotes, audit.votes);
     return {
       source,
@@ -87,6 +89,7 @@ export function settleLedger(inputs: LedgerInputs): LedgerRow[] {
       rejected: audit.rejected,
       ...shareVotes(accepted - audit.votes, jobs),
       jobs: { accepted: top, committed: audit.jobs, ...jobs },
+      lostJobs,
     };
   });
 }
@@ -127,6 +130,16 @@ export function sumFates(rows: readonly Fates[]): Fates {
     failed: sum('failed'),
     lost: sum('lost'),
   };
+}
+
+/** The keys of the first lost jobs, at most so many, and how many more are lost. */
+export function nameLostJobs(
+  rows: readonly Pick<LedgerRow, 'source' | 'jobs' | 'lostJobs'>[],
+  namedMax: number,
+): { readonly keys: readonly string[]; readonly more: number } {
+  const all = rows.flatMap(({ source, lostJobs }) => lostJobs.map((seq) => jobKey(source, seq)));
+  const keys = all.slice(0, namedMax);
+  return { keys, more: rows.reduce((sum, { jobs }) => sum + jobs.lost, 0) - keys.length };
 }
 
 function sourcesOf({
@@ -218,31 +231,35 @@ type MissingJobs = Pick<LedgerRow['jobs'], 'pending' | 'failed' | 'lost'>;
  * Sorts the missing numbers of a source. Postgres names only the first of them; of the others it is known how many they
  * are, and so that some are lost when there are more of them than jobs in the queue.
  */
-function settleJobs(audit: SourceAudit, top: number, place: Place, jobs: Queued): MissingJobs {
+function settleJobs(
+  audit: SourceAudit,
+  top: number,
+  place: Place,
+  jobs: Queued,
+): MissingJobs & Pick<LedgerRow, 'lostJobs'> {
   const missing = top - audit.jobs;
-  if (!place.listed || missing === 0) return { pending: missing, failed: 0, lost: 0 };
+  if (!place.listed || missing === 0) return { pending: missing, failed: 0, lost: 0, lostJobs: [] };
   const isCertain = (seq: number): boolean => seq <= place.certainSeq;
   const isHeld = (seq: number): boolean => jobs.queued.has(seq) || jobs.failed.has(seq);
 
   const named = namedMissing(audit, top);
-  const lostByName = named.filter((seq) => isCertain(seq) && !isHeld(seq)).length;
+  const lostJobs = named.filter((seq) => isCertain(seq) && !isHeld(seq));
   const held = [...jobs.queued.union(jobs.failed)].filter(isCertain).length;
   const lostByCount = Math.min(place.certainSeq, top) - audit.jobs - held;
-  const lost = Math.max(0, lostByName, lostByCount);
+  const lost = Math.max(lostJobs.length, lostByCount);
 
   const areAllNamed = named.length === missing;
   const failed = areAllNamed ? named.filter((seq) => jobs.failed.has(seq)).length : jobs.failed.size;
   const failedAtMost = Math.min(failed, missing - lost);
-  return { pending: missing - lost - failedAtMost, failed: failedAtMost, lost };
+  return { pending: missing - lost - failedAtMost, failed: failedAtMost, lost, lostJobs };
 }
 
 /** The first missing numbers, those included that Postgres has not heard of. */
 function namedMissing({ missing, jobs, missingJobs }: SourceAudit, top: number): number[] {
-  const named = missing.slice(0, MISSING_NAMED_MAX);
-  if (named.length < missingJobs) return named;
-  for (let seq = jobs + missingJobs + 1; seq <= top && named.length < MISSING_NAMED_MAX; seq++)
-    named.push(seq);
-  return named;
+  if (missing.length < missingJobs) return [...missing];
+  const first = jobs + missingJobs + 1;
+  const count = Math.min(Math.max(0, top - first + 1), UNHEARD_NAMED_MAX);
+  return [...missing, ...Array.from({ length: count }, (_, index) => first + index)];
 }
 
 function shareVotes(votes: number, { pending, failed, lost }: MissingJobs): MissingJobs {

@@ -91,6 +91,7 @@ ${views.length === 0 ? html`<p class="notice">There is no poll yet.</p>` : views
 
 function ledgerLine(accepted: number, committed: number): string {
   if (accepted === 0) return 'No vote has been accepted yet.';
+  if (accepted === 1) return `The one accepted vote is ${committed === 1 ? '' : 'not yet '}processed.`;
   if (accepted === committed) return `All ${NUMBER.format(accepted)} accepted votes are processed.`;
   return `${NUMBER.format(committed)} of ${NUMBER.format(accepted)} accepted votes are processed.`;
 }

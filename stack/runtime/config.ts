@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { Secret } from './secret.ts';
+import { parseSocketAddress } from './socket-address.ts';
 
 /** Turns the text of a setting into its value; throws a `SettingFault` that says what would have been right. */
 type Parse<T> = (text: string) => T;
@@ -103,8 +104,15 @@ const urlOf =
     return new Secret(text);
   };
 
-const redisUrl: Parse<Secret> = (text) =>
-  text.startsWith('/') ? new Secret(text) : urlOf('redis:', 'rediss:')(text);
+const redisUrl: Parse<Secret> = (text) => (isSocket(text) ? new Secret(text) : urlOf('redis:', 'rediss:')(text));
+
+function isSocket(text: string): boolean {
+  try {
+    return parseSocketAddress(text) !== undefined;
+  } catch {
+    return fault('the path of a socket, unix://user:password@/path, or a redis:// URL');
+  }
+}
 
 /** A node's name becomes part of job ids, in which BullMQ forbids `:`, and of receipts, which travel in URLs. */
 const nodeName: Parse<string> = (text) =>

@@ -7,8 +7,9 @@ import type { Secret } from './secret.ts';
 export type Discover = () => Promise<readonly RedisAddress[]>;
 
 /**
- * Understands `QUEUE_NODES`: a comma list of sockets and addresses (`/run/redis.sock,redis://host:6379,host:6379`), or
- * `dns:[user:password@]name:port`, which is asked anew at every call and gives one node an address.
+ * Understands `QUEUE_NODES`: a comma list of sockets and addresses (`/run/redis.sock`, `unix://user:password@/run/redis.sock`,
+ * `redis://user:password@host:6379`, `host:6379`), or `dns:[user:password@]name:port`, which is asked anew at every call
+ * and gives one node an address. A comma within a password is written as `%2C`.
  *
  * @throws ConfigError when an entry cannot be understood; the message holds no credentials
  */

@@ -1,4 +1,5 @@
 import { Redis, type RedisOptions } from 'ioredis';
+import { parseSocketAddress } from './socket-address.ts';
 
 const CONNECT_TIMEOUT_MS = 2_000;
 const RECONNECT_DELAY_MS_MIN = 50;
@@ -21,12 +22,13 @@ interface Endpoint {
 }
 
 /**
- * Understands `/path/to.sock`, `redis://user:password@host:port/db` and `rediss://…`.
+ * Understands `/path/to.sock`, `unix://user:password@/path/to.sock`, `redis://user:password@host:port/db` and `rediss://…`.
  *
  * @throws TypeError when it is none of these
  */
 export function parseRedisAddress(url: string): RedisAddress {
-  if (url.startsWith('/')) return { name: url, options: { path: url } };
+  const socket = parseSocketAddress(url);
+  if (socket) return { name: socket.path, options: socket };
   const { protocol, hostname, port, username, password, pathname } = new URL(url);
   if ((protocol !== 'redis:' && protocol !== 'rediss:') || !hostname)
     throw new TypeError('not a redis:// URL');

@@ -23,12 +23,12 @@ export async function startDrain({ db, sockets, commit }: DrainOptions) {
     commit: commit ?? ((batches, shard) => commitBatches(db, batches, shard)),
     log,
   });
-  const mirror = new LedgerMirror((entries) => mirrorLedger(db, entries));
+  const mirror = new LedgerMirror((entries, readAt) => mirrorLedger(db, entries, readAt));
   const addresses = sockets.map((socket) => ({ name: socket, options: { path: socket } }));
   const fleet = new Fleet({
     discover: async () => addresses,
     count: (received) => committer.submit(received),
-    onLedger: (node, ledger) => mirror.update(node, ledger),
+    onLedger: (node, ledger, readAt) => mirror.update(node, ledger, readAt),
     log,
   });
   await fleet.start();

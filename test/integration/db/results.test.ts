@@ -72,3 +72,23 @@ describe('the nodes were observed', () => {
     expect(await observedAt()).toBe(5_000);
   });
 });
+
+test('a reading that was stored late is as old as it is', async () => {
+  const { db } = database;
+  const readAt = new Date(Date.now() - 60_000);
+  const entry = new Map([['frontend01.t0-9', { seq: 1, votes: 1 }]]);
+  const observed = async () =>
+    (
+      await db
+        .selectFrom('ledgers')
+        .select('observed_at')
+        .where('source', '=', 'frontend01.t0-9')
+        .executeTakeFirst()
+    )?.observed_at;
+  await mirrorLedger(db, entry, readAt);
+  expect(await observed()).toEqual(readAt);
+  await mirrorLedger(db, entry, new Date(readAt.getTime() - 1_000));
+  expect(await observed()).toEqual(readAt);
+  await mirrorLedger(db, entry, new Date(Date.now() + 3_600_000));
+  expect((await observed())?.getTime()).toBeLessThan(Date.now() + 60_000);
+});

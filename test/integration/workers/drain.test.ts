@@ -60,14 +60,14 @@ async function startDrain(
   const { log } = recordLog();
   const faults: (string | undefined)[] = [];
   const committer = new Committer({ commit, log, onFault: (fault) => faults.push(fault) });
-  const mirror = new LedgerMirror((entries) => mirrorLedger(database.db, entries));
+  const mirror = new LedgerMirror((entries, readAt) => mirrorLedger(database.db, entries, readAt));
   const drain: Drain = {
     addresses: nodes.map(addressOf),
     faults,
     fleet: new Fleet({
       discover: async () => drain.addresses,
       count: (received) => committer.submit(received),
-      onLedger: (node, ledger) => mirror.update(node, ledger),
+      onLedger: (node, ledger, readAt) => mirror.update(node, ledger, readAt),
       log,
     }),
   };

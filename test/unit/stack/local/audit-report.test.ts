@@ -59,7 +59,7 @@ Tallies agree with a recount of all votes.`);
   });
 
   test('sums old sources of which there is nothing to say when there are many', () => {
-    const old = range(1, 30).map((start) => `frontend01.s${start}-1`);
+    const old = range(1, 30).map((start) => `frontend01.s${start.toString(36)}-1`);
     const rows = settleLedger({
       nodes: [node({ seqs: Object.fromEntries([...old, SOURCE].map((source) => [source, 1])) })],
       audits: [...old.map((source) => audit(source === old[6] ? 0 : 1, [], source)), audit(1)],

@@ -1,0 +1,96 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { auditSources, auditTallies, knownSources } from '../../db/audit.ts';
+import type { Db } from '../../db/client.ts';
+import { NodeQueues, type NodeState } from '../../handlers/dashboard/queues.ts';
+import { type LedgerRow, settleLedger } from '../../handlers/dashboard/settle.ts';
+import type { Discover } from '../runtime/discovery.ts';
+import { createLog } from '../runtime/log.ts';
+import type { RedisAddress } from '../runtime/redis.ts';
+import { type AuditReport, type BlindSpot, unseenNodes } from './audit-report.ts';
+import { codeOf } from './errors.ts';
+
+/** A node that has not answered by then is down. */
+const CONNECT_MS_MAX = 2_500;
+const LOOK_INTERVAL_MS = 25;
+/** How long a queue of more than 20,000 jobs may be searched; millions take seconds. */
+const SEARCH_MS_MAX = 30_000;
+/** So many missing numbers of a source are looked for by name. */
+const JOBS_NAMED_MAX = 100_000;
+
+/** SQLSTATE of a table that is not there. */
+const UNDEFINED_TABLE = '42P01';
+
+/**
+ * Looks at all nodes and at Postgres, in the order that `LedgerInputs` asks for, so that votes in motion are no losses.
+ * It never throws because something cannot be reached: that is in the report, as a blind spot.
+ */
+export async function lookAt(db: Db, discover: Discover): Promise<AuditReport> {
+  const asOf = Date.now();
+  const blindSpots: BlindSpot[] = [];
+  const addresses = await discover().catch((error: unknown) => {
+    blindSpots.push({ what: 'the nodes', because: `they cannot be found (${codeOf(error)})` });
+    return [];
+  });
+  const queues = await connect(addresses);
+  try {
+    return { asOf, ...(await account(db, queues, blindSpots)) };
+  } finally {
+    await queues.close();
+  }
+}
+
+/** Waits until all nodes answer, as long as that can be expected of them. */
+async function connect(addresses: readonly RedisAddress[]): Promise<NodeQueues> {
+  const silent = createLog('audit', () => {});
+  const queues = new NodeQueues({ discover: async () => addresses, log: silent });
+  await queues.follow();
+  const deadline = Date.now() + CONNECT_MS_MAX;
+  while (Date.now() < deadline && queues.all.some(({ fault }) => fault !== undefined)) {
+    await sleep(LOOK_INTERVAL_MS);
+  }
+  return queues;
+}
+
+async function account(
+  db: Db,
+  queues: NodeQueues,
+  found: readonly BlindSpot[],
+): Promise<Omit<AuditReport, 'asOf'>> {
+  const knownBefore = await orFault(knownSources(db));
+  const nodes = await Promise.all(queues.all.map((queue) => queue.read(true, SEARCH_MS_MAX)));
+  const postgres =
+    knownBefore instanceof Fault
+      ? knownBefore
+      : await orFault(Promise.all([auditSources(db, JOBS_NAMED_MAX), auditTallies(db)]));
+  const down = nodes.flatMap(faultOfNode);
+  if (knownBefore instanceof Fault || postgres instanceof Fault) {
+    const because = (postgres as Fault).message;
+    return {
+      rows: [],
+      mismatches: undefined,
+      blindSpots: [...found, { what: 'Postgres', because }, ...down],
+    };
+  }
+  const [audits, mismatches] = postgres;
+  const rows: LedgerRow[] = settleLedger({ nodes, audits, knownBefore });
+  return { rows, mismatches, blindSpots: [...found, ...down, ...unseenNodes(rows, knownBefore, down)] };
+}
+
+function faultOfNode({ name, fault, jobs }: NodeState): BlindSpot[] {
+  if (fault !== undefined) return [{ what: name, because: fault }];
+  return jobs === undefined ? [{ what: name, because: 'its jobs could not be listed' }] : [];
+}
+
+/** Why Postgres could not be asked, for people. */
+class Fault extends Error {}
+
+async function orFault<T>(asking: Promise<T>): Promise<T | Fault> {
+  try {
+    return await asking;
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === UNDEFINED_TABLE) return new Fault('it has no tables; the workers make them when they start');
+    // Node tries several addresses of a name, and the error for all of them has no message.
+    return new Fault(message || code || String(error));
+  }
+}
