@@ -2,7 +2,7 @@ import { Hono } from 'hono';
 import type { Log } from '../../stack/runtime/log.ts';
 import type { Secret } from '../../stack/runtime/secret.ts';
 import { SAFE_HEADERS } from '../web/layout.ts';
-import { answerProblem } from '../web/problem.ts';
+import { answerProblem, INTERNAL, NOT_FOUND } from '../web/problem.ts';
 import { refuseOtherSites, requireUser } from './auth.ts';
 import type { Ledger } from './ledger.ts';
 import { DASHBOARD_PAGE_HEADERS, dashboardPage } from './page.ts';
@@ -36,23 +36,11 @@ export function createDashboardApp({ users, ledger, board, log }: DashboardAppPa
 
   app.route(BOARD_PATH, board);
 
-  app.notFound((c) =>
-    answerProblem(c, {
-      status: 404,
-      code: 'not_found',
-      title: 'There is nothing here',
-      detail: 'nothing has this address',
-    }),
-  );
+  app.notFound((c) => answerProblem(c, NOT_FOUND));
 
   app.onError((error, c) => {
     log.error('a request failed', { error });
-    return answerProblem(c, {
-      status: 500,
-      code: 'internal',
-      title: 'Something went wrong here',
-      detail: 'the request failed for a reason of ours',
-    });
+    return answerProblem(c, INTERNAL);
   });
 
   return app;

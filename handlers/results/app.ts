@@ -3,7 +3,7 @@ import { type Context, Hono } from 'hono';
 import type { PollResult, ReceiptStatus } from '../../db/results.ts';
 import type { Log } from '../../stack/runtime/log.ts';
 import { SAFE_HEADERS } from '../web/layout.ts';
-import { answerProblem } from '../web/problem.ts';
+import { answerProblem, INTERNAL, NOT_FOUND } from '../web/problem.ts';
 import { toCsv } from './csv.ts';
 import { type Feed, ResultsUnavailableError, type Snapshot } from './feed.ts';
 import type { ReceiptOutcome } from './metrics.ts';
@@ -123,24 +123,12 @@ export function createResultsApp({ feed, streams, readReceipt, log, onReceipt }:
     }
   });
 
-  app.notFound((c) =>
-    answerProblem(c, {
-      status: 404,
-      code: 'not_found',
-      title: 'There is nothing here',
-      detail: 'nothing has this address',
-    }),
-  );
+  app.notFound((c) => answerProblem(c, NOT_FOUND));
 
   app.onError((error, c) => {
     if (error instanceof ResultsUnavailableError) return unavailable(c, 'the results cannot be read now');
     log.error('a request failed', { error });
-    return answerProblem(c, {
-      status: 500,
-      code: 'internal',
-      title: 'Something went wrong here',
-      detail: 'the request failed for a reason of ours',
-    });
+    return answerProblem(c, INTERNAL);
   });
 
   return app;

@@ -2,17 +2,23 @@ import { type Context, Hono } from 'hono';
 import { getCookie } from 'hono/cookie';
 import type { Log } from '../../stack/runtime/log.ts';
 import { type Poll, phaseOf } from '../../stack/runtime/polls.ts';
+import { PAGE_HEADERS } from '../web/layout.ts';
+import { answerProblem } from '../web/problem.ts';
 import { ballotFormat, readChoice } from './ballot.ts';
 import { type Capture, NotCapturedError } from './capture.ts';
 import { type Clock, formatMicros } from './clock.ts';
-import { createPages, PAGE_HEADERS } from './page.ts';
-import { PROBLEMS, Problem, problemBody } from './problem.ts';
+import { createPages } from './page.ts';
+import { describeProblem, PROBLEMS, Problem } from './problem.ts';
 import type { Voter, VoterTokens } from './voter.ts';
 
 const VOTER_COOKIE = 'turnout_voter';
 /** Remembers, for the page alone, what the voter chose; it counts nothing, so nobody gains by changing it. */
 const CHOICE_COOKIE = 'turnout_choice';
 const COOKIE_SECONDS = 365 * 24 * 60 * 60;
+/** An answer is for one voter and is JSON, whatever a browser or a cache may think. */
+const JSON_HEADERS = { 'Cache-Control': 'no-store', 'X-Content-Type-Options': 'nosniff' };
+/** A page shows what its voter chose. */
+const VOTER_PAGE_HEADERS = { ...PAGE_HEADERS, 'Cache-Control': 'private, no-cache' };
 /** A crowd that was refused together must not come back together. */
 const RETRY_SECONDS_MIN = 1;
 const RETRY_SECONDS_MAX = 5;
@@ -52,18 +58,17 @@ export function createVoteApp(parts: VoteAppParts): Hono {
     c.header('Vary', 'Accept, Cookie');
     if (prefersJson(c)) {
       const { id, question, choices, opensAt, closesAt } = poll;
-      c.header('Cache-Control', 'no-cache');
-      return c.json({
+      const definition = {
         poll: id,
         question,
         choices,
         opensAt: isoTime(opensAt),
         closesAt: isoTime(closesAt),
-        phase,
-      });
+      };
+      return c.json({ ...definition, phase }, 200, JSON_HEADERS);
     }
     const chosen = getCookie(c, `${CHOICE_COOKIE}_${poll.id}`);
-    return c.body(pages.poll(poll, { phase, chosen }), 200, PAGE_HEADERS);
+    return c.body(pages.poll(poll, { phase, chosen }), 200, VOTER_PAGE_HEADERS);
   };
 
   app.get('/', (c) => showPoll(c, polls[0] as Poll));
@@ -91,7 +96,12 @@ export function createVoteApp(parts: VoteAppParts): Hono {
       setCookie(c, `${CHOICE_COOKIE}_${poll.id}`, choice);
       return c.redirect(`/polls/${poll.id}`, 303);
     }
-    return c.json({ status: 'accepted', poll: poll.id, choice, castAt: formatMicros(castAt), receipt }, 202);
+    const castAtText = formatMicros(castAt);
+    return c.json(
+      { status: 'accepted', poll: poll.id, choice, castAt: castAtText, receipt },
+      202,
+      JSON_HEADERS,
+    );
   });
 
   app.all('/polls/:poll/votes', (c) => {
@@ -111,17 +121,16 @@ export function createVoteApp(parts: VoteAppParts): Hono {
     return voter;
   }
 
-  app.notFound((c) => answerProblem(c, new Problem('not_found', 'no page has this address')));
+  app.notFound((c) => refuse(c, new Problem('not_found', 'no page has this address')));
 
   app.onError((error, c) => {
-    if (error instanceof Problem) return answerProblem(c, error);
-    if (error instanceof NotCapturedError)
-      return answerProblem(c, new Problem('not_captured', error.message));
+    if (error instanceof Problem) return refuse(c, error);
+    if (error instanceof NotCapturedError) return refuse(c, new Problem('not_captured', error.message));
     log.error('a request failed', { error });
-    return answerProblem(c, new Problem('internal', 'the request failed for a reason of ours'));
+    return refuse(c, new Problem('internal', 'the request failed for a reason of ours'));
   });
 
-  function answerProblem(c: Context, problem: Problem): Response {
+  function refuse(c: Context, problem: Problem): Response {
     const { status, toVoter } = PROBLEMS[problem.code];
     onProblem?.(problem.code);
     if (status === 503) c.header('Retry-After', retrySeconds());
@@ -133,11 +142,9 @@ export function createVoteApp(parts: VoteAppParts): Hono {
       const page = poll
         ? pages.poll(poll, { phase: phaseOf(poll, now()), notice: toVoter })
         : pages.notice(toVoter);
-      return c.body(page, status, PAGE_HEADERS);
+      return c.body(page, status, VOTER_PAGE_HEADERS);
     }
-    return c.body(JSON.stringify(problemBody(problem)), status, {
-      'Content-Type': 'application/problem+json',
-    });
+    return answerProblem(c, describeProblem(problem));
   }
 
   return app;

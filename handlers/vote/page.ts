@@ -2,8 +2,6 @@ import { html } from 'hono/html';
 import type { Poll, phaseOf } from '../../stack/runtime/polls.ts';
 import { type Html, page } from '../web/layout.ts';
 
-export { PAGE_HEADERS } from '../web/layout.ts';
-
 /** What a poll's page depends on, besides the poll. */
 interface PollView {
   readonly phase: ReturnType<typeof phaseOf>;

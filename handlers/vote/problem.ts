@@ -1,3 +1,5 @@
+import type { Problem as ProblemAnswer } from '../web/problem.ts';
+
 /** Everything that can be wrong with a request, or with us, as the client sees it. The codes are a contract. */
 export type ProblemCode =
   | 'malformed'
@@ -76,8 +78,8 @@ export class Problem extends Error {
   }
 }
 
-/** The problem as RFC 9457 says, with our stable `code` beside the standard members. */
-export function problemBody({ code, message }: Problem) {
+/** The problem as the client sees it. */
+export function describeProblem({ code, message }: Problem): ProblemAnswer {
   const { status, title } = PROBLEMS[code];
-  return { type: 'about:blank', title, status, code, detail: message };
+  return { status, code, title, detail: message };
 }

@@ -318,6 +318,7 @@ describe('GET', () => {
     const { headers } = await app.request('/');
     expect(headers.get('content-security-policy')).toMatch(/default-src 'none'.*frame-ancestors 'none'/);
     expect(headers.get('x-content-type-options')).toBe('nosniff');
+    expect(headers.get('cache-control')).toBe('private, no-cache');
   });
 
   test('ignores a choice in the cookie that the poll does not have', async () => {
