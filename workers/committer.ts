@@ -25,7 +25,7 @@ const VOTES_PER_COMMIT_MAX = 10_000;
 /** Shards are drawn at random; two lanes with the same one wait for each other, which is slow but right. */
 const SHARDS = 1_024;
 const RETRY_DELAY_MS_MIN = 100;
-const RETRY_DELAY_MS_MAX = 5_000;
+const RETRY_DELAY_MS_MAX = 2_000;
 
 interface Pending {
   readonly batch: ReceivedBatch;
