@@ -104,7 +104,8 @@ const urlOf =
     return new Secret(text);
   };
 
-const redisUrl: Parse<Secret> = (text) => (isSocket(text) ? new Secret(text) : urlOf('redis:', 'rediss:')(text));
+const redisUrl: Parse<Secret> = (text) =>
+  isSocket(text) ? new Secret(text) : urlOf('redis:', 'rediss:')(text);
 
 function isSocket(text: string): boolean {
   try {

@@ -1,6 +1,7 @@
 import type { Db } from '../../db/client.ts';
 import { commitBatches } from '../../db/commit.ts';
 import { mirrorLedger } from '../../db/ledgers.ts';
+import { parseRedisAddress } from '../../stack/runtime/redis.ts';
 import { Committer, type CommitterOptions } from '../../workers/committer.ts';
 import { Fleet } from '../../workers/fleet.ts';
 import { LedgerMirror } from '../../workers/mirror.ts';
@@ -10,7 +11,7 @@ const STOP_MS_MAX = 2_000;
 
 export interface DrainOptions {
   readonly db: Db;
-  /** The sockets of the nodes. */
+  /** The sockets of the nodes, paths or URLs. */
   readonly sockets: readonly string[];
   /** Instead of a commit that works. */
   readonly commit?: CommitterOptions['commit'];
@@ -24,7 +25,7 @@ export async function startDrain({ db, sockets, commit }: DrainOptions) {
     log,
   });
   const mirror = new LedgerMirror((entries, readAt) => mirrorLedger(db, entries, readAt));
-  const addresses = sockets.map((socket) => ({ name: socket, options: { path: socket } }));
+  const addresses = sockets.map(parseRedisAddress);
   const fleet = new Fleet({
     discover: async () => addresses,
     count: (received) => committer.submit(received),

@@ -4,8 +4,7 @@ import { discoverNodes } from '../../../../stack/runtime/discovery.ts';
 import { parseRedisAddress } from '../../../../stack/runtime/redis.ts';
 import { Secret } from '../../../../stack/runtime/secret.ts';
 
-const accept = (url: string) =>
-  readConfig({ redis: settings.redisUrl }, { REDIS_URL: url }).redis.reveal();
+const accept = (url: string) => readConfig({ redis: settings.redisUrl }, { REDIS_URL: url }).redis.reveal();
 
 describe('the address of a Redis', () => {
   test.each<[string, object]>([

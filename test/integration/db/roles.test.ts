@@ -1,0 +1,183 @@
+import { randomBytes } from 'node:crypto';
+import { sql } from 'kysely';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { auditSources, auditTallies, knownSources } from '../../../db/audit.ts';
+import type { Db } from '../../../db/client.ts';
+import { commitBatches } from '../../../db/commit.ts';
+import { mirrorLedger } from '../../../db/ledgers.ts';
+import { migrate } from '../../../db/migrate.ts';
+import { upsertPolls } from '../../../db/polls.ts';
+import { readReceipt, readResults } from '../../../db/results.ts';
+import { createDatabase, openTestDb, type TestDatabase } from '../../support/postgres.ts';
+import { applyRoles, openRoles, type Role } from '../../support/roles.ts';
+import { batch, POLL, vote } from '../../support/votes.ts';
+
+const SOURCE = 'frontend01.t0-1';
+const TABLES = ['polls', 'choices', 'votes', 'batches', 'tallies', 'committed', 'ledgers', 'rejected_votes'];
+const NOT_ALLOWED = /permission denied|must be owner/;
+
+let database: TestDatabase;
+let ownerUrl: string;
+let as: Readonly<Record<Role, Db>>;
+
+/** As on a real server: somebody owns the database and is no superuser, and the worker makes the tables. */
+beforeAll(async () => {
+  database = await createDatabase('template1');
+  ownerUrl = await createOwner();
+  await applyRoles(ownerUrl);
+  const urls = await openRoles(ownerUrl);
+  as = {
+    turnout_worker: openTestDb(urls.turnout_worker),
+    turnout_results: openTestDb(urls.turnout_results),
+    turnout_dashboard: openTestDb(urls.turnout_dashboard),
+    turnout_audit: openTestDb(urls.turnout_audit),
+  };
+  const choices = ['cats', 'dogs'].map((id) => ({ id, label: id }));
+  await migrate(as.turnout_worker);
+  await upsertPolls(as.turnout_worker, [{ id: POLL, question: 'Cats or dogs?', choices }]);
+  await applyRoles(ownerUrl);
+  await commitBatches(as.turnout_worker, [batch(1, [vote(1, 'cats', 0), vote(2, 'birds', 0)], SOURCE)], 0);
+  await mirrorLedger(as.turnout_worker, new Map([[SOURCE, { seq: 2, votes: 3 }]]));
+});
+afterAll(async () => {
+  await Promise.all(Object.values(as ?? {}).map((db) => db.destroy()));
+  await database.remove();
+});
+
+async function createOwner(): Promise<string> {
+  const url = new URL(database.url);
+  url.username = `owner_${randomBytes(6).toString('hex')}`;
+  url.password = randomBytes(12).toString('hex');
+  await sql
+    .raw(`create role ${url.username} login createrole password '${url.password}'`)
+    .execute(database.db);
+  await sql.raw(`alter database ${url.pathname.slice(1)} owner to ${url.username}`).execute(database.db);
+  return url.href;
+}
+
+const run = (role: Role, statement: string) => sql.raw(statement).execute(as[role]);
+
+test('the worker migrates, commits and mirrors without being a superuser', async () => {
+  expect(await migrate(as.turnout_worker)).toEqual([]);
+  const rows = await sql<{ is: boolean }>`select rolsuper as is from pg_roles where rolname = current_user`
+    .execute(as.turnout_worker)
+    .then(({ rows }) => rows);
+  expect(rows).toEqual([{ is: false }]);
+  expect(await as.turnout_worker.selectFrom('rejected_votes').selectAll().execute()).toHaveLength(1);
+});
+
+test('results and receipts can be read as the results', async () => {
+  const { polls, ledger, settled } = await readResults(as.turnout_results);
+  expect(polls[0]?.choices.map(({ votes }) => votes)).toEqual([1, 0]);
+  expect(ledger).toEqual({ accepted: 3, committed: 2 });
+  expect(settled).toBe(false);
+  expect(await readReceipt(as.turnout_results, `${SOURCE}.1`)).toBe('counted');
+  expect(await readReceipt(as.turnout_results, `${SOURCE}.2`)).toBe('pending');
+});
+
+test('sources can be audited as the dashboard, and as the audit', async () => {
+  for (const db of [as.turnout_dashboard, as.turnout_audit]) {
+    expect(await auditSources(db)).toMatchObject([{ source: SOURCE, counted: 1, rejected: 1, missing: [2] }]);
+    expect(await knownSources(db)).toEqual(new Set([SOURCE]));
+  }
+});
+
+test('votes can be recounted as the audit, which sees no voter, and as nobody else who only reads', async () => {
+  expect(await auditTallies(as.turnout_audit)).toEqual([]);
+  await expect(run('turnout_audit', 'select voter_id from votes')).rejects.toThrow(NOT_ALLOWED);
+  await expect(run('turnout_audit', 'select * from votes')).rejects.toThrow(NOT_ALLOWED);
+  await expect(run('turnout_audit', 'select cast_at from votes')).rejects.toThrow(NOT_ALLOWED);
+  for (const role of ['turnout_results', 'turnout_dashboard'] as const) {
+    await expect(auditTallies(as[role])).rejects.toThrow(NOT_ALLOWED);
+  }
+});
+
+describe.each<[Role, readonly string[]]>([
+  ['turnout_results', ['polls', 'choices', 'batches', 'tallies', 'committed', 'ledgers']],
+  ['turnout_dashboard', ['batches', 'committed', 'ledgers']],
+  ['turnout_audit', ['batches', 'tallies', 'committed', 'ledgers']],
+])('%s', (role, readable) => {
+  test.each(TABLES)('may at most read %s', async (table) => {
+    const read = run(role, `select * from ${table} limit 1`);
+    if (readable.includes(table)) await expect(read).resolves.toBeDefined();
+    else await expect(read).rejects.toThrow(NOT_ALLOWED);
+    const column = await firstColumn(table);
+    for (const statement of [
+      `insert into ${table} default values`,
+      `update ${table} set ${column} = ${column}`,
+      `delete from ${table}`,
+      `truncate ${table}`,
+      `alter table ${table} add column x int`,
+      `drop table ${table}`,
+      `do 'begin lock table ${table} in share mode; end'`,
+      `create index on ${table} (${column})`,
+    ]) {
+      await expect(run(role, statement), statement).rejects.toThrow(NOT_ALLOWED);
+    }
+  });
+
+  test('makes nothing, and becomes nobody else', async () => {
+    for (const statement of [
+      'create table x (y int)',
+      'create temporary table x (y int)',
+      'create function x() returns int language sql as $$select 1$$',
+      'create schema x',
+      'set role turnout_worker',
+      'create role x',
+      `alter role turnout_worker password 'x'`,
+      'select * from kysely_migration',
+      'select rolpassword from pg_authid',
+      `select pg_read_file('PG_VERSION')`,
+      `copy (select 1) to program 'true'`,
+    ]) {
+      await expect(run(role, statement), statement).rejects.toThrow(/permission denied/);
+    }
+  });
+
+  test('cannot read a table that comes later', async () => {
+    await run('turnout_worker', 'create table later (y int)');
+    try {
+      await expect(run(role, 'select * from later')).rejects.toThrow(NOT_ALLOWED);
+      await applyRoles(ownerUrl);
+      await expect(run(role, 'select * from later')).rejects.toThrow(NOT_ALLOWED);
+    } finally {
+      await run('turnout_worker', 'drop table later');
+    }
+  });
+});
+
+async function firstColumn(table: string): Promise<string> {
+  const { rows } = await sql<{ name: string }>`
+    select attname as name from pg_attribute where attrelid = ${table}::regclass and attnum = 1
+  `.execute(database.db);
+  return rows[0]?.name ?? '';
+}
+
+test('a right that somebody gave by hand is taken back by the next run', async () => {
+  await run('turnout_worker', 'grant all on votes, tallies to turnout_results, public');
+  await run('turnout_worker', 'grant select (voter_id) on votes to turnout_dashboard');
+  await applyRoles(ownerUrl);
+  await expect(run('turnout_results', 'select * from votes')).rejects.toThrow(NOT_ALLOWED);
+  await expect(run('turnout_results', 'delete from tallies')).rejects.toThrow(NOT_ALLOWED);
+  await expect(run('turnout_dashboard', 'select voter_id from votes')).rejects.toThrow(NOT_ALLOWED);
+  expect((await readResults(as.turnout_results)).polls).toHaveLength(1);
+});
+
+test('tables from before there were roles become the worker’s', async () => {
+  const old = await createDatabase();
+  try {
+    await applyRoles(old.url);
+    const urls = await openRoles(old.url);
+    const worker = openTestDb(urls.turnout_worker);
+    const results = openTestDb(urls.turnout_results);
+    try {
+      expect(await migrate(worker)).toEqual([]);
+      await commitBatches(worker, [batch(1, [vote(1, 'cats', 0)], SOURCE)], 0);
+      expect((await readResults(results)).ledger.committed).toBe(1);
+    } finally {
+      await Promise.all([worker.destroy(), results.destroy()]);
+    }
+  } finally {
+    await old.remove();
+  }
+});

@@ -1,0 +1,314 @@
+import { readFile } from 'node:fs/promises';
+import { Redis } from 'ioredis';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { createBoard } from '../../../handlers/dashboard/board.ts';
+import { NodeQueues } from '../../../handlers/dashboard/queues.ts';
+import { VoteQueue } from '../../../handlers/vote/queue.ts';
+import { connectFailingFast } from '../../../stack/runtime/redis.ts';
+import { jobKey } from '../../../workers/job.ts';
+import { openCapture } from '../../support/capture.ts';
+import { startDrain } from '../../support/drain.ts';
+import { type GuardedRedis, type GuardedUser, startGuardedRedis } from '../../support/guarded-redis.ts';
+import { recordLog } from '../../support/log.ts';
+import { createDatabase, type TestDatabase } from '../../support/postgres.ts';
+import { storedVotes } from '../../support/tables.ts';
+import { until } from '../../support/until.ts';
+import { batch, vote } from '../../support/votes.ts';
+
+const SOURCE = 'frontend01.t0-1';
+const JOB = `bull:votes:${jobKey(SOURCE, 1)}`;
+
+let redis: GuardedRedis;
+const cleanups: (() => unknown)[] = [];
+
+beforeEach(async () => {
+  redis = await startGuardedRedis();
+  cleanups.push(() => redis.remove());
+});
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
+});
+
+/** A connection as one of the users, or as nobody. */
+function connectAs(user: GuardedUser | undefined): Redis {
+  const options = user ? redis.address(user).options : { path: redis.socket };
+  // Says nothing by itself, so that nobody's connection is not closed before the test has asked.
+  const client = new Redis({ ...options, protocol: 2, enableReadyCheck: false, disableClientInfo: true });
+  client.on('error', () => {});
+  cleanups.push(() => client.disconnect());
+  return client;
+}
+
+/** What Redis refused anybody so far, except what clients try on every server and do without. */
+async function refusals(): Promise<string[]> {
+  const entries = (await redis.client.call('ACL', 'LOG')) as unknown[];
+  return entries
+    .map((entry) => JSON.stringify(entry))
+    .filter((text) => !text.toLowerCase().includes('client|setinfo'));
+}
+
+/** Captures the votes of these voters as the handler does, one job each. */
+async function captureVotes(voters: readonly number[]): Promise<void> {
+  const { capture, close } = await openCapture(redis.url('vote'), SOURCE, 1);
+  for (const voter of voters) await capture.capture(vote(voter, 'cats', voter));
+  await close();
+}
+
+async function openDatabase(): Promise<TestDatabase> {
+  const database = await createDatabase();
+  cleanups.push(() => database.remove());
+  return database;
+}
+
+async function drain(database: TestDatabase) {
+  const drained = await startDrain({ db: database.db, sockets: [redis.url('worker')] });
+  cleanups.push(() => drained.stop());
+}
+
+type Command = readonly [name: string, ...args: string[]];
+
+async function expectRefused(client: Redis, commands: readonly Command[]): Promise<void> {
+  for (const [name, ...args] of commands) {
+    await expect(client.call(name, ...args), [name, ...args].join(' ')).rejects.toThrow(
+      /^(NOPERM|NOAUTH) |^ERR DEBUG command not allowed|can't (run this command|access at least one)/,
+    );
+  }
+}
+
+/** Nobody but whoever holds the machine. */
+const FOR_NOBODY: readonly Command[] = [
+  ['FLUSHALL'],
+  ['FLUSHDB'],
+  ['CONFIG', 'SET', 'appendfsync', 'no'],
+  ['CONFIG', 'REWRITE'],
+  ['KEYS', '*'],
+  ['DEBUG', 'SLEEP', '0'],
+  ['SHUTDOWN', 'NOSAVE'],
+  ['BGREWRITEAOF'],
+  ['ACL', 'LIST'],
+  ['ACL', 'SETUSER', 'vote', 'allcommands'],
+  ['CLIENT', 'KILL', 'TYPE', 'normal'],
+  ['CLIENT', 'PAUSE', '1'],
+  ['MONITOR'],
+  ['REPLICAOF', 'NO', 'ONE'],
+  ['MODULE', 'LIST'],
+  ['SCRIPT', 'FLUSH'],
+  ['FUNCTION', 'FLUSH'],
+  ['SUBSCRIBE', 'x'],
+  ['PUBLISH', 'x', 'y'],
+  ['SET', 'other', 'x'],
+  ['GET', 'other'],
+  ['HSET', 'bull:other:meta', 'x', 'y'],
+  ['DEL', 'turnout:ledger'],
+  ['HDEL', 'turnout:ledger', SOURCE],
+  ['RENAME', 'turnout:ledger', 'bull:votes:x'],
+];
+const OTHERS_LEDGER: Command = ['HSET', 'turnout:ledger', SOURCE, '9:9'];
+
+describe('the vote handler', () => {
+  test('captures votes, also a second time under the same key, and while the queue is paused', async () => {
+    await redis.client.hset('bull:votes:meta', 'paused', '1');
+    await captureVotes([1, 2]);
+    expect(await redis.client.lrange('bull:votes:wait', 0, -1)).toEqual([
+      jobKey(SOURCE, 2),
+      jobKey(SOURCE, 1),
+    ]);
+    const queue = new VoteQueue(connectFailingFast(redis.address('vote')), SOURCE, recordLog().log);
+    cleanups.push(() => queue.close());
+    await until('the queue is open', () => queue.fault === undefined);
+    for (const _ of [1, 2]) await queue.write([batch(3, [vote(3, 'dogs', 3)], SOURCE)], { seq: 3, votes: 3 });
+    expect(await redis.client.llen('bull:votes:wait')).toBe(3);
+    expect(await redis.client.hgetall('turnout:ledger')).toEqual({ [SOURCE]: '3:3' });
+    expect(await refusals()).toEqual([]);
+  });
+
+  test('sees when its Redis becomes unsafe, and takes votes again when it is mended', async () => {
+    const queue = new VoteQueue(connectFailingFast(redis.address('vote')), SOURCE, recordLog().log);
+    cleanups.push(() => queue.close());
+    await redis.client.config('SET', 'appendfsync', 'everysec');
+    await redis.client.call('CLIENT', 'KILL', 'USER', 'vote');
+    await until('it is unfit', () => queue.fault?.includes('appendfsync is everysec'));
+    await redis.client.config('SET', 'appendfsync', 'always');
+    await until('it is open', () => queue.fault === undefined);
+    expect(await refusals()).toEqual([]);
+  });
+
+  test('takes nothing out, lists nothing and reads no ledger, within a script or without', async () => {
+    await captureVotes([1]);
+    const client = connectAs('vote');
+    const forbidden: readonly Command[] = [
+      ['HGETALL', JOB],
+      ['HMGET', JOB, 'data'],
+      ['LRANGE', 'bull:votes:wait', '0', '-1'],
+      ['LPOP', 'bull:votes:wait'],
+      ['SCAN', '0'],
+      ['SORT', 'bull:votes:wait', 'BY', 'x'],
+      ['COPY', JOB, 'bull:votes:x'],
+      ['DUMP', JOB],
+      ['DEL', JOB],
+      ['UNLINK', JOB],
+      ['EXPIRE', JOB, '1'],
+      ['SET', JOB, 'x'],
+      ['HDEL', JOB, 'data'],
+      ['RENAME', JOB, 'bull:votes:x'],
+      ['LPUSH', 'bull:votes:failed', 'x'],
+      ['XRANGE', 'bull:votes:events', '-', '+'],
+      ['HGETALL', 'turnout:ledger'],
+      ['HGET', 'turnout:ledger', SOURCE],
+      ['LPUSH', 'turnout:ledger', 'x'],
+    ];
+    await expectRefused(client, [...FOR_NOBODY, ...forbidden]);
+    // Scripts of its own it may run: BullMQ's come in the same way. What is in them is held to the same rules.
+    const byScript = forbidden.map(([name, ...args]): Command => {
+      const list = [name, ...args].map((text) => `'${text}'`).join(',');
+      return ['EVAL', `return redis.call(${list})`, '0'];
+    });
+    await expectRefused(client, byScript);
+    await expectRefused(client, [['EVAL', "return redis.call('FLUSHALL')", '0']]);
+    expect(await client.call('EVAL', 'return 1', '0')).toBe(1);
+    expect(await redis.client.hget(JOB, 'data')).toContain('cats');
+  });
+});
+
+describe('the worker', () => {
+  test('drains and mirrors the ledger, a job that nobody can read included', async () => {
+    const database = await openDatabase();
+    await captureVotes([1, 2, 3]);
+    await redis.client.hset(`bull:votes:${jobKey(SOURCE, 2)}`, 'data', '{');
+    await drain(database);
+    await until('two are counted', async () => (await storedVotes(database.db)).size === 2);
+    await until('one has failed', async () => (await redis.client.zcard('bull:votes:failed')) === 1);
+    await until('the others are gone', async () => !(await redis.client.exists(JOB)));
+    await until('the ledger is mirrored', async () => {
+      const row = await database.db.selectFrom('ledgers').selectAll().executeTakeFirst();
+      return row?.accepted_seq === 3;
+    });
+    expect(await refusals()).toEqual([]);
+  });
+
+  test('takes over a job whose worker died', async () => {
+    const database = await openDatabase();
+    await captureVotes([1]);
+    // What a worker leaves behind that died: the job is active, and its lock has run out.
+    await redis.client.multi().rpop('bull:votes:wait').lpush('bull:votes:active', jobKey(SOURCE, 1)).exec();
+    await drain(database);
+    await until('it is counted', async () => (await storedVotes(database.db)).size === 1);
+    expect(await refusals()).toEqual([]);
+  });
+
+  test('never writes the ledger, and has nothing to do with other keys or with the server', async () => {
+    await captureVotes([1]);
+    const client = connectAs('worker');
+    await expectRefused(client, [
+      ...FOR_NOBODY,
+      OTHERS_LEDGER,
+      ['EVAL', `return redis.call('HSET', 'turnout:ledger', '${SOURCE}', '9:9')`, '0'],
+      ['EVAL', 'return 1', '1', 'turnout:ledger'],
+      ['CONFIG', 'GET', 'appendfsync'],
+      ['SCAN', '0'],
+      ['CLIENT', 'LIST'],
+    ]);
+    expect(await client.hgetall('turnout:ledger')).toEqual({ [SOURCE]: '1:1' });
+  });
+});
+
+describe('the dashboard', () => {
+  test('reads, pauses, resumes, promotes and retries', async () => {
+    await captureVotes([1, 2, 3]);
+    await redis.client.multi().rpop('bull:votes:wait').zadd('bull:votes:failed', 1, jobKey(SOURCE, 1)).exec();
+    await redis.client
+      .multi()
+      .rpop('bull:votes:wait')
+      .zadd('bull:votes:delayed', Date.now() * 2 * 0x1000, jobKey(SOURCE, 2))
+      .exec();
+    const board = createBoard('/queues');
+    const queues = new NodeQueues({
+      discover: async () => [redis.address('dashboard')],
+      log: recordLog().log,
+      onChange: board.show,
+    });
+    cleanups.push(() => queues.close());
+    await queues.follow();
+    await until('the node answers', () => queues.all[0]?.fault === undefined && queues.all[0]?.nodes.length);
+
+    const node = await queues.all[0]?.read(true);
+    expect(node).toMatchObject({ waiting: 1, delayed: 1, failed: 1, appendOnlyFile: 'on' });
+    expect(node?.jobs?.failed).toEqual([jobKey(SOURCE, 1)]);
+    expect(node?.ledger.get(SOURCE)).toEqual({ seq: 3, votes: 3 });
+
+    const ask = async (path: string, method = 'GET') => {
+      const answer = await board.app.request(`/api/queues${path}`, { method });
+      expect(answer.status, path).toBeLessThan(300);
+      return answer.text();
+    };
+    await until('the board knows it by name', async () => (await ask('')).includes('frontend01.votes'));
+    for (const state of ['latest', 'waiting', 'delayed', 'failed', 'active']) {
+      expect(await ask(`?activeQueue=frontend01.votes&status=${state}`)).toContain('frontend01.votes');
+    }
+    expect(await ask(`/frontend01.votes/${jobKey(SOURCE, 3)}`)).toContain('cats');
+    await ask('/frontend01.votes/pause', 'PUT');
+    expect(await redis.client.hget('bull:votes:meta', 'paused')).toBe('1');
+    await ask('/frontend01.votes/resume', 'PUT');
+    expect(await redis.client.hget('bull:votes:meta', 'paused')).toBeNull();
+    await ask('/frontend01.votes/retry/failed', 'PUT');
+    await ask(`/frontend01.votes/${jobKey(SOURCE, 2)}/promote`, 'PUT');
+    await until('all wait again', async () => (await redis.client.llen('bull:votes:wait')) === 3);
+
+    await redis.client.multi().rpop('bull:votes:wait').zadd('bull:votes:failed', 1, jobKey(SOURCE, 1)).exec();
+    await redis.client.hset(JOB, 'finishedOn', '1');
+    await ask(`/frontend01.votes/${jobKey(SOURCE, 1)}/retry`, 'PUT');
+    expect(await redis.client.llen('bull:votes:wait')).toBe(3);
+    expect(await refusals()).toEqual([]);
+  });
+
+  test('deletes no job, and never writes the ledger', async () => {
+    await captureVotes([1]);
+    await expectRefused(connectAs('dashboard'), [
+      ...FOR_NOBODY,
+      OTHERS_LEDGER,
+      ['DEL', JOB],
+      ['UNLINK', JOB],
+      ['EXPIRE', JOB, '1'],
+      ['LREM', 'bull:votes:wait', '0', jobKey(SOURCE, 1)],
+      ['LPOP', 'bull:votes:wait'],
+      ['LTRIM', 'bull:votes:wait', '1', '0'],
+      ['ZREM', 'bull:votes:completed', jobKey(SOURCE, 1)],
+      ['EVAL', `return redis.call('DEL', '${JOB}')`, '0'],
+      ['CONFIG', 'GET', 'appendfsync'],
+    ]);
+    expect(await redis.client.exists(JOB)).toBe(1);
+  });
+});
+
+describe('anybody else', () => {
+  test('gets nothing but the question for a password', async () => {
+    await captureVotes([1]);
+    await expectRefused(connectAs(undefined), [
+      ...FOR_NOBODY,
+      OTHERS_LEDGER,
+      ['PING'],
+      ['INFO'],
+      ['HGETALL', JOB],
+      ['EVAL', 'return 1', '0'],
+      ['CONFIG', 'GET', 'appendfsync'],
+    ]);
+  });
+
+  test("does not get in with another user's password, the old default user, or none", async () => {
+    const { vote: password } = redis.passwords;
+    const client = connectAs(undefined);
+    for (const [user, word] of [
+      ['worker', password],
+      ['default', password],
+      ['default', ''],
+      ['test', password],
+    ] as const) {
+      await expect(client.call('AUTH', user, word), user).rejects.toThrow('WRONGPASS');
+    }
+  });
+});
+
+test('the file with the rules holds no password', async () => {
+  const acl = await readFile(`${redis.folder}/users.acl`, 'utf8');
+  for (const password of Object.values(redis.passwords)) expect(acl).not.toContain(password);
+});

@@ -1,0 +1,82 @@
+import { randomBytes } from 'node:crypto';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Redis } from 'ioredis';
+import { checkRedis, redisCommand } from '../../stack/local/redis.ts';
+import { parseRedisAddress, type RedisAddress } from '../../stack/runtime/redis.ts';
+import { type RedisPasswords, renderRedisAcl } from '../../stack/runtime/redis-acl.ts';
+import { Secret } from '../../stack/runtime/secret.ts';
+import { scratchFolder, startProgram, type TestProcess } from './process.ts';
+import { until } from './until.ts';
+
+const TEMPLATE = join(import.meta.dirname, '../../stack/redis.acl');
+
+export type GuardedUser = keyof RedisPasswords;
+
+/** A Redis of one test file behind the rules of a real node. */
+export interface GuardedRedis {
+  readonly socket: string;
+  readonly folder: string;
+  readonly passwords: Readonly<Record<GuardedUser, string>>;
+  /** May do everything, for the test to look inside; the rules of a real node have no such user. */
+  readonly client: Redis;
+  /** What a process gets as `REDIS_URL` or in `QUEUE_NODES`. */
+  url(user: GuardedUser): string;
+  address(user: GuardedUser): RedisAddress;
+  /** Ends the server; the data stays. */
+  down(): Promise<void>;
+  /** Starts the server again on its data. */
+  up(): Promise<void>;
+  remove(): Promise<void>;
+}
+
+/** Starts a Redis with `stack/redis.acl`, passwords drawn at random. */
+export async function startGuardedRedis(): Promise<GuardedRedis> {
+  const folder = await scratchFolder();
+  const socket = join(folder.path, 'r.sock');
+  const aclFile = join(folder.path, 'users.acl');
+  const [vote, worker, dashboard, root] = [password(), password(), password(), password()];
+  const passwords = { vote, worker, dashboard };
+  const acl = renderRedisAcl(await readFile(TEMPLATE, 'utf8'), {
+    vote: new Secret(vote),
+    worker: new Secret(worker),
+    dashboard: new Secret(dashboard),
+  });
+  await writeFile(aclFile, `${acl}user test on >${root} ~* &* +@all\n`, { mode: 0o600 });
+
+  const start = async (): Promise<TestProcess> => {
+    const { command, args } = redisCommand({ dir: folder.path, socket, extra: ['--aclfile', aclFile] });
+    const server = startProgram(command, args, { log: join(folder.path, 'redis.log') });
+    await until('Redis asks for a password', async () => (await checkRedis(socket))?.startsWith('-NOAUTH'));
+    return server;
+  };
+  let server = await start();
+  const url = (user: GuardedUser) => `unix://${user}:${encodeURIComponent(passwords[user])}@${socket}`;
+  const options = { path: socket, username: 'test', password: root, maxRetriesPerRequest: null };
+  const client = new Redis({ ...options, replyMapping: 'legacy' });
+  client.on('error', () => {});
+  return {
+    socket,
+    folder: folder.path,
+    passwords,
+    client,
+    url,
+    address: (user) => parseRedisAddress(url(user)),
+    down: async () => {
+      await server.end('SIGKILL');
+    },
+    up: async () => {
+      server = await start();
+    },
+    remove: async () => {
+      client.disconnect();
+      await server.end('SIGKILL');
+      await folder.remove();
+    },
+  };
+}
+
+/** With characters that a URL must encode. */
+function password(): string {
+  return `p@/${randomBytes(18).toString('base64')}`;
+}

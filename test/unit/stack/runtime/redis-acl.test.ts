@@ -1,0 +1,42 @@
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { renderRedisAcl } from '../../../../stack/runtime/redis-acl.ts';
+import { Secret } from '../../../../stack/runtime/secret.ts';
+
+const TEMPLATE = readFileSync(join(import.meta.dirname, '../../../../stack/redis.acl'), 'utf8');
+const passwords = (vote: string, worker: string, dashboard: string) => ({
+  vote: new Secret(vote),
+  worker: new Secret(worker),
+  dashboard: new Secret(dashboard),
+});
+
+test('the rules are one line a user, closed for everybody without a password', () => {
+  const acl = renderRedisAcl(TEMPLATE, passwords('one', 'two', 'three'));
+  const lines = acl.trimEnd().split('\n');
+  expect(lines.map((line) => line.split(' ').slice(0, 4).join(' '))).toEqual([
+    'user default reset off',
+    'user vote reset on',
+    'user worker reset on',
+    'user dashboard reset on',
+  ]);
+  expect(acl).not.toMatch(/nopass|allkeys|@all|~\* /);
+});
+
+test('a password is in them by its hash alone', () => {
+  const acl = renderRedisAcl(TEMPLATE, passwords('one', 'two', 'hunter2'));
+  expect(acl).toContain(`user dashboard reset on #${createHash('sha256').update('hunter2').digest('hex')} ~`);
+  expect(acl).not.toContain('hunter2');
+});
+
+test('two users must not share a password: then one could do what the other may', () => {
+  expect(() => renderRedisAcl(TEMPLATE, passwords('hunter2', 'two', 'hunter2'))).toThrow(TypeError);
+});
+
+test.each(['user vote on #<vote> #<worker>', '#', 'user vote #<vote> #<worker> #<dashboard> #<root>'])(
+  'a template that does not name the users is refused: %s',
+  (template) => {
+    expect(() => renderRedisAcl(template, passwords('one', 'two', 'three'))).toThrow(TypeError);
+  },
+);
