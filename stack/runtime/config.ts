@@ -101,8 +101,19 @@ const urlOf =
     if (!URL.canParse(text) || !protocols.includes(new URL(text).protocol)) {
       fault(`a URL that begins with ${protocols.map((protocol) => `${protocol}//`).join(' or ')}`);
     }
+    const { username, password } = new URL(text);
+    if (!isPercentEncoded(username + password)) fault('a URL in which a percent sign is written as %25');
     return new Secret(text);
   };
+
+function isPercentEncoded(text: string): boolean {
+  try {
+    decodeURIComponent(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 const redisUrl: Parse<Secret> = (text) =>
   isSocket(text) ? new Secret(text) : urlOf('redis:', 'rediss:')(text);

@@ -74,6 +74,15 @@ describe('the configuration', () => {
     expect(faults.join()).not.toMatch(/hunter2|short|eighty/);
   });
 
+  test.each(['redis://user:bad%@host', 'rediss://%zz@host'])(
+    'refuses %s, whose password nobody can decode',
+    (url) => {
+      expect(faultsOf(() => readConfig({ redis: settings.redisUrl }, { REDIS_URL: url }))).toEqual([
+        'REDIS_URL must be a URL in which a percent sign is written as %25',
+      ]);
+    },
+  );
+
   test('says what is missing', () => {
     expect(faultsOf(() => readConfig({ key: settings.voterKey }, {}))).toEqual([
       'VOTER_KEY is missing (set it, or VOTER_KEY_FILE)',
