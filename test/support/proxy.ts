@@ -15,8 +15,16 @@ export interface TestProxy {
   close(): Promise<void>;
 }
 
-/** Starts a proxy before a server that may come and go. */
-export async function startProxy(listenOn: Endpoint, target: Endpoint): Promise<TestProxy> {
+/**
+ * Starts a proxy before a server that may come and go.
+ *
+ * @param answersLateMs every answer takes this much longer, as if the server's disk were slow
+ */
+export async function startProxy(
+  listenOn: Endpoint,
+  target: Endpoint,
+  answersLateMs = 0,
+): Promise<TestProxy> {
   const sockets = new Set<Socket>();
   let isArmed = false;
   let watcher: { readonly bytes: number; readonly seen: () => void } | undefined;
@@ -50,7 +58,8 @@ export async function startProxy(listenOn: Endpoint, target: Endpoint): Promise<
         client.write(data.subarray(0, Math.ceil(data.length / 2)), cut);
         return;
       }
-      if (!client.write(data)) upstream.pause();
+      if (answersLateMs > 0) setTimeout(() => client.write(data), answersLateMs);
+      else if (!client.write(data)) upstream.pause();
     });
   });
   server.listen(listenOn);
