@@ -14,18 +14,30 @@ export interface DrainOptions {
   /** The sockets of the nodes, paths or URLs. */
   readonly sockets: readonly string[];
   /** Instead of a commit that works. */
-  readonly commit?: CommitterOptions['commit'];
+  readonly commit?: CommitterOptions['commit'] | undefined;
+}
+
+/** A drain that runs. */
+export interface Drain {
+  readonly fleet: Fleet;
+  /** Every fault that was reported, and `undefined` for each end of one. */
+  readonly faults: readonly (string | undefined)[];
+  /** Lets the next round find these nodes and no others. */
+  follow(sockets: readonly string[]): void;
+  stop(): Promise<void>;
 }
 
 /** Drains nodes into a database as a worker does, in this process. */
-export async function startDrain({ db, sockets, commit }: DrainOptions) {
+export async function startDrain({ db, sockets, commit }: DrainOptions): Promise<Drain> {
   const { log } = recordLog();
+  const faults: (string | undefined)[] = [];
   const committer = new Committer({
     commit: commit ?? ((batches, shard) => commitBatches(db, batches, shard)),
     log,
+    onFault: (fault) => faults.push(fault),
   });
   const mirror = new LedgerMirror((entries, readAt) => mirrorLedger(db, entries, readAt));
-  const addresses = sockets.map(parseRedisAddress);
+  let addresses = sockets.map(parseRedisAddress);
   const fleet = new Fleet({
     discover: async () => addresses,
     count: (received) => committer.submit(received),
@@ -34,6 +46,11 @@ export async function startDrain({ db, sockets, commit }: DrainOptions) {
   });
   await fleet.start();
   return {
+    fleet,
+    faults,
+    follow: (others) => {
+      addresses = others.map(parseRedisAddress);
+    },
     stop: async (): Promise<void> => {
       await fleet.stop(STOP_MS_MAX);
       committer.stop();

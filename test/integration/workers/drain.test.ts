@@ -4,13 +4,10 @@ import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { auditSources, auditTallies } from '../../../db/audit.ts';
 import { commitBatches } from '../../../db/commit.ts';
-import { mirrorLedger } from '../../../db/ledgers.ts';
 import { readReceipt, readResults } from '../../../db/results.ts';
-import type { RedisAddress } from '../../../stack/runtime/redis.ts';
-import { Committer } from '../../../workers/committer.ts';
-import { Fleet } from '../../../workers/fleet.ts';
-import { type Batch, jobKey, type ReceivedBatch } from '../../../workers/job.ts';
-import { LedgerMirror } from '../../../workers/mirror.ts';
+import type { CommitterOptions } from '../../../workers/committer.ts';
+import { type Batch, jobKey } from '../../../workers/job.ts';
+import { type Drain, startDrain } from '../../support/drain.ts';
 import { recordLog } from '../../support/log.ts';
 import { createDatabase, type TestDatabase } from '../../support/postgres.ts';
 import { startRedis, type TestRedis } from '../../support/redis.ts';
@@ -31,8 +28,6 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
 });
 
-const addressOf = ({ socket }: TestRedis): RedisAddress => ({ name: socket, options: { path: socket } });
-
 /** Puts jobs into a node's queue, as a handler does. */
 async function enqueue(node: TestRedis, batches: readonly Batch[], raw?: string): Promise<void> {
   const queue = new Queue('votes', { connection: node.client });
@@ -44,38 +39,9 @@ async function enqueue(node: TestRedis, batches: readonly Batch[], raw?: string)
   await queue.close();
 }
 
-interface Drain {
-  readonly fleet: Fleet;
-  readonly faults: (string | undefined)[];
-  /** What the fleet finds in its next round. */
-  addresses: RedisAddress[];
-}
-
-async function startDrain(
-  commit: (batches: readonly ReceivedBatch[], shard: number) => ReturnType<typeof commitBatches> = (
-    batches,
-    shard,
-  ) => commitBatches(database.db, batches, shard),
-): Promise<Drain> {
-  const { log } = recordLog();
-  const faults: (string | undefined)[] = [];
-  const committer = new Committer({ commit, log, onFault: (fault) => faults.push(fault) });
-  const mirror = new LedgerMirror((entries, readAt) => mirrorLedger(database.db, entries, readAt));
-  const drain: Drain = {
-    addresses: nodes.map(addressOf),
-    faults,
-    fleet: new Fleet({
-      discover: async () => drain.addresses,
-      count: (received) => committer.submit(received),
-      onLedger: (node, ledger, readAt) => mirror.update(node, ledger, readAt),
-      log,
-    }),
-  };
-  cleanups.push(async () => {
-    await drain.fleet.stop(2_000);
-    committer.stop();
-  });
-  await drain.fleet.start();
+async function drainAll(commit?: CommitterOptions['commit']): Promise<Drain> {
+  const drain = await startDrain({ db: database.db, sockets: nodes.map(({ socket }) => socket), commit });
+  cleanups.push(drain.stop);
   return drain;
 }
 
@@ -92,7 +58,7 @@ describe('the drain', () => {
     const [one, two] = nodes as [TestRedis, TestRedis];
     await enqueue(one, [batch(1, [vote(1, 'cats', 0)]), batch(2, [vote(2, 'dogs', 0)])], undefined);
     await enqueue(two, [batch(1, [vote(3, 'cats', 0)], 'other.t0-2')]);
-    await startDrain();
+    await drainAll();
     await talliesAre([
       [`${POLL} cats`, 2],
       [`${POLL} dogs`, 1],
@@ -104,7 +70,7 @@ describe('the drain', () => {
     const [one, two] = nodes as [TestRedis, TestRedis];
     await enqueue(one, [batch(1, [vote(1, 'cats', 0)])]);
     await one.down('SIGKILL');
-    const { fleet } = await startDrain();
+    const { fleet } = await drainAll();
     await enqueue(two, [batch(1, [vote(2, 'cats', 0)], 'other.t0-2')]);
     await talliesAre([[`${POLL} cats`, 1]]);
     await until('the node is seen to be down', () => fleet.nodes.get(one.socket)?.isUp === false);
@@ -114,13 +80,13 @@ describe('the drain', () => {
 
   test('starts with a node that comes later and leaves one that has gone', async () => {
     const [one, two] = nodes as [TestRedis, TestRedis];
-    const drain = await startDrain();
-    drain.addresses = [addressOf(two)];
+    const drain = await drainAll();
+    drain.follow([two.socket]);
     await until('the first node is left', () => !drain.fleet.nodes.has(one.socket));
     await enqueue(one, [batch(1, [vote(1, 'cats', 0)])]);
     await enqueue(two, [batch(1, [vote(2, 'dogs', 0)], 'other.t0-2')]);
     await talliesAre([[`${POLL} dogs`, 1]]);
-    drain.addresses = nodes.map(addressOf);
+    drain.follow([one.socket, two.socket]);
     await talliesAre([
       [`${POLL} cats`, 1],
       [`${POLL} dogs`, 1],
@@ -131,7 +97,7 @@ describe('the drain', () => {
     const [one] = nodes as [TestRedis, TestRedis];
     await enqueue(one, [batch(1, [vote(1, 'cats', 0)])], '{"source":');
     await enqueue(one, [{ source: 'node.t0-1', seq: 7, votes: [] }, batch(8, [vote(2, 'cats', 0)])]);
-    await startDrain();
+    await drainAll();
     await talliesAre([[`${POLL} cats`, 2]]);
     await until('both failed', async () => (await one.client.zcard('bull:votes:failed')) === 2);
     expect(await one.client.hget('bull:votes:unreadable', 'failedReason')).toBe('the data is not an object');
@@ -144,7 +110,7 @@ describe('the drain', () => {
     const job = batch(1, [vote(1, 'cats', 0)]);
     await commitBatches(database.db, [job], 1);
     await enqueue(one, [job]);
-    await startDrain();
+    await drainAll();
     await until('the job is done', async () => (await keysOf(one)) === 0);
     await talliesAre([[`${POLL} cats`, 1]]);
     expect(await storedBatches(database.db)).toHaveLength(1);
@@ -153,7 +119,7 @@ describe('the drain', () => {
   test('waits for a database that is away, without using up jobs, and says so', async () => {
     const [one] = nodes as [TestRedis, TestRedis];
     let isAway = true;
-    const { faults } = await startDrain(async (batches, shard) => {
+    const { faults } = await drainAll(async (batches, shard) => {
       if (isAway) throw Object.assign(new Error('the database system is shutting down'), { code: '57P01' });
       return commitBatches(database.db, batches, shard);
     });
@@ -170,7 +136,7 @@ describe('the drain', () => {
     const [one] = nodes as [TestRedis, TestRedis];
     const { log } = recordLog();
     log.setLevel('error');
-    await startDrain(async (batches, shard) => {
+    await drainAll(async (batches, shard) => {
       if (batches.some(({ seq }) => seq === 3)) throw Object.assign(new Error('bad data'), { code: '22P02' });
       return commitBatches(database.db, batches, shard);
     });
@@ -185,7 +151,7 @@ describe('the drain', () => {
 
   test('takes up its work again after all its connections to Postgres were cut', async () => {
     const [one] = nodes as [TestRedis, TestRedis];
-    await startDrain();
+    await drainAll();
     await enqueue(one, [batch(1, [vote(1, 'cats', 0)])]);
     await talliesAre([[`${POLL} cats`, 1]]);
     const client = new pg.Client({ connectionString: database.url });
@@ -204,7 +170,7 @@ describe('the ledger', () => {
     const [one, two] = nodes as [TestRedis, TestRedis];
     await one.client.hset('turnout:ledger', 'node.t0-1', '3:30', 'nonsense', '1:1', 'x.t0-1', 'nonsense');
     await two.client.hset('turnout:ledger', 'other.t0-2', '1:10');
-    await startDrain();
+    await drainAll();
     const accepted = async () => (await readResults(database.db)).ledger.accepted;
     await until('both are mirrored', async () => (await accepted()) === 40);
     await one.client.hset('turnout:ledger', 'node.t0-1', '2:20');
@@ -217,7 +183,7 @@ describe('the ledger', () => {
   test('tells which jobs are missing, what is pending, and when all is settled', async () => {
     const [one] = nodes as [TestRedis, TestRedis];
     await one.client.hset('turnout:ledger', 'node.t0-1', '3:3');
-    await startDrain();
+    await drainAll();
     await enqueue(
       one,
       [1, 3].map((seq) => batch(seq, [vote(seq, 'cats', 0)])),
