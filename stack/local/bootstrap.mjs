@@ -28,6 +28,7 @@ const STAMP = join(MODULES, '.turnout-installed');
 /** Beside node_modules, not in it: `npm ci` empties that folder. */
 const LOCK = join(CHECKOUT, '.bootstrap.lock');
 const LOCK_POLL_MS = 200;
+const PARENT_POLL_MS = 500;
 /** A slow network may take minutes to install; nobody should wait for a hung one for ever. */
 const LOCK_WAIT_MS_MAX = 15 * 60_000;
 const SERVERS = ['redis-server', 'valkey-server'];
@@ -50,6 +51,17 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
     // one key look like two. Everything else was meant for us alone.
     if (!(signal === 'SIGINT' && process.stdin.isTTY)) child.kill(signal);
   });
+}
+
+// npm that is told to end does so without a word to us. What it started must not outlive it.
+const parent = process.ppid;
+if (process.env.npm_lifecycle_event) {
+  setInterval(() => {
+    if (process.ppid === parent || received) return;
+    received = 'SIGTERM';
+    if (!child) process.exit(exitCodeOf(null, received));
+    child.kill(received);
+  }, PARENT_POLL_MS).unref();
 }
 
 const [script, ...args] = process.argv.slice(2);
