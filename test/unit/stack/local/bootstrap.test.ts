@@ -154,3 +154,25 @@ test('a signal during the installation ends it and leaves no lock', async () => 
   expect((await ended).code).toBe(143);
   expect(existsSync(at('.bootstrap.lock'))).toBe(false);
 });
+
+test('ends what it started when npm has gone without a word', async () => {
+  const path = script(`
+    import { writeFileSync } from 'node:fs';
+    process.on('SIGTERM', () => { writeFileSync('${at('ended')}', ''); process.exit(0); });
+    writeFileSync('${at('up')}', '');
+    setInterval(() => {}, 1000);
+  `);
+  const bootstrap = JSON.stringify([at('stack/local/bootstrap.mjs'), path]);
+  const npm = spawn(
+    process.execPath,
+    [
+      '-e',
+      `require('node:child_process').spawn(process.execPath, ${bootstrap}); setInterval(() => {}, 1000)`,
+    ],
+    { env: { PATH: at('bin'), TMPDIR: folder.path, npm_lifecycle_event: 'start' }, stdio: 'ignore' },
+  );
+  started.push(npm);
+  await until('the script is up', () => existsSync(at('up')));
+  npm.kill('SIGKILL');
+  await until('the script was told to end', () => existsSync(at('ended')));
+});
