@@ -40,7 +40,7 @@ export class VoteQueue implements Sink {
   readonly #source: string;
   readonly #redis: Redis;
   readonly #log: Log;
-  readonly #queue: Queue;
+  #queue: Queue;
   readonly #memoryCheck: NodeJS.Timeout;
   #settingsRetry: NodeJS.Timeout | undefined;
   #state: { name: 'connecting' | 'unfit' | 'open'; fault: string | undefined } = {
@@ -58,11 +58,7 @@ export class VoteQueue implements Sink {
     this.#redis = redis;
     this.#source = source;
     this.#log = log;
-    this.#queue = new Queue(QUEUE_NAME, {
-      connection: redis,
-      streams: { events: { maxLen: EVENTS_KEPT_MAX } },
-    });
-    this.#queue.on('error', (error) => log.repeated('the queue reports an error', { error }));
+    this.#queue = this.#openQueue();
     redis.on('ready', () => void this.#checkSettings());
     redis.on('close', () => this.#enter('connecting', 'the queue is not connected'));
     if (redis.status === 'ready') void this.#checkSettings();
@@ -106,6 +102,15 @@ export class VoteQueue implements Sink {
     this.#redis.disconnect();
   }
 
+  #openQueue(): Queue {
+    const queue = new Queue(QUEUE_NAME, {
+      connection: this.#redis,
+      streams: { events: { maxLen: EVENTS_KEPT_MAX } },
+    });
+    queue.on('error', (error) => this.#log.repeated('the queue reports an error', { error }));
+    return queue;
+  }
+
   #enter(name: 'connecting' | 'unfit' | 'open', fault: string | undefined): void {
     const before = this.fault;
     this.#state = { name, fault };
@@ -133,6 +138,8 @@ export class VoteQueue implements Sink {
       this.#enter('unfit', `the queue's Redis is not safe: ${wrong.join('; ')}`);
     } catch (error) {
       if (this.#redis.status !== 'ready') return;
+      // BullMQ never recovers from a connection that broke while it asked for the version.
+      this.#queue = this.#openQueue();
       this.#enter('unfit', `the queue's Redis does not tell its settings (${(error as Error).message})`);
     }
     this.#settingsRetry = setTimeout(() => void this.#checkSettings(), SETTINGS_CHECK_RETRY_MS);
