@@ -2,8 +2,8 @@
 --
 --   psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f db/roles.sql
 --
--- once before the first worker starts, so that it may make the tables, and again after it has, and after every upgrade,
--- so that the others may read them. Running it again changes nothing else. It sets no passwords, and without one nobody
+-- once, before the first worker starts. The worker makes the tables, and each time it starts it gives the others the right
+-- to read what they need (db/grants.ts). Running this again changes nothing. It sets no passwords, and without one nobody
 -- gets in: alter role turnout_results password '…'; and so on.
 --
 --   turnout_worker     makes, changes and owns the tables; the only one that writes
@@ -20,9 +20,7 @@ declare
     'kysely_migration', 'kysely_migration_lock'
   ];
   readers constant text[] := array['turnout_results', 'turnout_dashboard', 'turnout_audit'];
-  columns_of_votes constant text := 'poll_id, choice_id';
   name text;
-  may_read record;
 begin
   foreach name in array 'turnout_worker'::text || readers loop
     if not exists (select from pg_roles where rolname = name) then
@@ -51,28 +49,11 @@ begin
     execute format('alter table public.%I owner to turnout_worker', name);
   end loop;
 
-  -- A table that nobody thought of here is read by nobody but the worker: so it stays when one is added.
+  -- A table that nobody thought of is read by nobody but the worker.
   foreach name in array 'public'::text || readers loop
-    execute format('revoke all on all tables in schema public from %s', name);
     execute format(
       'alter default privileges for role turnout_worker in schema public revoke all on tables from %s', name
     );
   end loop;
-  for may_read in
-    select role, relation
-    from (values
-      ('turnout_results', array['polls', 'choices', 'tallies', 'committed', 'ledgers', 'batches']),
-      ('turnout_dashboard', array['committed', 'ledgers', 'batches']),
-      ('turnout_audit', array['committed', 'ledgers', 'batches', 'tallies'])
-    ) as grants (role, relations)
-    cross join unnest(relations) as relation
-    where to_regclass('public.' || relation) is not null
-  loop
-    execute format('grant select on public.%I to %I', may_read.relation, may_read.role);
-  end loop;
-  if to_regclass('public.votes') is not null then
-    execute format('revoke select (%s) on public.votes from %s', columns_of_votes, array_to_string(readers, ', '));
-    execute format('grant select (%s) on public.votes to turnout_audit', columns_of_votes);
-  end if;
 end
 $$;

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Db, openDb } from '../db/client.ts';
 import { commitBatches } from '../db/commit.ts';
+import { grantReaders } from '../db/grants.ts';
 import { mirrorLedger } from '../db/ledgers.ts';
 import { migrate } from '../db/migrate.ts';
 import { upsertPolls } from '../db/polls.ts';
@@ -73,7 +74,7 @@ await runProcess('worker', async (parts) => {
   readiness.ready('nodes');
 });
 
-/** Waits for the database, however long that takes, and makes the tables and the polls what they should be. */
+/** Waits for the database, however long that takes, and makes the tables, their readers and the polls what they should be. */
 async function prepare(
   db: Db,
   polls: readonly Poll[],
@@ -84,6 +85,7 @@ async function prepare(
     try {
       const applied = await migrate(db);
       if (applied.length > 0) log.info('migrated the schema', { applied });
+      await grantReaders(db);
       await upsertPolls(db, polls);
       readiness.ready('postgres');
       return;
