@@ -1,6 +1,9 @@
 import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
 
+/** A Swarm takes its time: a machine that dies is noticed after seconds, an update waits for health. */
+const SWARM_TEST_MS_MAX = 5 * 60_000;
+
 /** Generous: a loaded machine must not make a test fail. Every wait inside the tests has a shorter deadline. */
 const TEST_MS_MAX = 60_000;
 
@@ -30,6 +33,15 @@ export default defineConfig({
           fileParallelism: false,
           testTimeout: 4 * TEST_MS_MAX,
           hookTimeout: 2 * TEST_MS_MAX,
+        },
+      },
+      {
+        test: {
+          ...common,
+          name: 'swarm',
+          include: ['swarm/**/*.test.ts'],
+          fileParallelism: false,
+          testTimeout: SWARM_TEST_MS_MAX,
         },
       },
     ],
