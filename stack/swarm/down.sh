@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# down.sh: takes the stack off the Swarm. Votes, secrets and the Swarm itself stay.
+# down.sh --secrets: removes the secrets as well; the passwords stay in the file of secrets.sh.
+#
+# The votes are in volumes of the nodes: turnout_redis-data on frontends, turnout_postgres-data on the store. Remove those
+# on the nodes, with docker volume rm, once you no longer need them.
+
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "$0")/lib.sh"
+
+case "${1-} $#" in
+  ' 0' | '--secrets 1') ;;
+  *) usage ;;
+esac
+
+has_ended() {
+  [ -z "$(docker stack ps --quiet "$TURNOUT_STACK" 2>/dev/null)" ] &&
+    [ -z "$(docker network ls --quiet --filter "label=com.docker.stack.namespace=$TURNOUT_STACK")" ]
+}
+
+require_manager
+if [ -n "$(docker stack services --quiet "$TURNOUT_STACK" 2>/dev/null)" ]; then docker stack rm "$TURNOUT_STACK"; fi
+wait_until 120 'the end of all tasks' has_ended
+if [ "${1-}" = --secrets ]; then
+  docker secret ls --format '{{.Name}}' | { grep "^${TURNOUT_STACK}_" || true; } | while read -r name; do
+    docker secret rm "$name" >/dev/null
+    say "Removed the secret $name."
+  done
+fi
+say "The stack $TURNOUT_STACK is gone."

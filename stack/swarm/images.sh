@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# images.sh build: builds all images from dist/ (npm run build makes that).
+# images.sh push: pushes them to the registry TURNOUT_REGISTRY.
+# images.sh save FILE, images.sh load FILE: carries them to nodes that have no registry.
+#
+# They are named [TURNOUT_REGISTRY/]turnout-<name>:<TURNOUT_VERSION>. NODE_IMAGE, REDIS_IMAGE, HAPROXY_IMAGE and
+# POSTGRES_IMAGE choose other base images than stack/Dockerfile does; TURNOUT_PLATFORM another processor than this one.
+
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "$0")/lib.sh"
+
+NAMES='vote worker results dashboard interlock proxy docker-api redis postgres'
+
+version() {
+  [ -n "${TURNOUT_VERSION-}" ] || TURNOUT_VERSION=$(sed -n 's/^  "version": "\(.*\)",$/\1/p' "$TURNOUT_ROOT/package.json")
+  printf '%s' "$TURNOUT_VERSION"
+}
+
+image() { printf '%s' "${TURNOUT_REGISTRY:+$TURNOUT_REGISTRY/}turnout-$1:$(version)"; }
+
+images() { for name in $NAMES; do printf '%s\n' "$(image "$name")"; done; }
+
+build() {
+  local name base args=()
+  for name in vote worker results dashboard interlock; do
+    [ -f "$TURNOUT_ROOT/dist/$name.mjs" ] || fail "dist/$name.mjs is not there; run npm run build first"
+  done
+  for base in NODE_IMAGE REDIS_IMAGE HAPROXY_IMAGE POSTGRES_IMAGE; do
+    [ -z "${!base-}" ] || args+=(--build-arg "$base=${!base}")
+  done
+  [ -z "${TURNOUT_PLATFORM-}" ] || args+=(--platform "$TURNOUT_PLATFORM")
+  for name in $NAMES; do
+    docker build --quiet "${args[@]}" --file "$TURNOUT_ROOT/stack/Dockerfile" --target "$name" \
+      --tag "$(image "$name")" "$TURNOUT_ROOT" >/dev/null
+    say "Built $(image "$name")."
+  done
+}
+
+case "${1-} $#" in
+  'build 1') require_engine; build ;;
+  'push 1')
+    [ -n "${TURNOUT_REGISTRY-}" ] || fail 'TURNOUT_REGISTRY says no registry to push to'
+    require_engine
+    images | while read -r name; do docker push --quiet "$name"; done
+    ;;
+  'save 2')
+    require_engine
+    # shellcheck disable=SC2046
+    docker save $(images) >"$2"
+    ;;
+  'load 2') require_engine; docker load --quiet --input "$2" ;;
+  *) usage ;;
+esac

@@ -1,0 +1,57 @@
+# shellcheck shell=bash
+# What the scripts of this folder share. They are run by an operator, by Vagrant, by AWS, and by `npm run lab`; every one
+# may be run again, and then changes nothing that is already right. Docker is reached as DOCKER_HOST says.
+
+TURNOUT_STACK=${TURNOUT_STACK:-turnout}
+# shellcheck disable=SC2034
+TURNOUT_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+# shellcheck disable=SC2034
+TURNOUT_ROLES='interlock frontend worker store'
+
+say() { printf '%s\n' "$*"; }
+
+fail() {
+  printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+  exit 1
+}
+
+usage() {
+  sed -n '2,/^$/s/^# \{0,1\}//p' "$0" >&2
+  exit 2
+}
+
+require_engine() {
+  docker version --format '{{.Server.Version}}' >/dev/null 2>&1 ||
+    fail "no Docker engine answers here; run stack/swarm/install-docker.sh first"
+}
+
+is_manager() { [ "$(docker info --format '{{.Swarm.ControlAvailable}}' 2>/dev/null)" = true ]; }
+
+require_manager() {
+  require_engine
+  is_manager || fail "this must run on a manager of the Swarm"
+}
+
+# wait_until SECONDS WHAT COMMAND…: asks once a second until the command succeeds.
+wait_until() {
+  local seconds=$1 what=$2 deadline
+  shift 2
+  deadline=$((SECONDS + seconds))
+  until "$@"; do
+    [ "$SECONDS" -lt "$deadline" ] || fail "$what: not within $seconds s"
+    sleep 1
+  done
+}
+
+role_of() { docker node inspect --format '{{index .Spec.Labels "role"}}' "$1"; }
+
+# The address of the proxy: that of the first node whose role is interlock.
+proxy_url() {
+  local node
+  for node in $(docker node ls --quiet); do
+    [ "$(role_of "$node")" = interlock ] || continue
+    printf 'http://%s' "$(docker node inspect --format '{{.Status.Addr}}' "$node")"
+    return
+  done
+  fail 'no node has the role interlock'
+}

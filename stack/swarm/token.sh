@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# token.sh worker|manager: prints the secret with which a machine joins the Swarm, for join.sh.
+
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "$0")/lib.sh"
+
+[[ $# -eq 1 && $1 =~ ^(worker|manager)$ ]] || usage
+require_manager
+docker swarm join-token --quiet "$1"
