@@ -1,0 +1,161 @@
+import { connect } from 'node:net';
+import { expect, test } from 'vitest';
+import type { Engine } from '../../stack/lab/engine.ts';
+import type { Lab } from '../../stack/lab/lab.ts';
+import { ask } from '../support/raw-http.ts';
+import { askProxy, basicAuth, containerOf, credential, VOTE_HOST } from './system.ts';
+
+const CONNECT_MS_MAX = 2_000;
+
+/** Runs in a container: tries to open a connection and says `open`, or why not. */
+const TRY = `
+  const [host, port] = process.argv.slice(1);
+  const socket = require('node:net').connect({ host, port, timeout: ${CONNECT_MS_MAX} });
+  const end = (word) => { console.log(word); process.exit(); };
+  socket.on('connect', () => end('open')).on('error', ({ code }) => end(code)).on('timeout', () => end('timeout'));
+`;
+
+/** Runs in a container: asks by HTTP and says the status. */
+const ASK = `
+  const [method, url] = process.argv.slice(1);
+  fetch(url, { method, signal: AbortSignal.timeout(5000) }).then(({ status }) => console.log(status), (e) => console.log(e.cause?.code ?? e.name));
+`;
+
+async function inContainer(
+  engine: Engine,
+  service: string,
+  script: string,
+  ...args: string[]
+): Promise<string> {
+  return engine.docker('exec', await containerOf(engine, service), 'node', '-e', script, ...args);
+}
+
+/** The address of a service's container in one of its networks. */
+async function addressOf(engine: Engine, service: string, network: string): Promise<string> {
+  const format = `{{(index .NetworkSettings.Networks "turnout_${network}").IPAddress}}`;
+  return engine.docker('inspect', '--format', format, await containerOf(engine, service));
+}
+
+/** Who can reach whom. Every "cannot" has a "can" beside it, so that a typing error does not pass for isolation. */
+export function testIsolation(lab: Lab): void {
+  // Asked for within the tests: before the lab is open there are no engines.
+  const frontend = (): Engine => lab.engine('frontend01');
+  const store = (): Engine => lab.engine('store');
+
+  test('a frontend’s handler opens neither Postgres nor another node’s Redis; a worker opens both', async () => {
+    const postgres = await addressOf(store(), 'postgres', 'store');
+    const redis = await addressOf(lab.engine('frontend02'), 'redis', 'capture');
+    const worker = lab.engine('worker01');
+    for (const [address, port] of [
+      [postgres, '5432'],
+      [redis, '6379'],
+    ] as const) {
+      expect(await inContainer(worker, 'worker', TRY, address, port)).toBe('open');
+      expect(await inContainer(frontend(), 'vote', TRY, address, port)).not.toBe('open');
+    }
+    expect(await inContainer(worker, 'worker', TRY, 'postgres', '5432')).toBe('open');
+    expect(await inContainer(frontend(), 'vote', TRY, 'postgres', '5432')).toMatch(/ENOTFOUND|EAI_AGAIN/);
+    expect(await inContainer(frontend(), 'vote', TRY, 'tasks.redis', '6379')).toMatch(/ENOTFOUND|EAI_AGAIN/);
+    expect(await inContainer(frontend(), 'vote', TRY, 'docker-api', '2375')).toMatch(/ENOTFOUND|EAI_AGAIN/);
+  });
+
+  test('the results reach no Redis, and the proxy reaches neither Redis nor Postgres', async () => {
+    expect(await inContainer(store(), 'results', TRY, 'tasks.redis', '6379')).toMatch(/ENOTFOUND|EAI_AGAIN/);
+    const interlock = lab.engine('interlock');
+    const proxy = await containerOf(interlock, 'proxy');
+    const open = async (host: string, port: number): Promise<string> =>
+      interlock.docker(
+        'exec',
+        proxy,
+        'bash',
+        '-c',
+        `timeout 2 bash -c 'exec 3<>/dev/tcp/${host}/${port}' 2>/dev/null && echo open || echo closed`,
+      );
+    expect(await open(await addressOf(frontend(), 'vote', 'public'), 8080)).toBe('open');
+    expect(await open(await addressOf(frontend(), 'redis', 'capture'), 6379)).toBe('closed');
+    expect(await open(await addressOf(store(), 'postgres', 'store'), 5432)).toBe('closed');
+  });
+
+  test('the engine’s API answers a few questions and takes no order', async () => {
+    const interlock = lab.engine('interlock');
+    const askApi = (method: string, path: string): Promise<string> =>
+      inContainer(interlock, 'interlock', ASK, method, `http://docker-api:2375${path}`);
+    expect(await askApi('GET', '/services')).toBe('200');
+    const container = await containerOf(interlock, 'interlock');
+    for (const [method, path] of [
+      ['GET', '/containers/json'],
+      ['GET', '/secrets'],
+      ['GET', '/swarm'],
+      ['GET', '/info'],
+      ['POST', '/containers/create'],
+      ['POST', `/containers/${container}/exec`],
+      ['POST', '/services/create'],
+      ['DELETE', '/services/turnout_vote'],
+      ['PUT', '/services'],
+      ['GET', '/services/../containers/json'],
+      ['GET', '/v1.41//containers/json'],
+    ] as const) {
+      expect(await askApi(method, path), `${method} ${path}`).toBe('403');
+    }
+  });
+
+  test('no node publishes a port but the proxy’s', async () => {
+    const isOpen = (host: string, port: number): Promise<boolean> =>
+      new Promise((resolve) => {
+        const socket = connect({ host, port, timeout: CONNECT_MS_MAX });
+        const end = (answer: boolean): void => {
+          socket.destroy();
+          resolve(answer);
+        };
+        socket
+          .once('connect', () => end(true))
+          .once('error', () => end(false))
+          .once('timeout', () => end(false));
+      });
+    expect(await isOpen(lab.proxyAddress, 80)).toBe(true);
+    for (const { node } of [...lab.engines('frontend'), ...lab.engines('worker'), ...lab.engines('store')]) {
+      for (const port of [80, 5432, 6379, 8080, 8081, 8082, 9080, 9081, 9082, 9083, 9084, 2375]) {
+        expect(await isOpen(node.address, port), `${node.name}:${port}`).toBe(false);
+      }
+    }
+    for (const port of [9080, 9084, 2375, 6379, 8080, 8443]) {
+      expect(await isOpen(lab.proxyAddress, port), `proxy:${port}`).toBe(false);
+    }
+  });
+
+  test('health and metrics are not for strangers, statistics have a password', async () => {
+    for (const path of ['/metrics', '/healthz', '/readyz', '//metrics', '/metrics/', '/%6Detrics']) {
+      expect((await askProxy(lab, VOTE_HOST, path)).status, path).toBe(404);
+    }
+    const statistics = `http://${lab.proxyAddress}:8404`;
+    expect((await ask(statistics, '/metrics')).status).toBe(401);
+    expect((await ask(statistics, '/')).status).toBe(401);
+    const headers = basicAuth(lab, 'statistics');
+    expect((await ask(statistics, '/metrics', 'GET', headers)).body).toContain('haproxy_backend_');
+  });
+
+  test('no process is root, nothing can be written, no secret is in an image or an environment', async () => {
+    for (const [engine, service] of [
+      [frontend(), 'vote'],
+      [frontend(), 'redis'],
+      [lab.engine('worker01'), 'worker'],
+      [store(), 'postgres'],
+      [store(), 'results'],
+      [store(), 'dashboard'],
+      [lab.engine('interlock'), 'proxy'],
+      [lab.engine('interlock'), 'interlock'],
+    ] as const) {
+      const container = await containerOf(engine, service);
+      const run = (script: string): Promise<string> => engine.docker('exec', container, 'sh', '-c', script);
+      expect(await run('id -u'), service).not.toBe('0');
+      expect(await run('touch /app/x /usr/x 2>/dev/null && echo yes || echo no'), service).toBe('no');
+      expect(await run('sed -n "s/^CapEff:[[:space:]]*//p" /proc/1/status'), service).toBe(
+        '0000000000000000',
+      );
+      const described = await engine.docker('inspect', container);
+      for (const name of ['voter_key', 'redis_vote', 'worker', 'postgres', 'operator']) {
+        expect(described.includes(credential(lab, name)), `${service} shows ${name}`).toBe(false);
+      }
+    }
+  });
+}

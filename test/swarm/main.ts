@@ -1,0 +1,17 @@
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+
+/**
+ * `npm run test:swarm [-- vitest arguments]`: makes a Swarm of several nodes on this machine and tests Turnout on it. Needs
+ * Linux and root; on Debian it installs what it lacks.
+ */
+const ROOT = join(import.meta.dirname, '../..');
+const VITEST = join(ROOT, 'node_modules/.bin/vitest');
+
+function run(...args: string[]): void {
+  const { status } = spawnSync(process.execPath, args, { cwd: ROOT, stdio: 'inherit' });
+  if (status !== 0) process.exit(status ?? 1);
+}
+
+run('handlers/build.ts');
+run(VITEST, 'run', '--config', 'test/vitest.config.ts', '--project', 'swarm', ...process.argv.slice(2));

@@ -1,0 +1,116 @@
+import { readFileSync } from 'node:fs';
+import type { Engine } from '../../stack/lab/engine.ts';
+import type { Lab } from '../../stack/lab/lab.ts';
+import { ask } from '../support/raw-http.ts';
+import { until } from '../support/until.ts';
+import type { Voters } from './voters.ts';
+
+export const VOTE_HOST = 'votingapp.local';
+export const RESULTS_HOST = 'results.votingapp.local';
+const DASHBOARD_HOST = 'dashboard.votingapp.local';
+export const POLL = 'cats-vs-dogs';
+const COUNT_MS_MAX = 90_000;
+
+/** A line of the dashboard's ledger; counted in votes. */
+interface Account {
+  readonly accepted: number;
+  readonly counted: number;
+  readonly pending: number;
+  readonly failed: number;
+  readonly lost: number;
+}
+
+interface LedgerAnswer {
+  readonly total: Account;
+  readonly nodes: readonly (Account & { readonly node: string; readonly reachable: boolean })[];
+}
+
+/** Asks the proxy for a host name, as a browser would that finds it under that name. */
+export function askProxy(
+  lab: Lab,
+  host: string,
+  path: string,
+  options: { method?: string; headers?: Readonly<Record<string, string>>; body?: string } = {},
+) {
+  const { method = 'GET', headers = {}, body } = options;
+  return ask(`http://${lab.proxyAddress}:80`, path, method, { host, ...headers }, body);
+}
+
+/** A password from the file of secrets.sh. */
+export function credential(lab: Lab, name: string): string {
+  const value = new RegExp(`^${name}=(.*)$`, 'm').exec(readFileSync(lab.credentials, 'utf8'))?.[1];
+  if (value === undefined) throw new Error(`no credential ${name}`);
+  return value;
+}
+
+export const basicAuth = (lab: Lab, name: 'operator' | 'statistics'): Record<string, string> => ({
+  authorization: `Basic ${btoa(`operator:${credential(lab, name)}`)}`,
+});
+
+/** The audit, as the dashboard tells it. */
+export async function readLedger(lab: Lab): Promise<LedgerAnswer> {
+  const { status, body } = await askProxy(lab, DASHBOARD_HOST, '/ledger', {
+    headers: basicAuth(lab, 'operator'),
+  });
+  if (status !== 200) throw new Error(`the dashboard answers ${status}: ${body}`);
+  return JSON.parse(body);
+}
+
+/** Waits until everything that was accepted is counted; gives the ledger that says so. */
+export function untilCounted(lab: Lab): Promise<LedgerAnswer> {
+  return until(
+    'every accepted vote is counted',
+    async () => {
+      const ledger = await readLedger(lab);
+      return ledger.total.pending === 0 && ledger.nodes.every(({ reachable }) => reachable) && ledger;
+    },
+    COUNT_MS_MAX,
+  );
+}
+
+/** The container of a service that runs on a node now; `service` is its name within the stack. */
+export async function containerOf(engine: Engine, service: string): Promise<string> {
+  const filter = [
+    '--filter',
+    `label=com.docker.swarm.service.name=turnout_${service}`,
+    '--filter',
+    'status=running',
+  ];
+  const [id] = (await engine.docker('ps', '--quiet', '--no-trunc', ...filter)).split('\n').filter(Boolean);
+  if (id === undefined) throw new Error(`${service} does not run on ${engine.node.name}`);
+  return id;
+}
+
+/** Asks Postgres, as its superuser, on its own node. */
+async function query(lab: Lab, statement: string): Promise<string[]> {
+  const store = lab.engine('store');
+  const psql = [
+    'psql',
+    '--host=/tmp',
+    '--username=postgres',
+    '--dbname=turnout',
+    '--no-align',
+    '--tuples-only',
+  ];
+  const output = await store.docker(
+    'exec',
+    await containerOf(store, 'postgres'),
+    ...psql,
+    '--command',
+    statement,
+  );
+  return output.split('\n').filter(Boolean);
+}
+
+/** What the tables say differently from what the voters wrote down; empty when every 202 counts, and counts once. */
+export async function compare(lab: Lab, voters: Voters): Promise<string[]> {
+  const rows = await query(lab, `select voter_id, choice_id from votes where poll_id = '${POLL}'`);
+  const stored = new Map(rows.map((row) => row.split('|') as [string, string]));
+  const differences: string[] = [];
+  for (const [voter, { choice }] of voters.accepted) {
+    if (voters.uncertain.has(voter)) continue;
+    const found = stored.get(voter);
+    if (found !== choice) differences.push(`${voter}: accepted ${choice}, stored ${found}`);
+  }
+  return differences;
+}

@@ -1,0 +1,72 @@
+import { expect, test } from 'vitest';
+import type { Lab } from '../../stack/lab/lab.ts';
+import { until } from '../support/until.ts';
+import {
+  askProxy,
+  basicAuth,
+  compare,
+  containerOf,
+  credential,
+  POLL,
+  RESULTS_HOST,
+  untilCounted,
+  VOTE_HOST,
+} from './system.ts';
+import { Voters } from './voters.ts';
+
+const MIXED_MS_MAX = 60_000;
+
+export function votersOf(lab: Lab, people: number): Voters {
+  const voterKey = credential(lab, 'voter_key');
+  return new Voters({ address: lab.proxyAddress, host: VOTE_HOST, poll: POLL, voterKey, people });
+}
+
+/** What is asked of the system most of the time. */
+export function testVoting(lab: Lab): void {
+  test('votes land on every frontend, in its own Redis, and all are counted', async () => {
+    const voters = votersOf(lab, 8).start();
+    const frontends = lab.engines('frontend').map(({ node }) => node.name);
+    await until(
+      'every frontend takes votes',
+      () => voters.nodesSince(0).size === frontends.length && voters.sent.length > 300,
+      MIXED_MS_MAX,
+    );
+    await voters.stop();
+    expect(voters.sent.filter(({ status }) => status !== 202)).toEqual([]);
+
+    for (const engine of lab.engines('frontend')) {
+      const redis = await containerOf(engine, 'redis');
+      const password = credential(lab, 'redis_worker');
+      const cli = ['redis-cli', '-s', '/run/redis/redis.sock', '--user', 'worker', '--pass', password];
+      const ledger = await engine.docker(
+        'exec',
+        redis,
+        ...cli,
+        '--no-auth-warning',
+        'hgetall',
+        'turnout:ledger',
+      );
+      const sources = ledger.split('\n').filter((_, index) => index % 2 === 0);
+      expect(sources.length).toBeGreaterThan(0);
+      for (const source of sources) expect(source.split('.')[0]).toBe(engine.node.name);
+    }
+    const { total } = await untilCounted(lab);
+    expect(total.lost).toBe(0);
+    expect(await compare(lab, voters)).toEqual([]);
+    await until('the results show it', async () => {
+      const { body } = await askProxy(lab, RESULTS_HOST, `/polls/${POLL}/results`);
+      return JSON.parse(body).total === total.counted;
+    });
+  });
+
+  test('pages and dashboard are found by their names, the dashboard with a password', async () => {
+    const page = await askProxy(lab, VOTE_HOST, '/', { headers: { accept: 'text/html' } });
+    expect(page.status).toBe(200);
+    expect(page.body).toContain('Cats or dogs?');
+    expect((await askProxy(lab, RESULTS_HOST, '/')).status).toBe(200);
+    expect((await askProxy(lab, 'dashboard.votingapp.local', '/')).status).toBe(401);
+    const headers = basicAuth(lab, 'operator');
+    expect((await askProxy(lab, 'dashboard.votingapp.local', '/', { headers })).status).toBe(200);
+    expect((await askProxy(lab, 'dashboard.votingapp.local', '/queues', { headers })).status).toBe(200);
+  });
+}
