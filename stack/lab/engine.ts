@@ -11,6 +11,7 @@ import { CGROUP, type Folders, namespacePath } from './folders.ts';
 const START_MS_MAX = 60_000;
 const STOP_MS_MAX = 60_000;
 const COMMAND_MS_MAX = 60_000;
+const UPDATE_MS_MAX = 4 * 60_000;
 const POLL_MS = 100;
 const SCRIPTS = join(import.meta.dirname, '../swarm');
 
@@ -142,6 +143,18 @@ export class Engine {
   /** Runs a command of the Docker client; gives what it wrote, without the last line end. */
   async docker(...args: string[]): Promise<string> {
     return this.#execute('docker', args, `docker ${args.slice(0, 3).join(' ')}`);
+  }
+
+  /** The same for commands that wait until tasks run, an update of a service for instance. */
+  async dockerPatiently(...args: string[]): Promise<string> {
+    return this.#execute('docker', args, `docker ${args.slice(0, 3).join(' ')}`, { msMax: UPDATE_MS_MAX });
+  }
+
+  /** Makes a secret of the Swarm; its content is in no argument. */
+  async createSecret(name: string, content: string): Promise<void> {
+    await this.#execute('docker', ['secret', 'create', name, '-'], `docker secret create ${name}`, {
+      input: content,
+    });
   }
 
   /**

@@ -69,11 +69,11 @@ export class Lab {
     progress(`Starting ${nodes.length - 1} more engines, which join`);
     await inTurn(nodes.slice(1), (node) => this.#addNode(node));
     await this.manager.script('label.sh');
-    await this.manager.script('secrets.sh', [], { env: this.#settings });
+    await this.manager.script('secrets.sh', [], { env: this.settings });
     progress('Deploying the stack');
     await this.deploy();
     progress('Voting');
-    progress(await this.manager.script('verify.sh', [], { env: this.#settings, msMax: DEPLOY_MS_MAX }));
+    progress(await this.manager.script('verify.sh', [], { env: this.settings, msMax: DEPLOY_MS_MAX }));
   }
 
   get manager(): Engine {
@@ -102,7 +102,7 @@ export class Lab {
 
   /** Deploys the stack, anew or changed; waits until everything runs. */
   async deploy(settings: Readonly<Record<string, string>> = {}): Promise<string> {
-    const env = { ...this.#settings, ...settings };
+    const env = { ...this.settings, ...settings };
     return this.manager.script('deploy.sh', [], { env, msMax: DEPLOY_MS_MAX });
   }
 
@@ -126,7 +126,8 @@ export class Lab {
     this.#release = undefined;
   }
 
-  get #settings(): NodeJS.ProcessEnv {
+  /** What an operator of this lab exports before running a script. */
+  get settings(): NodeJS.ProcessEnv {
     const { manager, workers, settings = {} } = { manager: this.manager, ...this.#options };
     return {
       DOCKER_SOCKET: manager.socket,

@@ -15,8 +15,9 @@ export async function sendBytes(
   port: number,
   bytes: string,
   isDone: (answer: string) => boolean = () => false,
+  host = '127.0.0.1',
 ): Promise<string> {
-  const socket = connect(port, '127.0.0.1');
+  const socket = connect(port, host);
   let answer = '';
   let isClosed = false;
   socket.on('data', (data) => {

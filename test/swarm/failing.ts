@@ -18,12 +18,17 @@ async function untilMore(voters: Voters, votes: number): Promise<void> {
   await until(`${votes} more answers`, () => voters.sent.length >= from + votes, CHANGE_MS_MAX);
 }
 
+/** Both return when the tasks run, which Docker watches for some seconds. */
+const scale = (lab: Lab, change: string) => lab.manager.dockerPatiently('service', 'scale', change);
+const updateVote = (lab: Lab) =>
+  lab.manager.dockerPatiently('service', 'update', '--force', '--quiet', 'turnout_vote');
+
 /** Growing, changing and losing parts while people vote. */
 export function testChange(lab: Lab): void {
   test('an update of the handlers under load fails no request', async () => {
     const voters = votersOf(lab, 8).start();
     await untilMore(voters, 100);
-    await lab.manager.docker('service', 'update', '--force', '--quiet', 'turnout_vote');
+    await updateVote(lab);
     await untilMore(voters, 100);
     await voters.stop();
     expect(faults(voters.sent)).toEqual([]);
@@ -50,7 +55,7 @@ export function testChange(lab: Lab): void {
   test('workers can be added and taken away while people vote', async () => {
     const voters = votersOf(lab, 4).start();
     for (const count of [3, 1]) {
-      await lab.manager.docker('service', 'scale', `turnout_worker=${count}`);
+      await scale(lab, `turnout_worker=${count}`);
       await untilMore(voters, 100);
     }
     await voters.stop();
@@ -61,11 +66,13 @@ export function testChange(lab: Lab): void {
   });
 
   test('without the controller and the engine’s API routing goes on, and follows new tasks', async () => {
-    const nowhere = '--constraint-add=node.labels.role==nowhere';
-    const back = '--constraint-rm=node.labels.role==nowhere';
-    for (const service of ['interlock', 'docker-api']) {
-      await lab.manager.docker('service', 'update', '--quiet', '--detach', nowhere, `turnout_${service}`);
-    }
+    const place = (change: 'add' | 'rm') =>
+      lab.manager.docker(
+        ...['service', 'update', '--quiet', '--detach'],
+        ...[`--constraint-${change}=node.labels.role==nowhere`, 'turnout_interlock'],
+      );
+    await place('add');
+    await scale(lab, 'turnout_docker-api=0');
     await until(
       'the controller has gone',
       async () =>
@@ -73,13 +80,12 @@ export function testChange(lab: Lab): void {
       CHANGE_MS_MAX,
     );
     const voters = votersOf(lab, 8).start();
-    await lab.manager.docker('service', 'update', '--force', '--quiet', 'turnout_vote');
+    await updateVote(lab);
     await untilMore(voters, 100);
     await voters.stop();
     expect(faults(voters.sent)).toEqual([]);
-    for (const service of ['interlock', 'docker-api']) {
-      await lab.manager.docker('service', 'update', '--quiet', '--detach', back, `turnout_${service}`);
-    }
+    await place('rm');
+    await scale(lab, 'turnout_docker-api=1');
     await until(
       'the controller is back',
       () => containerOf(lab.engine('interlock'), 'interlock'),
@@ -92,7 +98,7 @@ export function testChange(lab: Lab): void {
 export function testLoss(lab: Lab): void {
   test('a frontend that is cut off is left within two seconds, and its votes are counted when it is back', async () => {
     // Nobody drains, so that the node goes with votes that only its own Redis has.
-    await lab.manager.docker('service', 'scale', 'turnout_worker=0');
+    await scale(lab, 'turnout_worker=0');
     const voters = votersOf(lab, 8).start();
     await until('it takes votes', () => voters.nodesSince(0).has('frontend01'), CHANGE_MS_MAX);
     await untilMore(voters, 200);
@@ -108,7 +114,7 @@ export function testLoss(lab: Lab): void {
     expect(voters.nodesSince(leftAt)).not.toContain('frontend01');
     expect(faults(voters.sent).every(({ startedAt }) => startedAt >= cutAt - 5_000)).toBe(true);
 
-    await lab.manager.docker('service', 'scale', 'turnout_worker=1');
+    await scale(lab, 'turnout_worker=1');
     const cut = await until(
       'all others are counted',
       async () => {
@@ -128,7 +134,7 @@ export function testLoss(lab: Lab): void {
 
   test('a frontend whose power goes is left within two seconds, and loses no vote that was answered', async () => {
     const engine = lab.engine('frontend02');
-    await lab.manager.docker('service', 'scale', 'turnout_worker=0');
+    await scale(lab, 'turnout_worker=0');
     const voters = votersOf(lab, 8).start();
     await until('it takes votes', () => voters.nodesSince(0).has('frontend02'), CHANGE_MS_MAX);
     await untilMore(voters, 200);
@@ -140,7 +146,7 @@ export function testLoss(lab: Lab): void {
     expect(faults(voters.since(leftAt))).toEqual([]);
 
     await engine.start();
-    await lab.manager.docker('service', 'scale', 'turnout_worker=1');
+    await scale(lab, 'turnout_worker=1');
     const { total } = await untilCounted(lab);
     expect(total.lost).toBe(0);
     expect(await compare(lab, voters)).toEqual([]);

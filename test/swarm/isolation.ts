@@ -54,13 +54,13 @@ export function testIsolation(lab: Lab): void {
       expect(await inContainer(frontend(), 'vote', TRY, address, port)).not.toBe('open');
     }
     expect(await inContainer(worker, 'worker', TRY, 'postgres', '5432')).toBe('open');
-    expect(await inContainer(frontend(), 'vote', TRY, 'postgres', '5432')).toMatch(/ENOTFOUND|EAI_AGAIN/);
-    expect(await inContainer(frontend(), 'vote', TRY, 'tasks.redis', '6379')).toMatch(/ENOTFOUND|EAI_AGAIN/);
-    expect(await inContainer(frontend(), 'vote', TRY, 'docker-api', '2375')).toMatch(/ENOTFOUND|EAI_AGAIN/);
+    expect(await inContainer(frontend(), 'vote', TRY, 'postgres', '5432')).not.toBe('open');
+    expect(await inContainer(frontend(), 'vote', TRY, 'tasks.redis', '6379')).not.toBe('open');
+    expect(await inContainer(frontend(), 'vote', TRY, 'docker-api', '2375')).not.toBe('open');
   });
 
   test('the results reach no Redis, and the proxy reaches neither Redis nor Postgres', async () => {
-    expect(await inContainer(store(), 'results', TRY, 'tasks.redis', '6379')).toMatch(/ENOTFOUND|EAI_AGAIN/);
+    expect(await inContainer(store(), 'results', TRY, 'tasks.redis', '6379')).not.toBe('open');
     const interlock = lab.engine('interlock');
     const proxy = await containerOf(interlock, 'proxy');
     const open = async (host: string, port: number): Promise<string> =>

@@ -14,4 +14,14 @@ function run(...args: string[]): void {
 }
 
 run('handlers/build.ts');
-run(VITEST, 'run', '--config', 'test/vitest.config.ts', '--project', 'swarm', ...process.argv.slice(2));
+run(
+  VITEST,
+  'run',
+  '--config',
+  'test/vitest.config.ts',
+  '--project',
+  'swarm',
+  '--reporter',
+  'verbose',
+  ...process.argv.slice(2),
+);

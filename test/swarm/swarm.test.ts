@@ -2,12 +2,21 @@ import { afterAll, beforeAll, describe } from 'vitest';
 import { Lab } from '../../stack/lab/lab.ts';
 import { testChange, testLoss } from './failing.ts';
 import { testIsolation } from './isolation.ts';
+import { testLabels, WITH_TLS } from './labels.ts';
+import { testOperation } from './operation.ts';
+import { testOverload } from './overload.ts';
 import { testVoting } from './voting.ts';
 
 const OPEN_MS_MAX = 12 * 60_000;
 const CLOSE_MS_MAX = 2 * 60_000;
 
-const lab = new Lab({ frontends: 2, workers: 1, progress: (line) => console.log(line) });
+const lab = new Lab({
+  frontends: 2,
+  workers: 1,
+  progress: (line) => console.log(line),
+  // All voters of these tests have one address.
+  settings: { POST_RATE_MAX: '0' },
+});
 
 beforeAll(() => lab.open(), OPEN_MS_MAX);
 afterAll(() => lab.close(), CLOSE_MS_MAX);
@@ -15,4 +24,7 @@ afterAll(() => lab.close(), CLOSE_MS_MAX);
 describe('voting', () => testVoting(lab));
 describe('isolation', () => testIsolation(lab));
 describe('change', () => testChange(lab));
+describe('operation', () => testOperation(lab));
+describe('labels', () => testLabels(lab));
+describe('overload', () => testOverload(lab, WITH_TLS));
 describe('loss', () => testLoss(lab));

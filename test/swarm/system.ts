@@ -22,7 +22,11 @@ interface Account {
 
 interface LedgerAnswer {
   readonly total: Account;
-  readonly nodes: readonly (Account & { readonly node: string; readonly reachable: boolean })[];
+  readonly nodes: readonly (Account & {
+    readonly node: string;
+    readonly reachable: boolean;
+    readonly retired: boolean;
+  })[];
 }
 
 /** Asks the proxy for a host name, as a browser would that finds it under that name. */

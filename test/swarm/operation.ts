@@ -1,0 +1,80 @@
+import { expect, test } from 'vitest';
+import type { Lab } from '../../stack/lab/lab.ts';
+import { until } from '../support/until.ts';
+import { compare, readLedger, untilCounted } from './system.ts';
+import { votersOf } from './voting.ts';
+
+const RETIRE_MS_MAX = 4 * 60_000;
+const TAKEN_MS_MAX = 120_000;
+
+/** What an operator does to a running system, with the scripts of `stack/swarm`. */
+export function testOperation(lab: Lab): void {
+  test('every script may be run again, and then changes nothing', async () => {
+    const { manager } = lab;
+    const services = () =>
+      manager.docker('service', 'ls', '--format', '{{.ID}} {{.Name}} {{.Replicas}} {{.Image}}');
+    const tasks = () =>
+      manager.docker('stack', 'ps', '--quiet', '--filter', 'desired-state=running', 'turnout');
+    const secrets = () => manager.docker('secret', 'ls', '--format', '{{.ID}} {{.Name}} {{.UpdatedAt}}');
+    const before = [await services(), await tasks(), await secrets()].map((text) =>
+      text.split('\n').toSorted(),
+    );
+
+    expect(await manager.script('install-docker.sh')).toContain('runs');
+    expect(await manager.script('init.sh', ['--advertise', manager.node.address])).toContain('already');
+    const worker = lab.engine('worker01');
+    const input = await manager.script('token.sh', ['worker']);
+    const join = ['--manager', manager.node.address, '--advertise', worker.node.address];
+    expect(await worker.script('join.sh', join, { input })).toContain('already');
+    expect(await manager.script('label.sh')).toBe('');
+    expect(await manager.script('secrets.sh', [], { env: lab.settings })).not.toContain('Made');
+    await lab.deploy();
+
+    const after = [await services(), await tasks(), await secrets()].map((text) =>
+      text.split('\n').toSorted(),
+    );
+    expect(after).toEqual(before);
+  });
+
+  test('a frontend is retired under load without losing a vote, and comes back', async () => {
+    const { manager } = lab;
+    const voters = votersOf(lab, 8).start();
+    await until('it takes votes', () => voters.nodesSince(0).has('frontend02'), TAKEN_MS_MAX);
+    const said = await manager.script('retire.sh', ['frontend02'], {
+      env: lab.settings,
+      msMax: RETIRE_MS_MAX,
+    });
+    expect(said).toContain('0 pending');
+    const retiredAt = performance.now();
+    await until('others take votes', () => voters.since(retiredAt).length > 100, TAKEN_MS_MAX);
+    await voters.stop();
+    expect(voters.sent.filter(({ status }) => status !== 202)).toEqual([]);
+    expect(voters.nodesSince(retiredAt)).not.toContain('frontend02');
+
+    const tasks = await manager.docker(
+      'node',
+      'ps',
+      '--filter',
+      'desired-state=running',
+      '--quiet',
+      'frontend02',
+    );
+    expect(tasks).toBe('');
+    const { total, nodes } = await readLedger(lab);
+    expect(total.lost).toBe(0);
+    expect(nodes.find(({ node }) => node === 'frontend02')).toMatchObject({ pending: 0, retired: true });
+    await until(
+      'the others are counted too',
+      async () => (await readLedger(lab)).total.pending === 0,
+      TAKEN_MS_MAX,
+    );
+    expect(await compare(lab, voters)).toEqual([]);
+
+    await manager.script('label.sh', ['frontend02', 'frontend']);
+    const again = votersOf(lab, 4).start();
+    await until('it takes votes again', () => again.nodesSince(0).has('frontend02'), TAKEN_MS_MAX);
+    await again.stop();
+    await untilCounted(lab);
+    expect(await compare(lab, again)).toEqual([]);
+  });
+}

@@ -1,0 +1,43 @@
+import { expect, test } from 'vitest';
+import type { Lab } from '../../stack/lab/lab.ts';
+import { Load, median } from '../support/open-loop.ts';
+import { containerOf, untilCounted, VOTE_HOST } from './system.ts';
+
+/** So little that this machine can offer three times what the handlers can take, and still have time for the proxy. */
+const VOTE_CPUS = '0.05';
+const PEAK_CLIENTS = 200;
+const PHASE_MS = 10_000;
+const OVERLOAD = 3;
+const GOODPUT_SHARE_MIN = 0.9;
+const REFUSAL_MS_MEDIAN_MAX = 50;
+
+/** The processor is what the handlers lack here; `test/e2e/overload.test.ts` has the same with a slow disk. */
+export function testOverload(lab: Lab, settings: Readonly<Record<string, string>>): void {
+  test('offered three times what the handlers’ processors can take, the proxy refuses the rest at once', async () => {
+    await lab.deploy({ ...settings, VOTE_CPUS });
+    const load = new Load({ host: lab.proxyAddress, port: 80 }, VOTE_HOST);
+    try {
+      await load.measurePeak(PEAK_CLIENTS, PHASE_MS / 2);
+      const peak = await load.measurePeak(PEAK_CLIENTS, PHASE_MS);
+      const { outcomes, seconds } = await load.offer(OVERLOAD * peak, PHASE_MS);
+
+      const accepted = outcomes.filter(({ status }) => status === 202);
+      const refused = outcomes.filter(({ status }) => status === 503).map(({ ms }) => ms);
+      console.log(
+        `peak ${peak.toFixed(0)}/s, offered ${(outcomes.length / seconds).toFixed(0)}/s, accepted ${(accepted.length / seconds).toFixed(0)}/s, ` +
+          `median refusal ${median(refused).toFixed(0)} ms, median acceptance ${median(accepted.map(({ ms }) => ms)).toFixed(0)} ms`,
+      );
+      expect(accepted.length + refused.length).toBe(outcomes.length);
+      expect(outcomes.length / seconds / peak).toBeGreaterThan(0.8 * OVERLOAD);
+      expect(accepted.length / seconds / peak).toBeGreaterThan(GOODPUT_SHARE_MIN);
+      expect(median(refused)).toBeLessThan(REFUSAL_MS_MEDIAN_MAX);
+      expect((await load.castVote()).status).toBe(202);
+    } finally {
+      load.close();
+    }
+    // Nobody was killed for being busy.
+    for (const engine of lab.engines('frontend')) await containerOf(engine, 'vote');
+    expect((await untilCounted(lab)).total.lost).toBe(0);
+    await lab.deploy(settings);
+  });
+}
