@@ -47,6 +47,7 @@ const BUNDLES: readonly Bundle[] = [
   { name: 'results', entry: 'handlers/results/main.ts', unused: [] },
   { name: 'dashboard', entry: 'handlers/dashboard/main.ts', unused: UNUSED_BY_ALL },
   { name: 'worker', entry: 'workers/main.ts', unused: UNUSED_BY_ALL },
+  { name: 'interlock', entry: 'stack/interlock/main.ts', unused: UNUSED_BY_ALL },
 ];
 
 /** CommonJS packages inside the bundle ask for Node's own modules in their own way. */

@@ -33,6 +33,8 @@ const RULES: readonly Rule[] = [
       /^handlers\/dashboard\/(ledger|queues|settle)\.ts$/,
     ],
   },
+  { from: /^stack\/lab\//, mayImport: [/^stack\/(lab|local)\//, RUNTIME] },
+  { from: /^stack\/interlock\//, mayImport: [/^stack\/interlock\//, RUNTIME] },
   { from: /^stack\/local\//, mayImport: [/^stack\/local\//, RUNTIME] },
   { from: /^(test|bench)\//, mayImport: [/./] },
 ];
@@ -42,7 +44,7 @@ const PRIVILEGES: readonly { readonly text: RegExp; readonly what: string; reado
   {
     text: /\bprocess\.env\b/,
     what: 'reads the environment',
-    who: /^(stack\/runtime\/config\.ts|stack\/local\/|test\/|bench\/)/,
+    who: /^(stack\/runtime\/config\.ts|stack\/(lab|local)\/|test\/|bench\/)/,
   },
   {
     text: /process\.on\(\s*['"]SIG|process\.on\(signal/,

@@ -11,7 +11,15 @@ const ENTRYPOINT = join(import.meta.dirname, 'postgres-entrypoint.sh');
 const MAKE_MS_MAX = 10 * 60_000;
 const IMPORT_MS_MAX = 120_000;
 const SUITE = 'bookworm';
-const PACKAGES = ['redis-server', 'haproxy', 'libstdc++6', 'libatomic1', 'libpq5', 'libreadline8'];
+const PACKAGES = [
+  'ca-certificates',
+  'redis-server',
+  'haproxy',
+  'libstdc++6',
+  'libatomic1',
+  'libpq5',
+  'libreadline8',
+];
 
 /** The name of the image, and what an engine is told about it on import. */
 export const BASE_IMAGE = 'turnout-lab-base:1';

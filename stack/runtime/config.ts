@@ -149,6 +149,14 @@ const users: Parse<ReadonlyMap<string, Secret>> = (text) => {
   return known;
 };
 
+/** `http://host:port`, or `unix:///path` for the engine of the same machine. */
+const dockerApiUrl: Parse<string> = (text) =>
+  /^(http:\/\/[\w.-]+(:\d+)?|unix:\/\/\/[^?#]+)\/?$/.test(text) && URL.canParse(text)
+    ? text
+    : fault('http://host:port or unix:///path');
+
+const absolutePath: Parse<string> = (text) => (text.startsWith('/') ? text : fault('an absolute path'));
+
 const setting = <T>(name: string, parse: Parse<T>, fallback?: string): Setting<T> =>
   fallback === undefined ? { name, parse } : { name, parse, fallback };
 
@@ -167,5 +175,9 @@ export const settings = {
   captureBufferMax: setting('CAPTURE_BUFFER_MAX', integer(1, 1_000_000), '10000'),
   voterAdmission: setting('VOTER_ADMISSION', oneOf('open', 'issued'), 'open'),
   webConcurrency: setting('WEB_CONCURRENCY', integer(1, 256), '1'),
+  dockerApiUrl: setting('DOCKER_API_URL', dockerApiUrl, 'http://docker-api:2375'),
+  proxyDir: setting('PROXY_DIR', absolutePath, '/run/haproxy'),
+  serviceCluster: setting('SERVICE_CLUSTER', (text) => text, ''),
+  postRateMax: setting('POST_RATE_MAX', integer(0, 1_000_000), '600'),
   logLevel: setting('LOG_LEVEL', oneOf('debug', 'info', 'warn', 'error'), 'info'),
 } as const;

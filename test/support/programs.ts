@@ -3,7 +3,12 @@ import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
 /** Programs that some tests need, and the Debian packages that have them. */
-const PACKAGES: Readonly<Record<string, string>> = { chromium: 'chromium', strace: 'strace' };
+const PACKAGES: Readonly<Record<string, string>> = {
+  chromium: 'chromium',
+  haproxy: 'haproxy',
+  openssl: 'openssl',
+  strace: 'strace',
+};
 
 /** Where a program is on the PATH; `undefined` when it is not. */
 export function findProgram(name: string): string | undefined {

@@ -13,8 +13,8 @@ import { sendBytes } from '../support/raw-http.ts';
 import { until } from '../support/until.ts';
 import { askProxy, VOTE_HOST } from './system.ts';
 
-const DEPLOY_MS_MAX = 5 * 60_000;
-const ROUTED_MS_MAX = 120_000;
+const DEPLOY_MS_MAX = 10 * 60_000;
+const ROUTED_MS_MAX = 4 * 60_000;
 const TLS_FILE = join(import.meta.dirname, '../../stack/tls.yml');
 const ECHO_FILE = join(import.meta.dirname, 'echo.yml');
 const HOSTS = [VOTE_HOST, 'results.votingapp.local', 'dashboard.votingapp.local', 'passthrough.local'];

@@ -32,12 +32,12 @@ export function testOverload(lab: Lab, settings: Readonly<Record<string, string>
       expect(accepted.length / seconds / peak).toBeGreaterThan(GOODPUT_SHARE_MIN);
       expect(median(refused)).toBeLessThan(REFUSAL_MS_MEDIAN_MAX);
       expect((await load.castVote()).status).toBe(202);
+      // Nobody was killed for being busy.
+      for (const engine of lab.engines('frontend')) await containerOf(engine, 'vote');
+      expect((await untilCounted(lab)).total.lost).toBe(0);
     } finally {
       load.close();
+      await lab.deploy(settings);
     }
-    // Nobody was killed for being busy.
-    for (const engine of lab.engines('frontend')) await containerOf(engine, 'vote');
-    expect((await untilCounted(lab)).total.lost).toBe(0);
-    await lab.deploy(settings);
   });
 }

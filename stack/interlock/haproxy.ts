@@ -1,0 +1,226 @@
+import { createHash } from 'node:crypto';
+import type { Model, NamedRedirect, Site } from './model.ts';
+import type { Certificate, Servers } from './route.ts';
+
+/** Names with a dot are ours: the name of a service has none. */
+const WEB = 'web.http';
+const TLS = 'web.tls';
+const TLS_ENDS_HERE = 'web.tls-ends-here';
+const UNKNOWN_HOST = 'web.unknown-host';
+const POST_RATE = 'web.post-rate';
+
+/** A word that HAProxy puts together from its environment; `proxy.cfg` has the defaults. */
+const fromEnvironment = (name: string, before = '', after = ''): string => `"${before}\${${name}}${after}"`;
+const TLS_SOCKET = fromEnvironment('PROXY_DIR', 'unix@', '/tls.sock');
+/** Clients whose POST requests are counted at the same time; the oldest is forgotten for one more. Some 150 bytes each. */
+const POST_RATE_CLIENTS_MAX = 500_000;
+
+/** The links by which HAProxy finds a certificate and, beside it under its own name, the key. */
+export interface CertificateLinks {
+  /** Names of links in the folder `tls` of the proxy's folder, and where they lead. */
+  readonly links: Readonly<Record<string, string>>;
+  readonly crt: string;
+}
+
+/** HAProxy wants the key beside the certificate, where Swarm does not put it. The names follow from the paths alone. */
+export function linksOf({ cert, key }: Certificate): CertificateLinks {
+  const hash = createHash('sha256')
+    .update(JSON.stringify([cert, key]))
+    .digest('hex')
+    .slice(0, 16);
+  const crt = `${hash}.pem`;
+  return { crt, links: { [crt]: cert, ...(key !== undefined && { [`${crt}.key`]: key }) } };
+}
+
+/**
+ * Writes the part of HAProxy's configuration that follows from the routes; `proxy.cfg` has the rest. Every word that a
+ * service has chosen has been checked in `labels.ts` and `route.ts`, and consists of characters that mean nothing to HAProxy.
+ */
+export function renderRoutes(model: Model): string {
+  const passthroughs = model.sites.filter(({ isPassthrough }) => isPassthrough);
+  const sections = [
+    ['# What the labels of the services say. Written by interlock; changes made here do not last.'],
+    ...(model.postRateMax > 0 ? [postRate()] : []),
+    web(model, passthroughs.length > 0),
+    ...(passthroughs.length > 0 ? tls(passthroughs, model.certificates.length > 0) : []),
+    [`backend ${UNKNOWN_HOST} from common`, '  http-request deny deny_status 404'],
+    ...model.redirects.map(redirect),
+    ...model.sites.flatMap((site) => (site.isPassthrough ? passthrough(site) : [backend(site)])),
+  ];
+  return `${sections.map((lines) => lines.join('\n')).join('\n\n')}\n`;
+}
+
+/** A reload begins to count anew: peers, which would carry the counters over, do not do so in 2.6.12. */
+function postRate(): string[] {
+  return [
+    `backend ${POST_RATE} from common`,
+    `  stick-table type ipv6 size ${POST_RATE_CLIENTS_MAX} expire 10s store http_req_rate(10s)`,
+  ];
+}
+
+/** The one frontend of all sites, with and without TLS. */
+function web(model: Model, hasPassthrough: boolean): string[] {
+  const { postRateMax, sites } = model;
+  const fallback = sites.find(({ isDefault }) => isDefault);
+  return [
+    `frontend ${WEB} from web`,
+    `  bind ${fromEnvironment('PROXY_HTTP')}`,
+    ...(model.certificates.length > 0 ? [bindTls(model, hasPassthrough)] : []),
+    ...(postRateMax > 0
+      ? [
+          `  http-request track-sc0 src,ipmask(32,64) table ${POST_RATE} if METH_POST`,
+          `  http-request deny deny_status 429 if METH_POST { sc_http_req_rate(0,${POST_RATE}) gt ${postRateMax} }`,
+        ]
+      : []),
+    ...rules(model),
+    `  default_backend ${fallback?.name ?? UNKNOWN_HOST}`,
+  ];
+}
+
+function bindTls({ certificates, defaultCertificate }: Model, hasPassthrough: boolean): string {
+  // HAProxy shows the first certificate to those who name no host that it has one for, unless it is strict.
+  const first = defaultCertificate && linksOf(defaultCertificate).crt;
+  const others = certificates.map((certificate) => linksOf(certificate).crt).filter((crt) => crt !== first);
+  const crts = [...(first === undefined ? [] : [first]), ...others]
+    .map((crt) => ` crt ${fromEnvironment('PROXY_DIR', '', `/tls/${crt}`)}`)
+    .join('');
+  const address = hasPassthrough ? `${TLS_SOCKET} mode 600 accept-proxy` : fromEnvironment('PROXY_HTTPS');
+  return `  bind ${address} ssl alpn h2,http/1.1${first === undefined ? ' strict-sni' : ''}${crts}`;
+}
+
+/** Which backend for which host and path: longer paths first, and of one path the redirects first. */
+function rules({ sites, redirects }: Model): string[] {
+  const entries = [
+    ...redirects.map(({ name, from }) => ({
+      name,
+      hosts: [from.host],
+      root: from.root,
+      order: 0,
+      scheme: from.scheme,
+    })),
+    ...sites
+      .filter(
+        ({ hosts, isPassthrough, settings }) => hosts.length > 0 && (!isPassthrough || settings.sslOnly),
+      )
+      .map(({ name, hosts, root, isPassthrough }) => ({
+        name: isPassthrough ? `${name}-redirect` : name,
+        hosts,
+        root,
+        order: 1,
+        scheme: undefined,
+      })),
+  ];
+  return entries
+    .toSorted((a, b) => b.root.length - a.root.length || a.order - b.order || (a.name < b.name ? -1 : 1))
+    .map(({ name, hosts, root, scheme }) => {
+      const conditions = [
+        `{ var(txn.host) -m str ${hosts.join(' ')} }`,
+        // With a slash at the end of both, /api is a prefix of /api and of /api/x, and not of /apix.
+        ...(root ? [`{ path,concat(/) -m beg ${root}/ }`] : []),
+        ...(scheme ? [`${scheme === 'http' ? '!' : ''}{ ssl_fc }`] : []),
+      ];
+      return `  use_backend ${name} if ${conditions.join(' ')}`;
+    });
+}
+
+/** Connections whose TLS ends at a task, by the host that the client names; the others go on to the frontend above. */
+function tls(sites: readonly Site[], hasCertificates: boolean): string[][] {
+  return [
+    [
+      `frontend ${TLS} from passthrough`,
+      `  bind ${fromEnvironment('PROXY_HTTPS')}`,
+      '  tcp-request inspect-delay 5s',
+      '  tcp-request content accept if { req.ssl_hello_type 1 }',
+      '  tcp-request content reject',
+      ...sites.map(
+        ({ name, hosts }) => `  use_backend ${name} if { req.ssl_sni,lower -m str ${hosts.join(' ')} }`,
+      ),
+      ...(hasCertificates ? [`  default_backend ${TLS_ENDS_HERE}`] : []),
+    ],
+    ...(hasCertificates
+      ? [
+          [
+            `backend ${TLS_ENDS_HERE} from passthrough`,
+            // Tells the address of the client, which the socket hides.
+            `  server here ${TLS_SOCKET} no-check send-proxy-v2`,
+          ],
+        ]
+      : []),
+  ];
+}
+
+function redirect({ name, to, keepsPath }: NamedRedirect): string[] {
+  return [
+    `backend ${name} from common`,
+    `  http-request redirect ${keepsPath ? 'prefix' : 'location'} ${to} code 302`,
+  ];
+}
+
+const TO_HTTPS = '  http-request redirect prefix https://%[var(txn.host)] code 307';
+
+function backend({ name, hosts, root, settings, servers }: Site): string[] {
+  const { sslOnly, rewrites } = settings;
+  return [
+    `backend ${name} from site`,
+    ...balance(settings),
+    ...health(settings, hosts),
+    // 307 keeps the method, and is not remembered by browsers when the site gives up TLS.
+    ...(sslOnly ? [`${TO_HTTPS} unless { ssl_fc }`] : []),
+    ...(rewrites ? strip(root) : []),
+    ...servers.map((group) => serverLine(group, hosts)),
+  ];
+}
+
+function passthrough({ name, hosts, settings, servers }: Site): string[][] {
+  return [
+    [
+      `backend ${name} from passthrough`,
+      ...balance(settings),
+      ...health(settings, hosts),
+      ...servers.map((group) => serverLine(group, hosts)),
+    ],
+    ...(settings.sslOnly ? [[`backend ${name}-redirect from common`, TO_HTTPS]] : []),
+  ];
+}
+
+function balance({ balance: { by, ...rest } }: Site['settings']): string[] {
+  if (by === 'turn') return [];
+  // Consistent: when a task comes or goes, only its share of the clients moves.
+  const how = by === 'address' ? 'source' : `hash req.cook(${(rest as { cookie: string }).cookie})`;
+  return [`  balance ${how}`, '  hash-type consistent'];
+}
+
+function health({ healthPath }: Site['settings'], hosts: readonly string[]): string[] {
+  if (healthPath === undefined) return [];
+  const [host = 'localhost'] = hosts;
+  return ['  option httpchk', `  http-check send meth GET uri ${healthPath} hdr Host ${host}`];
+}
+
+/** Takes the context root off the path, and looks again whether the task may be asked for what is left. */
+function strip(root: string): string[] {
+  const pattern = `^${root.replaceAll('.', '[.]')}(?:/|$)(.*)`;
+  return [
+    `  http-request replace-path '${pattern}' '/\\1'`,
+    `  http-request deny deny_status 404 if { path,url_dec -m reg -i '^/+(healthz|readyz|metrics)([/;]|$)' }`,
+  ];
+}
+
+function serverLine(servers: Servers, hosts: readonly string[]): string {
+  const { service, fqdn, port, slots, healthPort, connectionsMax } = servers;
+  const name = slots > 0 ? `server-template ${service}. ${slots}` : `server ${service}.vip`;
+  const options = [
+    ...(healthPort === undefined ? [] : [`port ${healthPort}`]),
+    ...(connectionsMax === undefined ? [] : [`maxconn ${connectionsMax}`]),
+    ...tlsOptions(servers, hosts),
+  ];
+  return [`  ${name} ${fqdn}:${port}`, ...options].join(' ');
+}
+
+/** A certificate of a task is for the host that the client asked for. */
+function tlsOptions({ tls: mode, service }: Servers, hosts: readonly string[]): string[] {
+  if (mode === 'off') return [];
+  const [host = service] = hosts;
+  const verify =
+    mode === 'verified' ? `verify required ca-file ${fromEnvironment('PROXY_BACKEND_CA')}` : 'verify none';
+  return [`ssl ${verify} sni var(txn.host) check-sni ${host}`];
+}

@@ -1,0 +1,39 @@
+import { createAdminApp } from '../runtime/admin.ts';
+import { readConfig, settings } from '../runtime/config.ts';
+import { createMetrics } from '../runtime/metrics.ts';
+import { runProcess } from '../runtime/process.ts';
+import { Readiness } from '../runtime/readiness.ts';
+import { listen } from '../runtime/server.ts';
+import { Controller } from './controller.ts';
+import { DockerApi } from './docker.ts';
+import { createInterlockMetrics } from './metrics.ts';
+import { HaProxy } from './proxy.ts';
+
+await runProcess('interlock', async ({ log, shutdown }) => {
+  const config = readConfig({
+    adminPort: settings.adminPort(9084),
+    dockerApiUrl: settings.dockerApiUrl,
+    proxyDir: settings.proxyDir,
+    serviceCluster: settings.serviceCluster,
+    postRateMax: settings.postRateMax,
+    logLevel: settings.logLevel,
+  });
+  log.setLevel(config.logLevel);
+  const registry = createMetrics('interlock');
+  const readiness = new Readiness('docker', 'proxy');
+  const admin = await listen(createAdminApp(readiness, registry), config.adminPort);
+  shutdown.defer('close the admin port', admin.close);
+
+  const controller = new Controller({
+    docker: new DockerApi(config.dockerApiUrl),
+    proxy: new HaProxy(config.proxyDir),
+    cluster: config.serviceCluster,
+    postRateMax: config.postRateMax,
+    log,
+    readiness,
+    metrics: createInterlockMetrics(registry),
+  });
+  shutdown.defer('finish the reload under way', () => controller.stop());
+  controller.start();
+  log.info('following', { cluster: config.serviceCluster || 'none' });
+});

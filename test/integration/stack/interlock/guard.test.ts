@@ -1,0 +1,174 @@
+import { once } from 'node:events';
+import { request } from 'node:http';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { haproxyIsMissing, OPERATOR, service } from '../../../support/haproxy.ts';
+import { ask, sendBytes } from '../../../support/raw-http.ts';
+import { until } from '../../../support/until.ts';
+import { startInterlock, type TestInterlock, type TestTask, untilRouted } from './interlock.ts';
+
+const POST_RATE_MAX = 20;
+
+describe.skipIf(haproxyIsMissing)('the proxy', () => {
+  let interlock: TestInterlock;
+  let port: string;
+  let task: TestTask;
+  beforeAll(async () => {
+    interlock = await startInterlock({ postRateMax: POST_RATE_MAX });
+    port = String(interlock.taskPort);
+    task = await interlock.task('127.0.7.1');
+    interlock.dns.names.set('tasks.vote.net', ['127.0.7.1']);
+    await interlock.deploy(service('vote', { hosts: 'vote.test', port }));
+    const api = { hosts: 'vote.test', port, context_root: '/api', context_root_rewrite: 'true' };
+    await interlock.deploy(service('api', api), ['127.0.7.2']);
+    await untilRouted(interlock, 'vote.test', '/api/');
+  });
+  afterAll(() => interlock.close());
+
+  test.each([
+    '/healthz',
+    '/readyz',
+    '/metrics',
+    '/metrics?x=y',
+    '//healthz',
+    '/%68ealthz',
+    '/%2Fhealthz',
+    '/HealthZ',
+    '/healthz/',
+    '/metrics/x',
+    '/healthz;x',
+    '/api/metrics',
+    '/api//metrics',
+    '/api/%6detrics',
+    'http://vote.test/healthz',
+  ])('never routes %s', async (path) => {
+    const seen = task.paths.length;
+    expect(await interlock.status('vote.test', path)).toBe(404);
+    expect(task.paths.length).toBe(seen);
+  });
+
+  test.each(['/x/../healthz', '/./healthz', '/%2e%2e/healthz', '/api/..%2fhealthz', '/..'])(
+    'refuses the dot segments of %s',
+    async (path) => {
+      expect(await interlock.status('vote.test', path)).toBe(400);
+    },
+  );
+
+  test('routes what only looks like it', async () => {
+    for (const path of ['/healthzz', '/x/metrics', '/.well-known/x', '/a..b', '/readyz.html']) {
+      expect((await interlock.get('vote.test', path)).path).toBe(path);
+    }
+  });
+
+  test('tells the task who asks, and not what the client claims about itself', async () => {
+    const { headers } = await interlock.get('vote.test', '/', {
+      'x-forwarded-for': '6.6.6.6',
+      'X-Forwarded-Proto': 'https',
+      'x-forwarded-host': 'evil.test',
+      'x-forwarded-port': '1',
+      forwarded: 'for=6.6.6.6',
+      'x-real-ip': '6.6.6.6',
+      proxy: 'http://evil.test',
+    });
+    expect(headers).toMatchObject({
+      'x-forwarded-for': '127.0.0.1',
+      'x-forwarded-proto': 'http',
+      'x-forwarded-host': 'vote.test',
+    });
+    expect(JSON.stringify(headers)).not.toMatch(/6\.6\.6\.6|evil|forwarded-port/);
+  });
+
+  test('adds headers that browsers heed where the application has none, and takes away what gives it away', async () => {
+    task.answer = (request, response) => {
+      response.setHeader('Server', 'acme/1.0');
+      response.setHeader('X-Powered-By', 'acme');
+      if (request.url === '/own') response.setHeader('X-Frame-Options', 'DENY');
+      response.end();
+    };
+    const plain = await ask(interlock.url, '/', 'GET', { host: 'vote.test' });
+    expect(plain.headers).toMatchObject({
+      'x-frame-options': 'SAMEORIGIN',
+      'x-content-type-options': 'nosniff',
+      'referrer-policy': 'strict-origin-when-cross-origin',
+    });
+    expect(plain.headers).not.toHaveProperty('server');
+    expect(plain.headers).not.toHaveProperty('x-powered-by');
+    const own = await ask(interlock.url, '/own', 'GET', { host: 'vote.test' });
+    expect(own.headers['x-frame-options']).toBe('DENY');
+    task.answer = undefined;
+  });
+
+  test('answers 429 to a client that posts too much, and to no other', async () => {
+    const post = (localAddress: string) => sendFrom(interlock.haproxy.port, localAddress);
+    const statuses: number[] = [];
+    for (let i = 0; i < POST_RATE_MAX + 5; i++) statuses.push((await post('127.0.77.1')).status);
+    expect(statuses.slice(0, POST_RATE_MAX)).toEqual(Array(POST_RATE_MAX).fill(200));
+    expect(statuses.slice(POST_RATE_MAX)).toEqual(Array(5).fill(429));
+    const { headers } = await post('127.0.77.1');
+    expect(Number(headers['retry-after'])).toBeGreaterThanOrEqual(5);
+    expect((await post('127.0.77.2')).status).toBe(200);
+    expect((await sendFrom(interlock.haproxy.port, '127.0.77.1', 'GET')).status).toBe(200);
+  });
+
+  test.each([
+    ['that does not finish its headers', 'POST / HTTP/1.1\r\nHost: vote.test\r\nX-Slow: '],
+    [
+      'that does not finish its body',
+      'POST / HTTP/1.1\r\nHost: vote.test\r\nContent-Length: 100\r\n\r\nslow',
+    ],
+    ['that says nothing', ''],
+  ])('cuts a client %s, and does not bother the task with it', async (_what, bytes) => {
+    const seen = task.paths.length;
+    const answer = await sendBytes(interlock.haproxy.port, bytes);
+    expect(answer.slice(0, 12)).toMatch(/^(HTTP\/1.1 408)?$/);
+    expect(task.paths.length).toBe(seen);
+  });
+
+  test('answers 503 at once when the tasks have as many connections as they may have', async () => {
+    const full = await interlock.task('127.0.7.4');
+    interlock.dns.names.set('tasks.full.net', [full.address]);
+    await interlock.deploy(service('full', { hosts: 'full.test', port, task_connections_max: '1' }));
+    await untilRouted(interlock, 'full.test');
+    let finish = (): void => {};
+    full.answer = (_request, response) => {
+      finish = () => response.end('{}');
+    };
+    const seen = full.paths.length;
+    const first = interlock.status('full.test', '/first');
+    await until('the task is busy', () => full.paths.length > seen);
+    const beganAt = performance.now();
+    const second = await ask(interlock.url, '/second', 'GET', { host: 'full.test' });
+    const waitedMs = performance.now() - beganAt;
+    expect(second.status).toBe(503);
+    expect(second.headers['retry-after']).toBeDefined();
+    expect(waitedMs).toBeLessThan(1_000);
+    finish();
+    expect(await first).toBe(200);
+    expect(full.paths).not.toContain('/second');
+  });
+
+  test('shows its statistics to operators only', async () => {
+    const url = `http://127.0.0.1:${interlock.haproxy.operatorsPort}`;
+    const login = (password: string) => ({
+      authorization: `Basic ${Buffer.from(`${OPERATOR.name}:${password}`).toString('base64')}`,
+    });
+    for (const path of ['/', '/metrics', '/x', '/;csv']) {
+      expect((await ask(url, path)).status).toBe(401);
+      expect((await ask(url, path, 'GET', login('wrong'))).status).toBe(401);
+    }
+    const page = await ask(url, '/', 'GET', login(OPERATOR.password));
+    expect(page.body.includes('Statistics Report')).toBe(true);
+    expect(/version \d/i.test(page.body)).toBe(false);
+    const metrics = await ask(url, '/metrics', 'GET', login(OPERATOR.password));
+    expect(metrics.body.includes('haproxy_backend_http_responses_total{proxy="vote"')).toBe(true);
+  });
+});
+
+/** A request from another address of this machine. */
+async function sendFrom(port: number, localAddress: string, method = 'POST') {
+  const headers = { host: 'vote.test', ...(method === 'POST' && { 'content-length': 0 }) };
+  const sent = request({ host: '127.0.0.1', port, method, localAddress, headers, agent: false });
+  sent.end();
+  const [answer] = await once(sent, 'response');
+  answer.resume();
+  return { status: answer.statusCode as number, headers: answer.headers };
+}

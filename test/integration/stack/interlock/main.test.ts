@@ -1,0 +1,76 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import {
+  haproxyIsMissing,
+  service,
+  startDns,
+  startDocker,
+  startHaProxy,
+  type TestDns,
+  type TestDocker,
+  type TestHaProxy,
+} from '../../../support/haproxy.ts';
+import { freePort, startNode, type TestProcess, untilReady } from '../../../support/process.ts';
+import { ask } from '../../../support/raw-http.ts';
+import { until } from '../../../support/until.ts';
+
+const BUNDLE = join(import.meta.dirname, '../../../../dist/interlock.mjs');
+const STOP_MS_MAX = 3_000;
+
+describe.skipIf(haproxyIsMissing || !existsSync(BUNDLE))('the process', () => {
+  let dns: TestDns;
+  let docker: TestDocker;
+  let haproxy: TestHaProxy;
+  let controller: TestProcess | undefined;
+  beforeAll(async () => {
+    dns = await startDns();
+    docker = await startDocker();
+    haproxy = await startHaProxy(dns.port);
+  });
+  afterAll(async () => {
+    await controller?.end();
+    await haproxy.remove();
+    await docker.close();
+    await dns.close();
+  });
+
+  const start = (env: Record<string, string>): TestProcess =>
+    startNode(BUNDLE, env, join(haproxy.folder, 'interlock.log'));
+
+  test('stops at a wrong setting with one line that says which', async () => {
+    const wrong = start({ DOCKER_API_URL: 'tcp://x', PROXY_DIR: 'run', POST_RATE_MAX: '-1' });
+    expect(await until('it has ended', () => wrong.child.exitCode ?? undefined)).toBe(1);
+    expect(await wrong.output()).toMatch(
+      /DOCKER_API_URL must be http.*PROXY_DIR must be an absolute path.*POST_RATE_MAX must be a whole number/,
+    );
+  });
+
+  test('routes the services of its cluster, tells how it is, and stops in order', async () => {
+    const adminPort = await freePort();
+    const cluster = { service_cluster: 'west' };
+    docker.networks.set('n1', 'net');
+    docker.services.set('proxy', service('proxy', { proxy: 'true', ...cluster }));
+    docker.services.set('vote', service('vote', { hosts: 'vote.test', port: '1', ...cluster }));
+    docker.services.set('other', service('other', { hosts: 'other.test', port: '1' }));
+    controller = start({
+      ADMIN_PORT: String(adminPort),
+      DOCKER_API_URL: docker.url,
+      PROXY_DIR: haproxy.folder,
+      SERVICE_CLUSTER: 'west',
+    });
+    await untilReady(controller, adminPort);
+    const status = async (host: string): Promise<number> =>
+      (await ask(`http://127.0.0.1:${haproxy.port}`, '/', 'GET', { host })).status;
+    expect(await status('vote.test')).toBe(503);
+    expect(await status('other.test')).toBe(404);
+    const metrics = await (await fetch(`http://127.0.0.1:${adminPort}/metrics`)).text();
+    expect(metrics).toContain('turnout_interlock_services{state="routed",process="interlock"} 1');
+    expect(metrics).toContain('turnout_interlock_up{peer="docker",process="interlock"} 1');
+
+    const beganAt = performance.now();
+    expect(await controller.end()).toBe(0);
+    expect(performance.now() - beganAt).toBeLessThan(STOP_MS_MAX);
+    expect(await status('vote.test')).toBe(503);
+  });
+});

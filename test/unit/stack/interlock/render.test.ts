@@ -1,0 +1,262 @@
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Service, Swarm } from '../../../../stack/interlock/docker.ts';
+import { linksOf, renderRoutes } from '../../../../stack/interlock/haproxy.ts';
+import { composeModel, type Model } from '../../../../stack/interlock/model.ts';
+import { ProxyFault, readRoutes } from '../../../../stack/interlock/route.ts';
+import { haproxyIsMissing, service } from '../../../support/haproxy.ts';
+
+const BASE = join(import.meta.dirname, '../../../../stack/interlock/proxy.cfg');
+
+const PROXY = service(
+  'proxy',
+  { proxy: 'true' },
+  {
+    networks: ['n1', 'n2'],
+    secrets: [
+      { id: 's1', name: 'stack_cert', file: 'cert' },
+      { id: 's2', name: 'stack_key', file: '/elsewhere/key.pem' },
+      { id: 's3', name: 'both', file: 'both.pem' },
+    ],
+  },
+);
+const NETWORKS = new Map([
+  ['n1', 'stack_public'],
+  ['n2', 'stack_office'],
+  ['n3', 'stack_store'],
+]);
+
+const swarmOf = (...services: readonly Service[]): Swarm => ({
+  services: [PROXY, ...services],
+  networks: NETWORKS,
+});
+
+/** What becomes of the services: the model, and the faults of all kinds. */
+function compose(services: readonly Service[], cluster = '', postRateMax = 0) {
+  const { routes, faults } = readRoutes(swarmOf(...services), cluster);
+  const composition = composeModel(routes, postRateMax);
+  return { model: composition.model, faults: Object.fromEntries([...faults, ...composition.faults]) };
+}
+
+const VOTE = service('stack_vote', {
+  hosts: 'vote.test,www.vote.test',
+  port: '8080',
+  health_port: '9080',
+  health_path: '/readyz',
+  task_connections_max: '512',
+});
+const web = (name: string, more: Readonly<Record<string, string>> = {}, at: Partial<Service> = {}): Service =>
+  service(name, { hosts: `${name}.test`, port: '80', ...more }, at);
+
+const SCENARIOS: Readonly<Record<string, readonly Service[]>> = {
+  nothing: [],
+  turnout: [
+    VOTE,
+    service(
+      'stack_results',
+      { hosts: 'results.test', port: '8081', network: 'office', health_port: '9081', health_path: '/readyz' },
+      { stack: 'stack', networks: ['n2', 'n3'] },
+    ),
+    service('stack_dashboard', { hosts: 'dashboard.test', port: '8082' }, { networks: ['n3', 'n2'] }),
+  ],
+  canary: [
+    VOTE,
+    service('canary', { hosts: 'www.vote.test', port: '8080', health_path: '/readyz' }, { tasksWanted: 100 }),
+  ],
+  paths: [
+    web('root', { hosts: 'site.test', default_backend: 'true' }),
+    web('api', { hosts: 'site.test', context_root: '/api' }),
+    web('api2', { hosts: 'site.test', context_root: '/api/v2.0', context_root_rewrite: 'true' }),
+  ],
+  hashing: [web('sticky', { sticky_session_cookie: 'sid' }), web('address', { ip_hash: 'true' })],
+  tls: [
+    web('one', { ssl_cert: 'cert', ssl_key: 'key', ssl_only: 'true' }, { stack: 'stack' }),
+    web('two', { ssl_cert: 'both', redirects: 'old.test,https://two.test;http://two.test,https://two.test' }),
+    web('inner', { ssl_backend: 'true', ssl_backend_tls_verify: 'required' }),
+    web('trusting', { ssl_backend: 'true', health_path: '/ok' }),
+  ],
+  'default-certificate': [service('all', { default_backend: 'true', port: '80', ssl_cert: 'both' })],
+  passthrough: [
+    web('through', { ssl_passthrough: 'true', ssl_only: 'true', port: '8443', ip_hash: 'true' }),
+    web('ends', { ssl_cert: 'both' }),
+  ],
+  'passthrough-alone': [web('through', { ssl_passthrough: 'true', port: '8443' })],
+  vip: [web('virtual', { backend_mode: 'vip' }, { hasVirtualIp: true })],
+};
+
+describe('the routes', () => {
+  let folder: string;
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'turnout-test-'));
+    mkdirSync(join(folder, 'tls'));
+    const args = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
+    spawnSync('openssl', [
+      ...args,
+      '-keyout',
+      join(folder, 'key'),
+      '-out',
+      join(folder, 'cert'),
+      '-subj',
+      '/CN=x',
+    ]);
+    writeFileSync(join(folder, 'users.cfg'), 'userlist operators\n  user a insecure-password b\n');
+  });
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  /** What a real HAProxy says of the routes, when every certificate is a good one. */
+  function check(model: Model): string {
+    for (const certificate of model.certificates) {
+      const { crt } = linksOf(certificate);
+      for (const [name, target] of [
+        [crt, 'cert'],
+        [`${crt}.key`, 'key'],
+      ] as const) {
+        rmSync(join(folder, 'tls', name), { force: true });
+        symlinkSync(join(folder, target), join(folder, 'tls', name));
+      }
+    }
+    const routes = join(folder, 'routes.cfg');
+    writeFileSync(routes, renderRoutes(model));
+    writeFileSync(join(folder, 'servers.state'), '1\n');
+    const { stderr, stdout } = spawnSync(
+      'haproxy',
+      ['-c', '-f', BASE, '-f', join(folder, 'users.cfg'), '-f', routes],
+      {
+        encoding: 'utf8',
+        env: { PATH: process.env['PATH'], PROXY_DIR: folder, PROXY_BACKEND_CA: join(folder, 'cert') },
+      },
+    );
+    return `${stdout}${stderr}`.trim();
+  }
+
+  describe.each(Object.entries(SCENARIOS))('of the scenario %s', (name, services) => {
+    test('are as the golden file says', async () => {
+      const { model, faults } = compose(services, '', 600);
+      expect(faults).toEqual({});
+      await expect(renderRoutes(model)).toMatchFileSnapshot(`golden/${name}.cfg`);
+    });
+
+    test.skipIf(haproxyIsMissing)('are taken by HAProxy without a warning', () => {
+      expect(check(compose(services, '', 600).model)).toBe('Configuration file is valid');
+    });
+  });
+
+  test('do not depend on the order in which Docker tells the services', () => {
+    const all = Object.values(SCENARIOS).flat();
+    const unique = [...new Map(all.map((one) => [one.name, one])).values()];
+    const text = (services: readonly Service[]) => renderRoutes(compose(services).model);
+    const expected = text(unique);
+    fc.assert(
+      fc.property(fc.shuffledSubarray(unique, { minLength: unique.length }), (shuffled) => {
+        expect(text(shuffled)).toBe(expected);
+      }),
+    );
+  });
+
+  test('of a service do not change, whatever a newer service wants', () => {
+    const host = fc.constantFrom('vote.test', 'www.vote.test', 'one.test', 'other.test', 'x y', '');
+    const bool = fc.constantFrom('true', 'false', 'maybe');
+    const labels = fc.record(
+      {
+        hosts: host,
+        port: fc.constantFrom('80', '0', 'x'),
+        context_root: fc.constantFrom('/', '/a', '/../b', '/a b'),
+        context_root_rewrite: bool,
+        default_backend: bool,
+        network: fc.constantFrom('stack_public', 'stack_store', 'x\n'),
+        ssl_cert: fc.constantFrom('both', 'missing'),
+        ssl_only: bool,
+        ssl_passthrough: bool,
+        ip_hash: bool,
+        redirects: fc.constantFrom('vote.test,http://evil.test', 'one.test/a,http://evil.test', 'x'),
+        health_path: fc.constantFrom('/readyz', '/other'),
+        health_port: fc.constantFrom('9080', '1'),
+        unknown: bool,
+      },
+      { requiredKeys: [] },
+    );
+    const settled = [VOTE, ...(SCENARIOS['tls'] ?? []), ...(SCENARIOS['passthrough-alone'] ?? [])];
+    const before = sitesByHost(compose(settled).model);
+    fc.assert(
+      fc.property(labels, (wild) => {
+        const newer = service('newer', wild as Record<string, string>, { createdAt: '2026-12-01T00:00:00Z' });
+        const { model, faults } = compose([newer, ...settled]);
+        expect(Object.keys(faults).filter((name) => name !== 'newer')).toEqual([]);
+        const after = sitesByHost(model);
+        for (const [place, { settings, members }] of before) {
+          expect(after.get(place)?.settings).toEqual(settings);
+          expect(after.get(place)?.members.filter(({ service: name }) => name !== 'newer')).toEqual(members);
+        }
+        if (faults['newer'] !== undefined) expect(after).toEqual(before);
+      }),
+      { numRuns: 2_000 },
+    );
+  });
+
+  test('give a place that two want to the one who was there first', () => {
+    const old = web('old', { hosts: 'x.test' });
+    const later = { createdAt: '2026-12-01T00:00:00Z' };
+    const faultOf = (more: Record<string, string>) =>
+      compose([web('new', { hosts: 'x.test', ...more }, later), old]).faults['new'];
+    expect(faultOf({})).toBeUndefined();
+    expect(faultOf({ ip_hash: 'true' })).toBe('x.test/ belongs to old already, with other settings');
+    expect(faultOf({ ssl_passthrough: 'true' })).toBe('x.test belongs to old, with another ssl_passthrough');
+    expect(faultOf({ hosts: 'y.test', redirects: 'x.test,http://y.test' })).toBe(
+      'x.test/ belongs to old already, and is redirected',
+    );
+    expect(faultOf({ hosts: 'y.test', redirects: 'y.test,http://x.test' })).toBe(
+      'y.test/ belongs to new already, and is redirected',
+    );
+    expect(faultOf({ context_root: '/a', ip_hash: 'true' })).toBeUndefined();
+  });
+
+  test('go through a network and with secrets that the proxy has', () => {
+    const faultOf = (labels: Record<string, string>, more: Partial<Service> = {}) =>
+      compose([web('x', labels, more)]).faults['x'];
+    expect(faultOf({}, { networks: ['n3'] })).toBe('it shares no network with the proxy');
+    expect(faultOf({ network: 'stack_store' }, { networks: ['n1', 'n3'] })).toBe(
+      'network names none that the service and the proxy share',
+    );
+    expect(faultOf({ network: 'public' })).toMatch(/^network names none/);
+    expect(faultOf({ network: 'public' }, { stack: 'stack' })).toBeUndefined();
+    expect(faultOf({ ssl_cert: 'nobody' })).toBe('the proxy has no secret nobody');
+    expect(faultOf({ ssl_cert: 'both.pem' })).toBeUndefined();
+    expect(faultOf({ backend_mode: 'vip' })).toBe('backend_mode vip needs a service with endpoint_mode vip');
+    const { model } = compose([web('x', { ssl_cert: 'cert', ssl_key: 'key' }, { stack: 'stack' })]);
+    expect(model.certificates).toEqual([{ cert: '/run/secrets/cert', key: '/elsewhere/key.pem' }]);
+  });
+
+  test('have room for the tasks that a service wants, in steps', () => {
+    const slots = (tasksWanted: number) =>
+      compose([web('x', {}, { tasksWanted })]).model.sites[0]?.servers[0]?.slots;
+    expect([0, 1, 42, 43, 100, 1000].map(slots)).toEqual([64, 64, 64, 128, 256, 2048]);
+  });
+
+  test('are those of the own cluster, which has one proxy', () => {
+    const west = { 'com.docker.lb.service_cluster': 'west' };
+    const ours = web('ours');
+    const theirs = { ...web('theirs'), labels: { ...web('theirs').labels, ...west } };
+    const theirProxy = { ...PROXY, id: 'p2', name: 'p2', labels: { ...PROXY.labels, ...west } };
+    const swarm = swarmOf(ours, theirs, theirProxy);
+    const names = (cluster: string) => readRoutes(swarm, cluster).routes.map(({ service: name }) => name);
+    expect(names('')).toEqual(['ours']);
+    expect(names('west')).toEqual(['theirs']);
+    expect(() => readRoutes(swarm, 'east')).toThrow(ProxyFault);
+    expect(() => readRoutes(swarmOf({ ...PROXY, id: 'p3', name: 'p3' }), '')).toThrow(ProxyFault);
+  });
+});
+
+/** What answers at each place: host and path. */
+function sitesByHost({ sites }: Model) {
+  return new Map(
+    sites.flatMap(({ hosts, root, settings, servers, isPassthrough }) =>
+      hosts
+        .map((host) => [`${host}${root}`, { settings, isPassthrough, members: servers }] as const)
+        .filter(([, { members }]) => members.some(({ service: name }) => name !== 'newer')),
+    ),
+  );
+}
