@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, readFile, rm, writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -135,6 +135,23 @@ describe.skipIf(haproxyIsMissing)('a change', () => {
     expect(errors().length).toBe(1);
   });
 
+  test('that the proxy refuses is tried again when another proxy has started, which may have what the first lacked', async () => {
+    const { folder } = interlock.haproxy;
+    const { both } = createAuthority(folder).issue('soon.test');
+    // What happens when a secret and the label that names it are deployed together: the label is there first.
+    const file = join(folder, 'soon.pem');
+    const secrets = [{ id: '1', name: 'soon', file }];
+    interlock.docker.services.set('proxy', service('proxy', { proxy: 'true' }, { secrets }));
+    await interlock.deploy(service('soon', { hosts: 'soon.test', port, ssl_cert: 'soon' }), ['127.0.5.60']);
+    await until('it is told', () => errors().length > 0);
+    expect(await interlock.status('soon.test')).toBe(404);
+
+    await interlock.haproxy.stop();
+    await copyFile(both, file);
+    await interlock.haproxy.start();
+    await untilRouted(interlock, 'soon.test');
+  });
+
   test.each(['status', 'nonsense', 'silence', 'gone'] as const)(
     'of Docker that does not answer (%s) leaves the routes as they are, is told once, and passes',
     async (failure) => {
@@ -155,6 +172,15 @@ describe.skipIf(haproxyIsMissing)('a change', () => {
       expect(interlock.readiness.isReady).toBe(true);
     },
   );
+
+  test('of the name server, which falls silent, takes no task away', async () => {
+    interlock.dns.isSilent = true;
+    // A question and its repetitions, several times.
+    await until('it is asked in vain', () => interlock.dns.unanswered >= 10);
+    const load = startLoad(interlock.haproxy.port, 'vote.test');
+    await until('requests have passed', () => load.sent > 100);
+    expect(await load.stop()).toEqual([]);
+  });
 
   test('of the controller itself changes nothing, even if it ended in the middle of a reload', async () => {
     await interlock.restart();
