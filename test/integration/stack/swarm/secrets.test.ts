@@ -1,0 +1,132 @@
+import { execFileSync } from 'node:child_process';
+import { chmodSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { readConfig, settings } from '../../../../stack/runtime/config.ts';
+import { discoverNodes } from '../../../../stack/runtime/discovery.ts';
+import { parseRedisAddress } from '../../../../stack/runtime/redis.ts';
+import { renderRedisAcl } from '../../../../stack/runtime/redis-acl.ts';
+import { Secret } from '../../../../stack/runtime/secret.ts';
+import { scratchFolder } from '../../../support/process.ts';
+
+const ROOT = join(import.meta.dirname, '../../../..');
+const SCRIPT = join(ROOT, 'stack/swarm/secrets.sh');
+
+/**
+ * Stands in for Docker's client, of which the script needs very little: every secret becomes a file, every command a line of
+ * a log. On a real Swarm the script runs in `npm run test:swarm`.
+ */
+const DOCKER = `#!/usr/bin/env bash
+printf '%s\\n' "$*" >>"$FAKE/log"
+case "$1 $2" in
+  'version --format') echo 1 ;;
+  'info --format') echo true ;;
+  'secret inspect') test -e "$FAKE/secret.$3" ;;
+  'secret create') cat >"$FAKE/secret.$3" ;;
+esac
+`;
+
+describe('secrets.sh', () => {
+  let folder: Awaited<ReturnType<typeof scratchFolder>>;
+  let credentials: string;
+  const run = (...args: string[]): string =>
+    execFileSync('bash', [SCRIPT, ...args], {
+      encoding: 'utf8',
+      env: {
+        ...process.env,
+        PATH: `${folder.path}:${process.env['PATH']}`,
+        FAKE: folder.path,
+        TURNOUT_CREDENTIALS: credentials,
+      },
+    });
+  const secret = (name: string): string => readFileSync(join(folder.path, `secret.turnout_${name}`), 'utf8');
+  const password = (name: string): string =>
+    new RegExp(`^${name}=(.*)$`, 'm').exec(readFileSync(credentials, 'utf8'))?.[1] ?? '';
+  const files = (): Record<string, string> =>
+    Object.fromEntries(
+      readdirSync(folder.path)
+        .filter((name) => name.startsWith('secret.'))
+        .map((name) => [name, readFileSync(join(folder.path, name), 'utf8')]),
+    );
+  let output: string;
+
+  beforeAll(async () => {
+    folder = await scratchFolder();
+    credentials = join(folder.path, 'etc', 'credentials');
+    writeFileSync(join(folder.path, 'docker'), DOCKER);
+    chmodSync(join(folder.path, 'docker'), 0o755);
+    output = run();
+  });
+  afterAll(() => folder.remove());
+
+  test('makes every secret that the stack names, and no other', () => {
+    const stack = readFileSync(join(ROOT, 'stack/turnout.yml'), 'utf8');
+    const named = [...stack.matchAll(/^ {2}(\w+): \{ external: true/gm)].map(([, name]) => name).toSorted();
+    expect(named.length).toBeGreaterThan(5);
+    expect(
+      Object.keys(files())
+        .map((name) => name.slice('secret.turnout_'.length))
+        .toSorted(),
+    ).toEqual(named);
+  });
+
+  test('gives Redis the rules that stack/redis.acl describes', () => {
+    const template = readFileSync(join(ROOT, 'stack/redis.acl'), 'utf8');
+    const of = (user: string) => new Secret(password(`redis_${user}`));
+    const passwords = { vote: of('vote'), worker: of('worker'), dashboard: of('dashboard') };
+    expect(secret('redis_acl')).toBe(renderRedisAcl(template, passwords));
+  });
+
+  test('makes what the processes understand', async () => {
+    const environment = {
+      REDIS_URL: secret('vote_redis_url'),
+      VOTER_KEY: secret('voter_key').trim(),
+      QUEUE_NODES: secret('worker_queue_nodes'),
+      DATABASE_URL: secret('results_database_url'),
+      DASHBOARD_USERS: secret('dashboard_users'),
+    };
+    const { redisUrl, voterKey, queueNodes, databaseUrl, dashboardUsers } = settings;
+    const config = readConfig({ redisUrl, voterKey, queueNodes, databaseUrl, dashboardUsers }, environment);
+    expect(parseRedisAddress(config.redisUrl.reveal()).options).toMatchObject({
+      path: '/run/redis/redis.sock',
+      username: 'vote',
+      password: password('redis_vote'),
+    });
+    expect(() => discoverNodes(config.queueNodes)).not.toThrow();
+    expect(new URL(config.databaseUrl.reveal()).password).toBe(password('results'));
+    expect(config.dashboardUsers.get('operator')?.reveal()).toBe(password('operator'));
+    expect(secret('postgres_roles')).toContain(
+      `alter role turnout_results password '${password('results')}';`,
+    );
+  });
+
+  test('shows no password in its output or in the arguments of a program, and keeps them from other users', () => {
+    const log = readFileSync(join(folder.path, 'log'), 'utf8');
+    const passwords = readFileSync(credentials, 'utf8')
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => line.split('=')[1] ?? '');
+    expect(passwords.length).toBeGreaterThan(5);
+    expect(new Set(passwords).size).toBe(passwords.length);
+    for (const each of passwords) {
+      expect(each.length).toBe(48);
+      expect(log + output).not.toContain(each);
+    }
+    expect(statSync(credentials).mode & 0o077).toBe(0);
+  });
+
+  test('changes nothing when it runs again, and goes on where it was interrupted', () => {
+    const before = files();
+    expect(run()).not.toContain('Made');
+    expect(files()).toEqual(before);
+    const lost = join(folder.path, 'secret.turnout_redis_acl');
+    const content = readFileSync(lost, 'utf8');
+    execFileSync('rm', [lost]);
+    expect(run()).toContain('Made the secret turnout_redis_acl');
+    expect(existsSync(lost) && readFileSync(lost, 'utf8')).toBe(content);
+  });
+
+  test('tells an operator how to log in', () => {
+    expect(run('--show')).toContain(`dashboard: operator ${password('operator')}`);
+  });
+});
