@@ -33,6 +33,7 @@ const RULES: readonly Rule[] = [
       /^handlers\/dashboard\/(ledger|queues|settle)\.ts$/,
     ],
   },
+  { from: /^stack\/images\//, mayImport: [] },
   { from: /^stack\/lab\//, mayImport: [/^stack\/(lab|local)\//, RUNTIME] },
   { from: /^stack\/interlock\//, mayImport: [/^stack\/interlock\//, RUNTIME] },
   { from: /^stack\/local\//, mayImport: [/^stack\/local\//, RUNTIME] },

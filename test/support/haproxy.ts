@@ -94,6 +94,9 @@ export interface TestDns {
   readonly port: number;
   /** Addresses by name; a name that is not there does not exist. */
   readonly names: Map<string, readonly string[]>;
+  /** Questions that it did not answer, while it `isSilent`. */
+  unanswered: number;
+  isSilent: boolean;
   close(): Promise<void>;
 }
 
@@ -106,18 +109,22 @@ export async function startDns(): Promise<TestDns> {
   const names = new Map<string, readonly string[]>();
   const server = createSocket('udp4');
   server.on('message', (query, { port, address }) => {
-    server.send(answerOf(query, names), port, address);
+    if (dns.isSilent) dns.unanswered += 1;
+    else server.send(answerOf(query, names), port, address);
   });
   server.bind(0, '127.0.0.1');
   await once(server, 'listening');
-  return {
+  const dns: TestDns = {
     port: server.address().port,
     names,
+    unanswered: 0,
+    isSilent: false,
     close: async () => {
       server.close();
       await once(server, 'close');
     },
   };
+  return dns;
 }
 
 function answerOf(query: Buffer, names: ReadonlyMap<string, readonly string[]>): Buffer {

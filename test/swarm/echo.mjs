@@ -1,4 +1,5 @@
 // Says who answers and what arrived; with TLS, behind a certificate of its own. Anything that wants to upgrade may.
+import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
@@ -11,8 +12,19 @@ server.on('request', ({ url, headers }, answer) => {
   answer.setHeader('content-type', 'application/json');
   answer.end(JSON.stringify({ name: NAME, task: hostname(), url, headers }));
 });
-server.on('upgrade', (_, socket) => {
-  socket.end('HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello');
+server.on('upgrade', ({ headers }, socket) => {
+  // RFC 6455, 4.2.2
+  const key = `${headers['sec-websocket-key']}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`;
+  const accept = `sec-websocket-accept: ${createHash('sha1').update(key).digest('base64')}`;
+  const head = [
+    'HTTP/1.1 101 Switching Protocols',
+    'connection: upgrade',
+    'upgrade: websocket',
+    accept,
+    '',
+    '',
+  ];
+  socket.end(`${head.join('\r\n')}hello`);
 });
 process.on('SIGTERM', () => process.exit());
 server.listen(8000);

@@ -70,11 +70,14 @@ export function testLabels(lab: Lab): void {
     await lab.manager.createSecret('turnout_tls_key', pair.key);
     await lab.deploy(WITH_TLS);
     await lab.manager.docker('stack', 'deploy', '--resolve-image', 'never', '-c', ECHO_FILE, 'echo');
-    const hosts = ['sticky', 'hashed', 'canary', 'paths', 'inner', 'named'].map((name) => `${name}.local`);
+    const hosts = ['sticky', 'hashed', 'canary', 'other', 'inner', 'named'].map((name) => `${name}.local/`);
+    const urls = [...hosts, 'paths.local/shop', 'paths.local/api/'];
     await until(
       'every echo answers',
       async () => {
-        const answers = await Promise.all(hosts.map((host) => askProxy(lab, host, '/')));
+        const answers = await Promise.all(
+          urls.map((url) => askProxy(lab, url.split('/')[0] ?? '', url.slice(url.indexOf('/')))),
+        );
         return answers.every(({ status }) => status === 200);
       },
       ROUTED_MS_MAX,
@@ -148,7 +151,7 @@ export function testLabels(lab: Lab): void {
       },
       ROUTED_MS_MAX,
     );
-    expect(answer).toEqual({ status: 301, location: 'https://results.votingapp.local/polls?x=1' });
+    expect(answer).toEqual({ status: 307, location: 'https://results.votingapp.local/polls?x=1' });
     expect((await askTls('results.votingapp.local', '/')).status).toBe(200);
   });
 
@@ -211,8 +214,14 @@ export function testLabels(lab: Lab): void {
   });
 
   test('websocket_endpoints: a connection is upgraded', async () => {
-    const bytes =
-      'GET /api/socket HTTP/1.1\r\nhost: paths.local\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n';
+    const headers = [
+      'host: paths.local',
+      'connection: upgrade',
+      'upgrade: websocket',
+      'sec-websocket-version: 13',
+    ];
+    const key = 'sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==';
+    const bytes = ['GET /api/socket HTTP/1.1', ...headers, key, '', ''].join('\r\n');
     const answer = await sendBytes(80, bytes, (answer) => answer.endsWith('hello'), lab.proxyAddress);
     expect(answer).toContain('101 Switching Protocols');
   });
@@ -221,7 +230,7 @@ export function testLabels(lab: Lab): void {
     expect((await askProxy(lab, 'wrong.local', '/')).status).toBe(404);
     const log = await lab.manager.docker('service', 'logs', '--raw', 'turnout_interlock');
     expect(
-      log.split('\n').filter((line) => line.includes('echo_wrong') && line.includes('ssl_cert')),
+      log.split('\n').filter((line) => line.includes('echo_wrong') && line.includes('not_mounted')),
     ).toHaveLength(1);
   });
 

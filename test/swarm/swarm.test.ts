@@ -1,8 +1,9 @@
-import { afterAll, beforeAll, describe } from 'vitest';
+import { afterAll, beforeAll, describe, expect } from 'vitest';
 import { Lab } from '../../stack/lab/lab.ts';
 import { testChange, testLoss } from './failing.ts';
 import { testIsolation } from './isolation.ts';
 import { testLabels, WITH_TLS } from './labels.ts';
+import { leftovers, NOTHING } from './leftovers.ts';
 import { testOperation } from './operation.ts';
 import { testOverload } from './overload.ts';
 import { testVoting } from './voting.ts';
@@ -19,7 +20,10 @@ const lab = new Lab({
 });
 
 beforeAll(() => lab.open(), OPEN_MS_MAX);
-afterAll(() => lab.close(), CLOSE_MS_MAX);
+afterAll(async () => {
+  await lab.close();
+  expect(leftovers()).toEqual(NOTHING);
+}, CLOSE_MS_MAX);
 
 describe('voting', () => testVoting(lab));
 describe('isolation', () => testIsolation(lab));

@@ -1,0 +1,25 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync, globSync, readFileSync } from 'node:fs';
+
+/** What a lab may leave on a machine, by what it is. */
+export function leftovers(): Record<string, readonly string[]> {
+  const processes = globSync('/proc/[0-9]*/cmdline').filter((path) => {
+    try {
+      return readFileSync(path, 'utf8').includes('/run/turnout-lab/');
+    } catch {
+      return false;
+    }
+  });
+  const lines = (text: string): string[] => text.split('\n').filter((line) => line.includes('turnout-lab'));
+  return {
+    processes,
+    namespaces: lines(execFileSync('ip', ['netns'], { encoding: 'utf8' })),
+    links: lines(execFileSync('ip', ['-brief', 'link'], { encoding: 'utf8' })),
+    mounts: lines(readFileSync('/proc/mounts', 'utf8')),
+    groups: globSync('/sys/fs/cgroup/*/turnout-lab').concat(globSync('/sys/fs/cgroup/turnout-lab')),
+    files: ['/run/turnout-lab', '/var/tmp/turnout-lab'].filter((path) => existsSync(path)),
+  };
+}
+
+/** What `leftovers` gives when a lab is gone. */
+export const NOTHING = { processes: [], namespaces: [], links: [], mounts: [], groups: [], files: [] };
