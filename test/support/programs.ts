@@ -6,8 +6,12 @@ import { delimiter, join } from 'node:path';
 const PACKAGES: Readonly<Record<string, string>> = {
   chromium: 'chromium',
   haproxy: 'haproxy',
+  jq: 'jq',
   openssl: 'openssl',
+  ruby: 'ruby',
+  shellcheck: 'shellcheck',
   strace: 'strace',
+  vagrant: 'vagrant',
 };
 
 /** Where a program is on the PATH; `undefined` when it is not. */
