@@ -16,13 +16,15 @@ POLLS_FILE=${POLLS_FILE:-$TURNOUT_ROOT/stack/polls.json}
 [ -r "$POLLS_FILE" ] || fail "$POLLS_FILE cannot be read"
 POLLS_VERSION=$(sha256sum "$POLLS_FILE" | cut -c 1-12)
 export POLLS_FILE POLLS_VERSION
+export TURNOUT_IMAGES=${TURNOUT_REGISTRY:+$TURNOUT_REGISTRY/}turnout-
 
-# Names of the services that have too few running tasks, or whose update is under way.
+# Names of the services that have too few running tasks, or whose update is under way. A global service that wants none
+# has found no node with its role.
 unfinished() {
-  local name replicas update
-  docker stack services --format '{{.Name}} {{.Replicas}}' "$TURNOUT_STACK" | while read -r name replicas _; do
+  local name mode replicas update
+  docker stack services --format '{{.Name}} {{.Mode}} {{.Replicas}}' "$TURNOUT_STACK" | while read -r name mode replicas _; do
     update=$(docker service inspect --format '{{with .UpdateStatus}}{{.State}}{{end}}' "$name")
-    if [ "${replicas%/*}" != "${replicas#*/}" ] || [ "${replicas#*/}" = 0 ] || [ "$update" = updating ]; then
+    if [ "${replicas%/*}" != "${replicas#*/}" ] || [ "$mode ${replicas#*/}" = 'global 0' ] || [ "$update" = updating ]; then
       printf '%s (%s%s) ' "$name" "$replicas" "${update:+, $update}"
     fi
   done

@@ -43,15 +43,20 @@ wait_until() {
   done
 }
 
+# A version that changes with the content, so that a deployment replaces exactly what is different.
+content_version() {
+  (cd "$TURNOUT_ROOT" && find dist stack db -type f -print0 | sort -z | xargs -0 sha256sum) | sha256sum | cut -c 1-12
+}
+
 role_of() { docker node inspect --format '{{index .Spec.Labels "role"}}' "$1"; }
 
-# The address of the proxy: that of the first node whose role is interlock.
+# The address of the proxy: that of the first node that is up and whose role is interlock.
 proxy_url() {
   local node
   for node in $(docker node ls --quiet); do
-    [ "$(role_of "$node")" = interlock ] || continue
+    [ "$(role_of "$node") $(docker node inspect --format '{{.Status.State}}' "$node")" = 'interlock ready' ] || continue
     printf 'http://%s' "$(docker node inspect --format '{{.Status.Addr}}' "$node")"
     return
   done
-  fail 'no node has the role interlock'
+  fail 'no node that is up has the role interlock'
 }

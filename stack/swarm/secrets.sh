@@ -3,7 +3,8 @@
 # secrets.sh --show: prints how an operator logs in to the dashboard and to the proxy's statistics.
 #
 # Passwords are drawn at random once and kept in a file that only root can read, because several secrets have to agree on
-# them: /etc/turnout/credentials, or TURNOUT_CREDENTIALS. Keep a copy; on another manager put it there first.
+# them: /etc/turnout/credentials, or TURNOUT_CREDENTIALS. Keep a copy; on another manager put it there first. For a database
+# that is not the stack's own, TURNOUT_DATABASE is host:port/name, with parameters if need be.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -54,7 +55,9 @@ postgres_roles() {
   done
 }
 
-database_url() { printf 'postgres://turnout_%s:%s@postgres:5432/turnout' "$1" "$(password "$1")"; }
+database_url() {
+  printf 'postgres://turnout_%s:%s@%s' "$1" "$(password "$1")" "${TURNOUT_DATABASE:-postgres:5432/turnout}"
+}
 
 # HAProxy would compute a hash for every request; the secret is the password anyway.
 proxy_users() { printf 'userlist operators\n  user operator insecure-password %s\n' "$(password statistics)"; }
