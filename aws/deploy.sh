@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# deploy.sh [--name NAME] [--region REGION] [Parameter=Value …]: makes or updates the CloudFormation stack NAME (turnout) and
+# deploys Turnout on it; ends with a vote counted and the URLs. The parameters are those of turnout.yaml; those that are not
+# named keep the value that they had. Run it again after every change; what is right already stays as it is.
+#
+#   aws/deploy.sh FrontendCount=30 WorkerCount=6
+#
+# Needs on this machine: the AWS command line, version 2, with credentials that may make all of this; Node 20 or newer, npm.
+
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=../stack/swarm/lib.sh
+. "$(dirname "$0")/../stack/swarm/lib.sh"
+
+ONLINE_SECONDS_MAX=900
+COMMAND_SECONDS_MAX=3600
+LOOK_SECONDS=${TURNOUT_LOOK_SECONDS:-5}
+
+name=turnout
+parameters=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    --name) name=${2:?}; shift 2 ;;
+    --region) export AWS_DEFAULT_REGION=${2:?} AWS_REGION=$2; shift 2 ;;
+    [A-Z]*=*) parameters+=("$1"); shift ;;
+    *) usage ;;
+  esac
+done
+[[ $name =~ ^[a-z][a-z0-9-]{0,30}$ ]] || fail 'a name has lower-case letters, digits and hyphens, and at most 31 of them'
+for program in aws npm tar curl; do
+  command -v "$program" >/dev/null || fail "$program is needed here; aws/HOWTO.md says more"
+done
+
+outputs=
+# What the template's output of a name is; nothing when these parameters make none.
+output() {
+  [ -n "$outputs" ] || outputs=$(aws cloudformation describe-stacks --stack-name "$name" --output text \
+    --query 'Stacks[0].Outputs[].[OutputKey,OutputValue]')
+  awk -F '\t' -v key="$1" '$1 == key { print $2 }' <<<"$outputs"
+}
+
+# What release.sh must know about the stack: NAME=value from the output after the colon.
+stack_env() {
+  local pair value
+  for pair in TURNOUT_REGISTRY:Registry LOG_GROUP:LogGroup VOTE_HOST:VoteHost RESULTS_HOST:ResultsHost \
+    DASHBOARD_HOST:DashboardHost WORKERS:Workers DATABASE_HOST:DatabaseHost DATABASE_SECRET:DatabaseSecret; do
+    value=$(output "${pair#*:}")
+    [ -z "$value" ] || printf '%s=%q\n' "${pair%%:*}" "$value"
+  done
+}
+
+# The archive has stack.env where release.sh looks; this checkout stays as it is.
+pack() {
+  mkdir "$scratch/aws"
+  stack_env >"$scratch/aws/stack.env"
+  tar -czf "$1" -C "$TURNOUT_ROOT" .dockerignore package.json stack dist db/roles.sql aws -C "$scratch" aws/stack.env
+}
+
+is_online() {
+  [ "$(aws ssm describe-instance-information --filters "Key=InstanceIds,Values=$manager" --output text \
+    --query 'InstanceInformationList[0].PingStatus')" = Online ]
+}
+
+# on_manager COMMAND: runs it there as root, through Systems Manager, and prints what it said.
+on_manager() {
+  local id status
+  id=$(aws ssm send-command --document-name AWS-RunShellScript --instance-ids "$manager" --query Command.CommandId --output text \
+    --parameters "{\"commands\":[\"$1\"],\"executionTimeout\":[\"$COMMAND_SECONDS_MAX\"]}")
+  while :; do
+    sleep "$LOOK_SECONDS"
+    status=$(invocation Status)
+    case $status in
+      Pending | InProgress | Delayed | '') ;;
+      *) break ;;
+    esac
+  done
+  invocation StandardOutputContent
+  [ "$status" = Success ] || fail "on the manager, $1: $status
+$(invocation StandardErrorContent)"
+}
+
+# The invocation is not there at once.
+invocation() {
+  aws ssm get-command-invocation --command-id "$id" --instance-id "$manager" --query "$1" --output text 2>/dev/null || true
+}
+
+aws sts get-caller-identity --query Account --output text >/dev/null || fail 'the AWS command line has no credentials'
+npm --prefix "$TURNOUT_ROOT" run --silent build
+say "Making or updating the stack $name. The first time this takes five to ten minutes, with RDS twenty."
+aws cloudformation deploy --stack-name "$name" --template-file "$TURNOUT_ROOT/aws/turnout.yaml" \
+  --capabilities CAPABILITY_IAM --no-fail-on-empty-changeset \
+  ${parameters[@]:+--parameter-overrides "${parameters[@]}"}
+
+# Asked once, here; a subshell could not keep it.
+output Bucket >/dev/null
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+pack "$scratch/turnout.tar.gz"
+aws s3 cp --only-show-errors "$scratch/turnout.tar.gz" "s3://$(output Bucket)/turnout.tar.gz"
+manager=$(output FirstManager)
+wait_until "$ONLINE_SECONDS_MAX" "Systems Manager on $manager" is_online
+on_manager 'systemctl restart turnout-node.service'
+say 'Building the images and deploying. The first time this takes some minutes.'
+on_manager /opt/turnout/aws/release.sh
+
+# Once more from outside, the whole way that a voter comes.
+VOTE_HOST=$(output VoteHost) RESULTS_HOST=$(output ResultsHost) DASHBOARD_HOST=$(output DashboardHost)
+export VOTE_HOST RESULTS_HOST DASHBOARD_HOST
+"$TURNOUT_ROOT/stack/swarm/verify.sh" --url "http://$(output LoadBalancer)"
+say
+say "Voters come to $(output VoteUrl), results are at $(output ResultsUrl), the dashboard is at $(output DashboardUrl)."
+say "The dashboard's user is operator; this prints the password:"
+say "  aws ssm get-parameter --with-decryption --name /turnout/$name/credentials --query Parameter.Value --output text | grep ^operator="

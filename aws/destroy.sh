@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# destroy.sh [--name NAME] [--region REGION] [--undrained] [--yes]: removes the CloudFormation stack NAME (turnout).
+#
+# First the frontends are drained, so that every accepted vote is counted; --undrained does without. Of the store's disk, or
+# of RDS, a last snapshot stays; this script says how to remove it. Everything else goes. It asks once, unless --yes.
+
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=../stack/swarm/lib.sh
+. "$(dirname "$0")/../stack/swarm/lib.sh"
+
+DRAIN_SECONDS_MAX=${TURNOUT_DRAIN_SECONDS_MAX:-3600}
+
+name=turnout drain=yes sure=
+while [ $# -gt 0 ]; do
+  case $1 in
+    --name) name=${2:?}; shift 2 ;;
+    --region) export AWS_DEFAULT_REGION=${2:?} AWS_REGION=$2; shift 2 ;;
+    --undrained) drain=; shift ;;
+    --yes) sure=yes; shift ;;
+    *) usage ;;
+  esac
+done
+
+has_stack() { aws cloudformation describe-stacks --stack-name "$name" >/dev/null 2>&1; }
+
+output() {
+  aws cloudformation describe-stacks --stack-name "$name" --output text \
+    --query "Stacks[0].Outputs[?OutputKey=='$1'].OutputValue | [0]"
+}
+
+frontends() {
+  aws autoscaling describe-auto-scaling-groups --auto-scaling-group-names "$name-frontend" --output text \
+    --query 'AutoScalingGroups[].Instances[].InstanceId'
+}
+
+no_frontends() { [ -z "$(frontends)" ]; }
+
+volumes() {
+  aws ec2 describe-volumes --query 'Volumes[].VolumeId' --output text \
+    --filters "Name=tag:turnout:stack,Values=$name" Name=tag:turnout:role,Values=frontend Name=status,Values=available
+}
+
+has_stack || fail "there is no stack $name here"
+if [ -z "$sure" ]; then
+  printf 'This removes everything of the stack %s. Type its name to go on: ' "$name"
+  read -r answer
+  [ "$answer" = "$name" ] || fail 'nothing was removed'
+fi
+
+if [ -n "$drain" ]; then
+  say 'Draining the frontends.'
+  aws autoscaling update-auto-scaling-group --auto-scaling-group-name "$name-frontend" --min-size 0 --desired-capacity 0
+  wait_until "$DRAIN_SECONDS_MAX" 'the end of all frontends' no_frontends
+  left=$(volumes)
+  [ -z "$left" ] || fail "these disks of frontends may have votes that are not counted: $left
+start a frontend in their zone, which takes them over, or run this with --undrained"
+fi
+
+bucket=$(output Bucket)
+disk=$(output StoreDisk)
+[ "$bucket" = None ] || aws s3 rm --only-show-errors --recursive "s3://$bucket"
+aws cloudformation delete-stack --stack-name "$name"
+say 'Waiting until the stack is gone.'
+aws cloudformation wait stack-delete-complete --stack-name "$name"
+for volume in $(volumes); do
+  aws ec2 delete-volume --volume-id "$volume"
+  say "Removed the disk $volume."
+done
+for parameter in worker-token manager-token release credentials; do
+  aws ssm delete-parameter --name "/turnout/$name/$parameter" 2>/dev/null || true
+done
+say "The stack $name is gone. Snapshots of its data are left, and cost a little. These list them:"
+[ "$disk" = None ] || say "  aws ec2 describe-snapshots --owner-ids self --filters Name=volume-id,Values=$disk"
+[ "$disk" != None ] || say '  aws rds describe-db-snapshots --snapshot-type manual'

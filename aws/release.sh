@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# release.sh: run on the first manager by deploy.sh: waits for the nodes, builds the images here, where the processor is the
+# right one, pushes them to ECR, makes the secrets, deploys, and sends a vote. Running it again changes what has changed.
+#
+# stack.env beside this file says what CloudFormation made; settings.env holds the operator's settings and has the last word.
+
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "$0")/lib.sh"
+
+NODES_SECONDS_MAX=${TURNOUT_NODES_SECONDS_MAX:-900}
+RDS_CA=/etc/turnout/rds.pem
+RDS_CA_URL=https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem
+# The official images that stack/Dockerfile names, from a mirror that does not count who asks.
+MIRROR=public.ecr.aws/docker/library
+
+# Every instance that runs is a node that is ready; managers need no role.
+nodes_are_ready() {
+  local expected ready id
+  expected=$(aws ec2 describe-instances --query 'Reservations[].Instances[].InstanceId' --output text --filters \
+    "Name=tag:turnout:stack,Values=$STACK" Name=instance-state-name,Values=pending,running)
+  ready=$(docker node ls --format '{{.Hostname}} {{.Status}}' | sed -n 's/^.*-\([0-9a-f]*\) Ready$/i-\1/p')
+  "$SWARM/label.sh"
+  for id in $expected; do [[ $ready == *"$id"* ]] || return 1; done
+}
+
+images() {
+  local base
+  if aws ecr describe-images --repository-name "$STACK/turnout-postgres" --image-ids "imageTag=$TURNOUT_VERSION" >/dev/null 2>&1; then
+    say "The images $TURNOUT_VERSION are in the registry."
+    return
+  fi
+  for base in NODE_IMAGE REDIS_IMAGE HAPROXY_IMAGE POSTGRES_IMAGE; do
+    [ -n "${!base-}" ] || export "$base=$MIRROR/$(sed -n "s/^ARG $base=//p" "$TURNOUT_ROOT/stack/Dockerfile")"
+  done
+  "$SWARM/images.sh" build
+  # Postgres is the last to be pushed, so its presence means that all are there.
+  "$SWARM/images.sh" push
+}
+
+secrets() {
+  fetch_credentials
+  "$SWARM/secrets.sh"
+  keep_parameter SecureString credentials <"$CREDENTIALS"
+}
+
+# With RDS the roles are made from here; with a store node the image of Postgres makes them.
+database_roles() {
+  local role
+  curl --fail --silent --show-error --max-time 30 --output "$RDS_CA" "$RDS_CA_URL"
+  RDS_CA_VERSION=$(sha256sum "$RDS_CA" | cut -c 1-12)
+  export RDS_CA_VERSION
+  PGPASSWORD=$(aws secretsmanager get-secret-value --secret-id "$DATABASE_SECRET" --query SecretString --output text | jq --raw-output .password)
+  export PGPASSWORD
+  {
+    cat "$TURNOUT_ROOT/db/roles.sql"
+    for role in worker results dashboard audit; do
+      printf "alter role turnout_%s password '%s';\n" "$role" "$(sed -n "s/^$role=//p" "$CREDENTIALS")"
+    done
+  } | docker run --rm --interactive --env PGPASSWORD --env PGSSLMODE=verify-full --env PGSSLROOTCERT=/rds.pem \
+    --volume "$RDS_CA:/rds.pem:ro" --entrypoint psql "$TURNOUT_REGISTRY/turnout-postgres:$TURNOUT_VERSION" \
+    --quiet --no-psqlrc --host "$DATABASE_HOST" --username turnout_owner --dbname turnout -v ON_ERROR_STOP=1 --file -
+  unset PGPASSWORD
+  say "The roles of $DATABASE_HOST are right."
+}
+
+require_manager
+set -a
+# shellcheck source=/dev/null
+. "$TURNOUT_ROOT/aws/stack.env"
+# shellcheck source-path=SCRIPTDIR source=settings.env
+. "$TURNOUT_ROOT/aws/settings.env"
+set +a
+TURNOUT_VERSION=$(content_version)
+export TURNOUT_VERSION TURNOUT_IMAGES=$TURNOUT_REGISTRY/turnout- TURNOUT_STACK_FILES=$TURNOUT_ROOT/aws/logs.yml
+for file in ${STACK_FILES-}; do TURNOUT_STACK_FILES+=" $TURNOUT_ROOT/$file"; done
+if [ -n "${DATABASE_HOST-}" ]; then
+  export TURNOUT_DATABASE="$DATABASE_HOST:5432/turnout?sslmode=verify-full&sslrootcert=$RDS_CA"
+  TURNOUT_STACK_FILES+=" $TURNOUT_ROOT/aws/rds.yml"
+fi
+
+wait_until "$NODES_SECONDS_MAX" 'all instances as nodes' nodes_are_ready
+login_to_registry "$TURNOUT_REGISTRY"
+images
+secrets
+if [ -n "${DATABASE_HOST-}" ]; then database_roles; fi
+"$SWARM/deploy.sh"
+printf '%s %s %s' "$TURNOUT_REGISTRY" "$TURNOUT_VERSION" "$DASHBOARD_HOST" | keep_parameter String release
+"$SWARM/verify.sh"

@@ -1,0 +1,312 @@
+import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { type StandInInstance, standInInstance } from '../../support/stand-ins.ts';
+
+/**
+ * The scripts that AWS's machines run, on stand-ins for AWS, for Docker and for the machine: what is tested is what the scripts
+ * do, in which order, and what they keep to themselves.
+ */
+let instance: StandInInstance;
+
+beforeEach(async () => {
+  instance = await standInInstance();
+});
+
+afterEach(() => instance.remove());
+
+const MANAGERS = '10.42.8.10 10.42.8.26 10.42.8.42';
+
+describe('node.sh on a manager', () => {
+  test('makes the Swarm on the first one, and keeps its tokens where no argument shows them', async () => {
+    await instance.keep('managers', MANAGERS);
+    await instance.become('manager', 'i-0a1', '10.42.8.10');
+    await instance.run('node.sh');
+    expect(await instance.callsOf('docker swarm init')).toHaveLength(1);
+    expect(await instance.kept('worker-token')).toEqual({ type: 'SecureString', value: 'token-of-a-worker' });
+    expect(await instance.kept('manager-token')).toEqual({
+      type: 'SecureString',
+      value: 'token-of-a-manager',
+    });
+    expect((await instance.callsOf('aws')).filter((call) => call.includes('token-of-a'))).toEqual([]);
+    expect(await instance.callsOf('systemctl enable')).toContain(
+      'systemctl enable --quiet --now turnout-tend.timer turnout-measure.timer',
+    );
+    const units = await readdir(join(instance.root, 'etc/systemd/system'));
+    expect(units).toEqual(expect.arrayContaining(['turnout-tend.timer', 'turnout-retire@.service']));
+  });
+
+  test('changes nothing when it runs again', async () => {
+    await instance.keep('managers', MANAGERS);
+    await instance.become('manager', 'i-0a1', '10.42.8.10');
+    await instance.run('node.sh');
+    await instance.run('node.sh');
+    expect(await instance.callsOf('docker swarm init')).toHaveLength(1);
+    expect(await instance.callsOf('aws ssm put-parameter')).toHaveLength(2);
+  });
+
+  test('joins the others as a manager, the next one if the first is away', async () => {
+    await instance.keep('managers', MANAGERS);
+    await instance.keep('manager-token', 'token-of-a-manager');
+    await instance.standIns.write('docker.json', { unreachable: ['10.42.8.10'] });
+    await instance.become('manager', 'i-0a3', '10.42.8.42');
+    await instance.run('node.sh');
+    expect((await instance.standIns.read<{ joined: unknown }>('docker.json')).joined).toEqual({
+      manager: '10.42.8.26:2377',
+      token: 'token-of-a-manager',
+    });
+    expect(await instance.callsOf('docker swarm init')).toEqual([]);
+  });
+
+  test('waits when it is not the first and there is no Swarm yet', async () => {
+    await instance.keep('managers', MANAGERS);
+    await instance.become('manager', 'i-0a2', '10.42.8.26');
+    expect(await instance.failureOf('node.sh')).toContain('no manager lets this one in yet');
+    expect(await instance.callsOf('docker swarm init')).toEqual([]);
+  });
+
+  test('never makes a second Swarm while there may be a first', async () => {
+    await instance.keep('managers', MANAGERS);
+    await instance.keep('manager-token', 'token-of-a-manager');
+    await instance.standIns.write('docker.json', { unreachable: ['10.42.8.26', '10.42.8.42'] });
+    await instance.become('manager', 'i-0a9', '10.42.8.10');
+    expect(await instance.failureOf('node.sh')).toContain('there was a Swarm');
+    expect(await instance.callsOf('docker swarm init')).toEqual([]);
+  });
+});
+
+describe('node.sh on a worker', () => {
+  test('joins with the token that it may read, under a name that tells the instance', async () => {
+    await instance.keep('managers', MANAGERS);
+    await instance.keep('worker-token', 'token-of-a-worker');
+    await instance.keep('release', '1.dkr.ecr.us-east-1.amazonaws.com/turnout abc123 dashboard.example.com');
+    await instance.standIns.write('aws.json', { denied: ['manager-token', 'credentials'] });
+    await instance.become('worker', 'i-0b1', '10.42.16.77');
+    const said = await instance.run('node.sh');
+    expect(said).toContain('This is worker-0b1, at 10.42.16.77.');
+    expect(await instance.callsOf('hostnamectl')).toEqual(['hostnamectl set-hostname worker-0b1']);
+    expect((await instance.standIns.read<{ joined: unknown }>('docker.json')).joined).toEqual({
+      manager: '10.42.8.10:2377',
+      token: 'token-of-a-worker',
+    });
+    expect(await instance.callsOf('docker pull')).toEqual([
+      'docker pull --quiet 1.dkr.ecr.us-east-1.amazonaws.com/turnout/turnout-worker:abc123',
+    ]);
+    const calls = await instance.standIns.calls();
+    expect(calls.findIndex((call) => call.startsWith('docker pull'))).toBeLessThan(
+      calls.findIndex((call) => call.startsWith('docker swarm join')),
+    );
+    expect(calls.join('\n')).not.toContain('registry-password');
+  });
+
+  test('tries again later while there is no token', async () => {
+    await instance.keep('managers', MANAGERS);
+    await instance.become('worker', 'i-0b1', '10.42.16.77');
+    expect(await instance.failureOf('node.sh')).toContain('no manager lets this node in yet');
+  });
+
+  test('declares its role to its engine', async () => {
+    await instance.keep('managers', MANAGERS);
+    await instance.keep('worker-token', 'token-of-a-worker');
+    await instance.become('interlock', 'i-0c1', '10.42.16.78');
+    await instance.run('node.sh');
+    const config = await readFile(join(instance.root, 'etc/docker/daemon.json'), 'utf8');
+    expect(JSON.parse(config)).toMatchObject({ labels: ['role=interlock'] });
+  });
+});
+
+describe('node.sh on a frontend', () => {
+  type Volume = { id: string; zone: string; instance?: string };
+  const device = (id: string) =>
+    join(instance.root, `dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_${id.replace('-', '')}`);
+  const volumes = async () => (await instance.standIns.read<{ volumes: Volume[] }>('aws.json')).volumes;
+
+  beforeEach(async () => {
+    await instance.keep('managers', MANAGERS);
+    await instance.keep('worker-token', 'token-of-a-worker');
+    await instance.become('frontend', 'i-0d1', '10.42.16.79', 'FRONTEND_DISK_GIB=33\n');
+  });
+
+  test('makes an encrypted disk, and puts the volumes of Docker on it before there is Docker', async () => {
+    await instance.run('node.sh');
+    expect(await volumes()).toEqual([{ id: 'vol-0000', zone: 'us-east-1a', instance: 'i-0d1' }]);
+    const [create] = await instance.callsOf('aws ec2 create-volume');
+    expect(create).toContain('--encrypted --size 33');
+    expect(create).toContain('{Key=turnout:stack,Value=turnout},{Key=turnout:role,Value=frontend}');
+    const table = await readFile(join(instance.root, 'etc/fstab'), 'utf8');
+    expect(table).toBe(
+      `UUID=uuid-of-nvme-Amazon_Elastic_Block_Store_vol0000 ${instance.root}/var/lib/docker/volumes xfs defaults,noatime,nofail 0 2\n`,
+    );
+    const calls = await instance.standIns.calls();
+    expect(calls.findIndex((call) => call.startsWith('mount '))).toBeLessThan(
+      calls.findIndex((call) => call.startsWith('docker')),
+    );
+    const guard = await readFile(
+      join(instance.root, 'etc/systemd/system/docker.service.d/turnout.conf'),
+      'utf8',
+    );
+    expect(guard).toContain(`RequiresMountsFor=${instance.root}/var/lib/docker/volumes`);
+  });
+
+  test('takes over a disk that a lost frontend left in its zone, with what is on it', async () => {
+    await instance.standIns.write('aws.json', {
+      volumes: [
+        { id: 'vol-0001', zone: 'us-east-1b' },
+        { id: 'vol-0002', zone: 'us-east-1a', instance: 'i-other' },
+        { id: 'vol-0003', zone: 'us-east-1a' },
+      ],
+    });
+    await writeFile(device('vol-0003'), 'votes\n');
+    await instance.run('node.sh');
+    expect((await volumes()).map(({ id, instance }) => [id, instance])).toEqual([
+      ['vol-0001', undefined],
+      ['vol-0002', 'i-other'],
+      ['vol-0003', 'i-0d1'],
+    ]);
+    expect(await instance.callsOf('mkfs')).toEqual([]);
+    expect(await readFile(device('vol-0003'), 'utf8')).toBe('votes\n');
+  });
+
+  test('keeps its disk when it starts again', async () => {
+    await instance.run('node.sh');
+    await instance.run('node.sh');
+    expect(await volumes()).toHaveLength(1);
+    expect(await instance.callsOf('mkfs')).toHaveLength(1);
+    expect((await readFile(join(instance.root, 'etc/fstab'), 'utf8')).split('\n')).toHaveLength(2);
+  });
+});
+
+/** A node of the Swarm as Docker tells it. */
+const node = (name: string, state: string, role = '', more = {}) => ({
+  ID: `id-${name}`,
+  Status: { State: state, Addr: '10.42.16.1' },
+  Spec: { Role: name.startsWith('manager') ? 'manager' : 'worker', Labels: role ? { role } : {} },
+  Description: { Hostname: name, Engine: { Labels: { role: name.split('-')[0] } } },
+  ...more,
+});
+const LEADER = node('manager-0a1', 'ready', '', { ManagerStatus: { Leader: true } });
+
+/** Makes this the leading manager of a Swarm with these other nodes. */
+async function lead(...nodes: unknown[]): Promise<void> {
+  await instance.become('manager', 'i-0a1', '10.42.8.10');
+  await writeFile(join(instance.standIns.state, 'hostname'), 'manager-0a1\n');
+  await instance.standIns.write('docker.json', {
+    isActive: true,
+    isManager: true,
+    self: 'manager-0a1',
+    nodes: [LEADER, ...nodes],
+  });
+}
+
+const nodes = async () =>
+  (await instance.standIns.read<{ nodes: ReturnType<typeof node>[] }>('docker.json')).nodes.map(
+    ({ Description, Spec }) => [Description.Hostname, Spec.Labels['role']],
+  );
+
+describe('tend.sh', () => {
+  test('gives new nodes the role that they declare', async () => {
+    await lead(node('frontend-0d1', 'ready'));
+    await instance.run('tend.sh');
+    expect(await nodes()).toEqual([
+      ['manager-0a1', undefined],
+      ['frontend-0d1', 'frontend'],
+    ]);
+  });
+
+  test('forgets nodes whose instance is gone, and no others', async () => {
+    await lead(
+      node('frontend-0d1', 'down', 'frontend'),
+      node('frontend-0d2', 'down', 'frontend'),
+      node('manager-0a2', 'down'),
+      node('worker-0b1', 'ready', 'worker'),
+    );
+    await instance.standIns.write('aws.json', {
+      instances: [
+        { id: 'i-0a1', state: 'running' },
+        { id: 'i-0a2', state: 'terminated' },
+        { id: 'i-0d1', state: 'terminated' },
+        { id: 'i-0d2', state: 'stopped' },
+      ],
+    });
+    await instance.run('tend.sh');
+    expect((await nodes()).map(([name]) => name)).toEqual(['manager-0a1', 'frontend-0d2', 'worker-0b1']);
+  });
+
+  test('forgets nobody on an answer that cannot be true', async () => {
+    await lead(node('frontend-0d1', 'down', 'frontend'));
+    expect(await instance.failureOf('tend.sh')).toContain('EC2 does not know this instance');
+    expect(await nodes()).toHaveLength(2);
+  });
+
+  test('has every frontend retired that Auto Scaling wants to end', async () => {
+    await lead();
+    await instance.standIns.write('aws.json', {
+      instances: [
+        { id: 'i-0d1', state: 'running', lifecycle: 'Terminating:Wait' },
+        { id: 'i-0d2', state: 'running', lifecycle: 'InService' },
+        { id: 'i-0d3', state: 'running', lifecycle: 'Terminating:Wait' },
+      ],
+    });
+    await instance.run('tend.sh');
+    expect(await instance.callsOf('systemctl')).toEqual([
+      'systemctl start --no-block turnout-retire@i-0d1.service',
+      'systemctl start --no-block turnout-retire@i-0d3.service',
+    ]);
+  });
+
+  test('leaves everything to the leader', async () => {
+    await lead(node('frontend-0d1', 'ready'));
+    const state = await instance.standIns.read<{ nodes: { ManagerStatus?: unknown }[] }>('docker.json');
+    state.nodes[0] = { ...LEADER, ManagerStatus: { Leader: false } };
+    await instance.standIns.write('docker.json', state);
+    await instance.run('tend.sh');
+    expect(await nodes()).toContainEqual(['frontend-0d1', undefined]);
+    expect(await instance.callsOf('aws')).toEqual([]);
+  });
+});
+
+// stack/swarm/retire.sh itself is tested on a Swarm.
+describe('retire.sh', () => {
+  test('lets a drained frontend go, and its disk with it', async () => {
+    await lead(node('frontend-0d1', 'ready', 'frontend'));
+    await instance.keep('credentials', 'operator=secret');
+    await instance.keep('release', 'registry version dashboard.example.com');
+    // Long enough for the heart to beat.
+    await instance.replace(
+      'retire.sh',
+      'echo "$DASHBOARD_HOST $(cat "$TURNOUT_CREDENTIALS")" >"$STAND_INS/seen"; until grep -q heartbeat "$STAND_INS/calls"; do sleep 0.05; done',
+    );
+    await instance.run('retire.sh', ['i-0d1']);
+    const seen = await readFile(join(instance.standIns.state, 'seen'), 'utf8');
+    expect(seen).toBe('dashboard.example.com operator=secret\n');
+    const calls = await instance.standIns.calls();
+    const order = [
+      'retire.sh frontend-0d1',
+      'aws ec2 modify-instance-attribute',
+      'aws autoscaling complete-lifecycle-action',
+    ];
+    const places = order.map((start) => calls.findIndex((call) => call.startsWith(start)));
+    expect(places).toEqual(places.toSorted((a, b) => a - b));
+    expect(places).not.toContain(-1);
+    expect(calls.find((call) => call.includes('modify-instance-attribute'))).toContain(
+      '"DeleteOnTermination":true',
+    );
+  });
+
+  test('keeps the disk of a frontend that could not be drained, and does not let it go', async () => {
+    await lead(node('frontend-0d1', 'ready', 'frontend'));
+    await instance.replace('retire.sh', 'echo "the queue is not empty" >&2; exit 1');
+    expect(await instance.failureOf('retire.sh', 'i-0d1')).toContain('the queue is not empty');
+    expect(await instance.callsOf('aws ec2 modify')).toEqual([]);
+    expect(await instance.callsOf('aws autoscaling complete')).toEqual([]);
+  });
+
+  test('keeps the disk of a frontend that was never in the Swarm, but does not hold it up', async () => {
+    await lead();
+    await instance.replace('retire.sh', 'exit 1');
+    await instance.run('retire.sh', ['i-0d7']);
+    expect(await instance.callsOf('retire.sh')).toEqual([]);
+    expect(await instance.callsOf('aws ec2 modify')).toEqual([]);
+    expect(await instance.callsOf('aws autoscaling complete')).toHaveLength(1);
+  });
+});

@@ -1,0 +1,169 @@
+import { execFile } from 'node:child_process';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { type StandInInstance, standInInstance } from '../../support/stand-ins.ts';
+
+/** What an operator runs, on a stand-in for AWS. Nothing here shows that AWS makes what the template says. */
+const OUTPUTS = {
+  Registry: '123456789012.dkr.ecr.us-east-1.amazonaws.com/turnout',
+  LogGroup: '/turnout/turnout',
+  VoteHost: 'vote.example.com',
+  ResultsHost: 'results.example.com',
+  DashboardHost: 'dashboard.example.com',
+  VoteUrl: 'http://vote.example.com',
+  ResultsUrl: 'http://results.example.com',
+  DashboardUrl: 'http://dashboard.example.com',
+  LoadBalancer: 'nlb.example.com',
+  Workers: '2',
+  Bucket: 'the-bucket',
+  FirstManager: 'i-0a1',
+  StoreDisk: 'vol-store',
+};
+
+let operator: StandInInstance;
+
+beforeEach(async () => {
+  operator = await standInInstance();
+  for (const folder of ['dist', 'db']) await mkdir(join(operator.project, folder));
+  for (const file of ['.dockerignore', 'package.json', 'dist/vote.mjs', 'db/roles.sql']) {
+    await writeFile(join(operator.project, file), '');
+  }
+  await writeFile(
+    join(operator.standIns.state, '../bin/npm'),
+    '#!/bin/sh\necho "npm $*" >>"$STAND_INS/calls"\n',
+    {
+      mode: 0o755,
+    },
+  );
+  await operator.replace('verify.sh');
+});
+
+afterEach(() => operator.remove());
+
+const FAST = { TURNOUT_LOOK_SECONDS: '0.01', TURNOUT_DRAIN_SECONDS_MAX: '1' };
+
+describe('deploy.sh', () => {
+  test('builds, makes the stack, hands over the archive, releases, and votes from outside', async () => {
+    await operator.standIns.write('aws.json', { outputs: OUTPUTS });
+    const said = await operator.run(
+      'deploy.sh',
+      ['--region', 'eu-central-1', 'FrontendCount=30', 'Zones=2'],
+      FAST,
+    );
+    const calls = await operator.standIns.calls();
+    const steps = [
+      'npm --prefix',
+      'aws cloudformation deploy',
+      'aws s3 cp',
+      'aws ssm describe-instance-information',
+      'aws ssm send-command',
+      'verify.sh --url http://nlb.example.com',
+    ].map((start) => calls.findIndex((call) => call.startsWith(start)));
+    expect(steps).not.toContain(-1);
+    expect(steps).toEqual(steps.toSorted((a, b) => a - b));
+    expect(calls.find((call) => call.startsWith('aws cloudformation deploy'))).toMatch(
+      /--stack-name turnout .*--parameter-overrides FrontendCount=30 Zones=2$/,
+    );
+    expect(
+      calls
+        .filter((call) => call.includes('send-command'))
+        .map((call) => call.match(/"commands":\["(.*?)"/)?.[1]),
+    ).toEqual(['systemctl restart turnout-node.service', '/opt/turnout/aws/release.sh']);
+    expect(said).toContain('Voters come to http://vote.example.com');
+  });
+
+  test('puts everything into the archive that the machines need, and what the stack is', async () => {
+    await operator.standIns.write('aws.json', { outputs: OUTPUTS });
+    await operator.run('deploy.sh', [], FAST);
+    const archive = join(operator.standIns.state, 'uploaded');
+    const { stdout: list } = await promisify(execFile)('tar', ['-tzf', archive]);
+    for (const file of [
+      'aws/node.sh',
+      'aws/units/turnout-tend.timer',
+      'aws/stack.env',
+      'stack/swarm/join.sh',
+      'dist/vote.mjs',
+      'db/roles.sql',
+      '.dockerignore',
+    ]) {
+      expect(list.split('\n')).toContain(file);
+    }
+    const { stdout: env } = await promisify(execFile)('tar', ['-xzOf', archive, 'aws/stack.env']);
+    expect(env.trim().split('\n')).toEqual([
+      'TURNOUT_REGISTRY=123456789012.dkr.ecr.us-east-1.amazonaws.com/turnout',
+      'LOG_GROUP=/turnout/turnout',
+      'VOTE_HOST=vote.example.com',
+      'RESULTS_HOST=results.example.com',
+      'DASHBOARD_HOST=dashboard.example.com',
+      'WORKERS=2',
+    ]);
+  });
+
+  test('stops, and says what the manager said, when the release fails', async () => {
+    await operator.standIns.write('aws.json', { outputs: OUTPUTS, commandStatus: 'Failed' });
+    await expect(operator.run('deploy.sh', [], FAST)).rejects.toThrow('said there');
+    expect(await operator.callsOf('verify.sh')).toEqual([]);
+  });
+
+  test.each([['Turnout'], ['a_b'], ['9lives']])('refuses %s as a name', async (name) => {
+    expect(await operator.failureOf('deploy.sh', '--name', name)).toContain('a name has lower-case letters');
+    expect(await operator.callsOf('aws')).toEqual([]);
+  });
+
+  test('explains itself when it is called in a wrong way', async () => {
+    expect(await operator.failureOf('deploy.sh', '--frontends', '3')).toContain('deploy.sh [--name NAME]');
+  });
+});
+
+describe('destroy.sh', () => {
+  const answers = async (answer: string): Promise<string> => {
+    const script = `printf '%s\\n' '${answer}' | bash '${join(operator.project, 'aws/destroy.sh')}'`;
+    return promisify(execFile)('bash', ['-c', script], { env: { ...operator.standIns.env, ...FAST } }).then(
+      ({ stdout }) => stdout,
+      (error: { stderr: string }) => error.stderr,
+    );
+  };
+
+  test('drains, empties the bucket, removes everything, and says what is left', async () => {
+    await operator.standIns.write('aws.json', {
+      outputs: OUTPUTS,
+      instances: [{ id: 'i-0d1', state: 'running', role: 'frontend' }],
+    });
+    for (const name of ['credentials', 'worker-token']) await operator.keep(name, 'x');
+    const said = await answers('turnout');
+    expect(said).toContain('--filters Name=volume-id,Values=vol-store');
+    const calls = await operator.standIns.calls();
+    const steps = [
+      'aws autoscaling update-auto-scaling-group --auto-scaling-group-name turnout-frontend --min-size 0 --desired-capacity 0',
+      'aws s3 rm --only-show-errors --recursive s3://the-bucket',
+      'aws cloudformation delete-stack',
+      'aws cloudformation wait stack-delete-complete',
+      'aws ssm delete-parameter',
+    ].map((start) => calls.findIndex((call) => call.startsWith(start)));
+    expect(steps).not.toContain(-1);
+    expect(steps).toEqual(steps.toSorted((a, b) => a - b));
+    await expect(operator.kept('credentials')).rejects.toThrow('ENOENT');
+  });
+
+  test('removes nothing while a disk of a frontend is left, unless it is told to', async () => {
+    await operator.standIns.write('aws.json', {
+      outputs: OUTPUTS,
+      volumes: [{ id: 'vol-1', zone: 'us-east-1a' }],
+    });
+    expect(await answers('turnout')).toContain('may have votes that are not counted: vol-1');
+    expect(await operator.callsOf('aws cloudformation delete-stack')).toEqual([]);
+    await operator.run('destroy.sh', ['--undrained', '--yes'], FAST);
+    expect(await operator.callsOf('aws cloudformation delete-stack')).toHaveLength(1);
+    expect(await operator.callsOf('aws ec2 delete-volume')).toEqual([
+      'aws ec2 delete-volume --volume-id vol-1',
+    ]);
+  });
+
+  test('asks, and removes nothing on another answer', async () => {
+    await operator.standIns.write('aws.json', { outputs: OUTPUTS });
+    expect(await answers('yes')).toContain('nothing was removed');
+    expect((await operator.callsOf('aws')).filter((call) => !call.includes('describe'))).toEqual([]);
+  });
+});
