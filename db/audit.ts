@@ -17,6 +17,8 @@ export interface SourceAudit {
   readonly changed: number;
   readonly superseded: number;
   readonly rejected: number;
+  /** Whether its node has been retired, and its ledger not been read since. */
+  readonly retired: boolean;
   /** Numbers from 1 to the highest known one that have no receipt: how many, and the first of them. */
   readonly missingJobs: number;
   readonly missing: readonly number[];
@@ -45,6 +47,7 @@ export async function auditSources(db: Db, namedMax = MISSING_NAMED_MAX): Promis
     ),
     known as (
       select source, node, jobs, votes, counted, changed, superseded, rejected, greatest(accepted_seq, last) as highest,
+        observed_at,
         coalesce(accepted_seq, 0) as accepted_seq, coalesce(accepted_votes, 0) as accepted_votes
       from ledgers
       full join receipts using (source)
@@ -53,6 +56,9 @@ export async function auditSources(db: Db, namedMax = MISSING_NAMED_MAX): Promis
       coalesce(jobs, 0) as jobs, coalesce(votes, 0)::bigint as votes, coalesce(counted, 0)::bigint as counted,
       coalesce(changed, 0)::bigint as changed, coalesce(superseded, 0)::bigint as superseded,
       coalesce(rejected, 0)::bigint as rejected, highest - coalesce(jobs, 0) as "missingJobs",
+      exists (
+        select from retired_nodes where retired_nodes.node = known.node and retired_at >= known.observed_at
+      ) as retired,
       case when highest = jobs then '[]'::json else (
         select coalesce(json_agg(number order by number), '[]')
         from (

@@ -3,23 +3,29 @@ import type { Db } from './client.ts';
 
 const COLUMNS_OF_VOTES = ['poll_id', 'voter_id', 'choice_id', 'cast_at'];
 
-/** What a reader may read: whole tables, and columns of `votes`. Everything else is the worker's alone. */
+/** What a reader may read: whole tables, and columns of `votes`. All else, and all writing but one, is the worker's. */
 interface Reader {
   readonly role: string;
   readonly tables: readonly string[];
   readonly columnsOfVotes?: readonly string[];
+  /** Whether it may say that a node will not come back. */
+  readonly retiresNodes?: boolean;
 }
 
 const READERS: readonly Reader[] = [
   {
     role: 'turnout_results',
-    tables: ['polls', 'choices', 'tallies', 'committed', 'ledgers', 'batches'],
+    tables: ['polls', 'choices', 'tallies', 'committed', 'ledgers', 'batches', 'retired_nodes'],
   },
-  { role: 'turnout_dashboard', tables: ['committed', 'ledgers', 'batches'] },
+  {
+    role: 'turnout_dashboard',
+    tables: ['committed', 'ledgers', 'batches', 'retired_nodes'],
+    retiresNodes: true,
+  },
   // A recount needs to know what was voted, not who voted.
   {
     role: 'turnout_audit',
-    tables: ['committed', 'ledgers', 'batches', 'tallies'],
+    tables: ['committed', 'ledgers', 'batches', 'tallies', 'retired_nodes'],
     columnsOfVotes: ['poll_id', 'choice_id'],
   },
 ];
@@ -59,6 +65,7 @@ async function grant(db: Db, tables: readonly string[], reader: Reader): Promise
   // Rights to single columns outlive that.
   await sql`revoke select (${list(COLUMNS_OF_VOTES)}) on votes from public, ${grantee}`.execute(db);
   await sql`grant select on ${list(reader.tables)} to ${grantee}`.execute(db);
+  if (reader.retiresNodes) await sql`grant insert, update on retired_nodes to ${grantee}`.execute(db);
   if (!reader.columnsOfVotes) return;
   await sql`grant select (${list(reader.columnsOfVotes)}) on votes to ${grantee}`.execute(db);
 }

@@ -1,10 +1,11 @@
 import type { Kysely } from 'kysely';
 import { type MigrationProvider, Migrator } from 'kysely/migration';
 import * as initial from './migrations/0001_initial.ts';
+import * as retiredNodes from './migrations/0002_retired_nodes.ts';
 
 /** In the order of their names. A migration that has landed never changes. */
 const provider: MigrationProvider = {
-  getMigrations: async () => ({ '0001_initial': initial }),
+  getMigrations: async () => ({ '0001_initial': initial, '0002_retired_nodes': retiredNodes }),
 };
 
 /**

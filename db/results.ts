@@ -18,8 +18,8 @@ export interface Results {
   /** Of every known source, all jobs from 1 to the last that its ledger told have been committed. */
   readonly settled: boolean;
   /**
-   * Every node's ledger has been read at this time or later, however many of its sources are gone; null while there is
-   * no node, or one whose ledger was never read.
+   * Every node's ledger has been read at this time or later, however many of its sources are gone; retired nodes aside.
+   * Null while there is no node, or one whose ledger was never read.
    */
   readonly observedAt: number | null;
 }
@@ -56,7 +56,12 @@ export async function readResults(db: Db): Promise<Results> {
       ) as ahead
     ),
     node as (
-      select max(observed_at) as observed_at from source group by node
+      -- A retired node has nothing left to tell. If its ledger was read after that it has come back.
+      select max(source.observed_at) as observed_at
+      from source
+      left join retired_nodes on retired_nodes.node = source.node
+      group by source.node
+      having not coalesce(max(retired_at) >= max(source.observed_at), false)
     )
     select
       (
@@ -86,8 +91,10 @@ export async function readResults(db: Db): Promise<Results> {
       ) as ledger,
       (select coalesce(bool_and(is_settled), true) from source) as settled,
       (
-        select case when bool_and(observed_at is not null)
-          then floor(extract(epoch from min(observed_at)) * 1000)::bigint
+        select case
+          -- All nodes are retired: whatever they knew has been read.
+          when count(*) = 0 and exists (select from source) then floor(extract(epoch from now()) * 1000)::bigint
+          when bool_and(observed_at is not null) then floor(extract(epoch from min(observed_at)) * 1000)::bigint
         end
         from node
       ) as "observedAt"

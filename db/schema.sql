@@ -56,6 +56,12 @@ create table rejected_votes (
   constraint rejected_votes_pkey PRIMARY KEY (source, seq, index)
 );
 
+create table retired_nodes (
+  node text collate "C" not null,
+  retired_at timestamp with time zone not null default now(),
+  constraint retired_nodes_pkey PRIMARY KEY (node)
+);
+
 create table tallies (
   poll_id text collate "C" not null,
   choice_id text collate "C" not null,

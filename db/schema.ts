@@ -75,6 +75,12 @@ interface RejectedVotesTable {
   vote: unknown;
 }
 
+/** Nodes that will not come back, unless their ledger is read later than this. */
+interface RetiredNodesTable {
+  node: string;
+  retired_at: Generated<Date>;
+}
+
 /** The tables, as Kysely sees them. `schema.sql` is the same as Postgres sees it. */
 export interface Database {
   polls: PollsTable;
@@ -85,4 +91,5 @@ export interface Database {
   committed: CommittedTable;
   ledgers: LedgersTable;
   rejected_votes: RejectedVotesTable;
+  retired_nodes: RetiredNodesTable;
 }

@@ -1,5 +1,6 @@
 import { auditSources } from '../../db/audit.ts';
 import { openDb } from '../../db/client.ts';
+import { retireNode } from '../../db/nodes.ts';
 import { createAdminApp } from '../../stack/runtime/admin.ts';
 import { readConfig, settings } from '../../stack/runtime/config.ts';
 import { discoverNodes } from '../../stack/runtime/discovery.ts';
@@ -47,7 +48,13 @@ await runProcess('dashboard', async ({ log, shutdown }) => {
   shutdown.defer('close the queues', () => queues.close());
 
   const ledger = new Ledger({ queues, audit: () => auditSources(db), log });
-  const app = createDashboardApp({ users: config.dashboardUsers, ledger, board: board.app, log });
+  const app = createDashboardApp({
+    users: config.dashboardUsers,
+    ledger,
+    board: board.app,
+    retire: (node) => retireNode(db, node),
+    log,
+  });
   const server = await listen(app, config.port);
   shutdown.defer('finish the requests', server.close);
   shutdown.defer('take no more work', () => readiness.notReady('server', 'stopping'));

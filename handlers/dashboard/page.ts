@@ -174,7 +174,7 @@ function nodesCard({ nodes, total }: LedgerView): Html {
     html`<thead><tr><th scope="col">Node</th>${numberHeads(FATES.map(capitalised))}</tr></thead>
 <tbody>${nodes.map(
       (row) => html`
-<tr><th scope="row">${row.node}${row.reachable ? '' : UNREACHABLE}</th>${fateCells(row)}</tr>`,
+<tr><th scope="row">${row.node}${absence(row)}</th>${fateCells(row)}</tr>`,
     )}</tbody>
 <tfoot><tr><th scope="row">All</th>${fateCells(total)}</tr></tfoot>`,
   );
@@ -191,6 +191,15 @@ function sourcesCard({ sources }: LedgerView): Html {
 <tr><th scope="row">${row.source}${row.reachable ? '' : UNREACHABLE}</th>${fateCells(row)}${numberCells([row.jobs.accepted])}${alarmCell(row.jobs.lost)}</tr>`,
   )}</tbody>
 </table></div></details>`;
+}
+
+/** Of a node that does not answer: whether that matters, and what can be done about it. */
+function absence({ node, reachable, retired, pending }: LedgerView['nodes'][number]): Html | '' {
+  if (retired) return html`<small>retired</small>`;
+  if (reachable) return '';
+  if (pending > 0) return UNREACHABLE;
+  return html`<small>node unreachable; results wait for it</small>
+<form method="post" action="/nodes/${encodeURIComponent(node)}/retire"><button id="retire-${node}">It will not come back</button></form>`;
 }
 
 const UNREACHABLE = html`<small>node unreachable: what is missing may be on it</small>`;

@@ -49,6 +49,8 @@ export interface LedgerRow extends Fates {
   readonly node: string;
   /** Whether its node's ledger could be read. If not, what is missing is pending: nobody can say that it is lost. */
   readonly reachable: boolean;
+  /** Whether an operator has said that its node will not come back. */
+  readonly retired: boolean;
   readonly jobs: {
     readonly accepted: number;
     readonly committed: number;
@@ -82,6 +84,7 @@ export function settleLedger(inputs: LedgerInputs): LedgerRow[] {
       source,
       node: audit.node ?? nodeOf(source),
       reachable: place.reachable,
+      retired: audit.retired,
       accepted,
       counted: audit.counted,
       changed: audit.changed,
@@ -170,6 +173,7 @@ function unseen(source: string): SourceAudit {
     rejected: 0,
     missingJobs: 0,
     missing: [],
+    retired: false,
   };
 }
 

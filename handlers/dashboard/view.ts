@@ -25,7 +25,11 @@ export interface LedgerView {
   readonly settledAt: string | null;
   readonly postgres: { readonly reachable: boolean; readonly because: string | null };
   readonly total: Fates;
-  readonly nodes: readonly (Fates & { readonly node: string; readonly reachable: boolean })[];
+  readonly nodes: readonly (Fates & {
+    readonly node: string;
+    readonly reachable: boolean;
+    readonly retired: boolean;
+  })[];
   readonly sources: readonly LedgerRow[];
   readonly queues: readonly QueueView[];
 }
@@ -42,6 +46,7 @@ export function viewOf({ asOf, settledAt, rows, nodes, postgresFault }: LedgerRe
       .map(([node, sources]) => ({
         node,
         reachable: sources.every(({ reachable }) => reachable),
+        retired: sources.every(({ retired }) => retired),
         ...sumFates(sources),
       }))
       .toSorted((a, b) => (a.node < b.node ? -1 : 1)),

@@ -32,5 +32,5 @@ export async function storedBatches(db: Db) {
 }
 
 export async function emptyTables(db: Db): Promise<void> {
-  await sql`truncate votes, batches, tallies, committed, ledgers, rejected_votes`.execute(db);
+  await sql`truncate votes, batches, tallies, committed, ledgers, rejected_votes, retired_nodes`.execute(db);
 }

@@ -17,6 +17,7 @@ function row(node: string, fates: Partial<LedgerRow>): LedgerRow {
     source: `${node}.x`,
     node,
     reachable: true,
+    retired: false,
     accepted: 0,
     counted: 0,
     changed: 0,

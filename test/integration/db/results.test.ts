@@ -1,7 +1,9 @@
 import { sql } from 'kysely';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { auditSources } from '../../../db/audit.ts';
 import { commitBatches } from '../../../db/commit.ts';
 import { mirrorLedger } from '../../../db/ledgers.ts';
+import { retireNode } from '../../../db/nodes.ts';
 import { readResults } from '../../../db/results.ts';
 import { createDatabase, type TestDatabase } from '../../support/postgres.ts';
 import { emptyTables } from '../../support/tables.ts';
@@ -70,6 +72,66 @@ describe('the nodes were observed', () => {
     await mirror(LATER, 1);
     await observe(LATER, 5_000);
     expect(await observedAt()).toBe(5_000);
+  });
+});
+
+describe('a node that is retired', () => {
+  const observedAt = async () => (await readResults(database.db)).observedAt;
+  const NODE = 'frontend.01';
+  beforeEach(async () => {
+    for (const source of [SOURCE, LATER, 'other.t0-1']) await mirror(source, 1);
+    await observe(SOURCE, 1_000);
+    await observe(LATER, 5_000);
+    await observe('other.t0-1', 9_000);
+  });
+
+  test('is refused while a job is missing, even if a later number makes up for it', async () => {
+    await commit(SOURCE, 1);
+    expect(await retireNode(database.db, NODE)).toEqual({ status: 'unsettled', jobs: 1 });
+    await commit(LATER, 2);
+    expect(await retireNode(database.db, NODE)).toEqual({ status: 'unsettled', jobs: 1 });
+    expect(await observedAt()).toBe(5_000);
+    await commit(LATER, 1);
+    expect(await retireNode(database.db, NODE)).toEqual({ status: 'retired' });
+  });
+
+  test('is not waited for any more, until its ledger is read again', async () => {
+    await commit(SOURCE, 1);
+    await commit(LATER, 1);
+    await retireNode(database.db, NODE);
+    expect(await observedAt()).toBe(9_000);
+    expect(await retireNode(database.db, NODE)).toEqual({ status: 'retired' });
+
+    const back = Date.now() + 60_000;
+    await observe(LATER, back);
+    await observe('other.t0-1', back + 1_000);
+    expect(await observedAt()).toBe(back);
+    await mirror(`${NODE}.t0-3`, 1);
+    expect((await readResults(database.db)).settled).toBe(false);
+  });
+
+  test('leaves nobody to wait for when it was the last', async () => {
+    for (const source of [SOURCE, LATER, 'other.t0-1']) await commit(source, 1);
+    await retireNode(database.db, NODE);
+    await retireNode(database.db, 'other');
+    const before = Date.now();
+    expect(await observedAt()).toBeGreaterThan(before - 60_000);
+  });
+
+  test('has to be known', async () => {
+    expect(await retireNode(database.db, 'nobody')).toEqual({ status: 'unknown' });
+    expect(await retireNode(database.db, "x'; drop table votes; --")).toEqual({ status: 'unknown' });
+    expect(await database.db.selectFrom('retired_nodes').selectAll().execute()).toEqual([]);
+  });
+
+  test('is told by the audit, and no longer once its ledger was read again', async () => {
+    for (const source of [SOURCE, LATER]) await commit(source, 1);
+    await retireNode(database.db, NODE);
+    const retired = async () =>
+      (await auditSources(database.db)).filter(({ retired }) => retired).map(({ source }) => source);
+    expect(await retired()).toEqual([SOURCE, LATER]);
+    await observe(LATER, Date.now() + 60_000);
+    expect(await retired()).toEqual([SOURCE]);
   });
 });
 

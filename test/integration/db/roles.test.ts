@@ -7,6 +7,7 @@ import { commitBatches } from '../../../db/commit.ts';
 import { grantReaders } from '../../../db/grants.ts';
 import { mirrorLedger } from '../../../db/ledgers.ts';
 import { migrate } from '../../../db/migrate.ts';
+import { retireNode } from '../../../db/nodes.ts';
 import { upsertPolls } from '../../../db/polls.ts';
 import { readReceipt, readResults } from '../../../db/results.ts';
 import { createDatabase, openTestDb, type TestDatabase } from '../../support/postgres.ts';
@@ -14,7 +15,10 @@ import { applyRoles, openRoles, type Role } from '../../support/roles.ts';
 import { batch, POLL, vote } from '../../support/votes.ts';
 
 const SOURCE = 'frontend01.t0-1';
-const TABLES = ['polls', 'choices', 'votes', 'batches', 'tallies', 'committed', 'ledgers', 'rejected_votes'];
+const TABLES = [
+  ...['polls', 'choices', 'votes', 'batches', 'tallies', 'committed', 'ledgers', 'rejected_votes'],
+  'retired_nodes',
+];
 const NOT_ALLOWED = /permission denied|must be owner/;
 
 let database: TestDatabase;
@@ -83,6 +87,13 @@ test('sources can be audited as the dashboard, and as the audit', async () => {
   }
 });
 
+test('a node can be retired as the dashboard, and as nobody else who only reads', async () => {
+  expect(await retireNode(as.turnout_dashboard, 'frontend01')).toEqual({ status: 'unsettled', jobs: 1 });
+  for (const role of ['turnout_results', 'turnout_audit'] as const) {
+    await expect(retireNode(as[role], 'frontend01')).rejects.toThrow(NOT_ALLOWED);
+  }
+});
+
 test('votes can be recounted as the audit, which sees no voter, and as nobody else who only reads', async () => {
   expect(await auditTallies(as.turnout_audit)).toEqual([]);
   await expect(run('turnout_audit', 'select voter_id from votes')).rejects.toThrow(NOT_ALLOWED);
@@ -94,23 +105,28 @@ test('votes can be recounted as the audit, which sees no voter, and as nobody el
 });
 
 describe.each<[Role, readonly string[]]>([
-  ['turnout_results', ['polls', 'choices', 'batches', 'tallies', 'committed', 'ledgers']],
-  ['turnout_dashboard', ['batches', 'committed', 'ledgers']],
-  ['turnout_audit', ['batches', 'tallies', 'committed', 'ledgers']],
+  ['turnout_results', ['polls', 'choices', 'batches', 'tallies', 'committed', 'ledgers', 'retired_nodes']],
+  ['turnout_dashboard', ['batches', 'committed', 'ledgers', 'retired_nodes']],
+  ['turnout_audit', ['batches', 'tallies', 'committed', 'ledgers', 'retired_nodes']],
 ])('%s', (role, readable) => {
   test.each(TABLES)('may at most read %s', async (table) => {
     const read = run(role, `select * from ${table} limit 1`);
     if (readable.includes(table)) await expect(read).resolves.toBeDefined();
     else await expect(read).rejects.toThrow(NOT_ALLOWED);
     const column = await firstColumn(table);
+    const isRetiring = role === 'turnout_dashboard' && table === 'retired_nodes';
     for (const statement of [
-      `insert into ${table} default values`,
-      `update ${table} set ${column} = ${column}`,
+      ...(isRetiring
+        ? []
+        : [
+            `insert into ${table} default values`,
+            `update ${table} set ${column} = ${column}`,
+            `do 'begin lock table ${table} in share mode; end'`,
+          ]),
       `delete from ${table}`,
       `truncate ${table}`,
       `alter table ${table} add column x int`,
       `drop table ${table}`,
-      `do 'begin lock table ${table} in share mode; end'`,
       `create index on ${table} (${column})`,
     ]) {
       await expect(run(role, statement), statement).rejects.toThrow(NOT_ALLOWED);

@@ -1,8 +1,10 @@
 import { Hono } from 'hono';
 import { describe, expect, test } from 'vitest';
+import type { Retirement } from '../../../../db/nodes.ts';
 import { createDashboardApp } from '../../../../handlers/dashboard/app.ts';
 import type { LedgerReport } from '../../../../handlers/dashboard/ledger.ts';
 import { settleLedger } from '../../../../handlers/dashboard/settle.ts';
+import type { LedgerView } from '../../../../handlers/dashboard/view.ts';
 import { Secret } from '../../../../stack/runtime/secret.ts';
 import { recordLog } from '../../../support/log.ts';
 import { audit, node, SOURCE } from './nodes.ts';
@@ -13,7 +15,10 @@ const NOON = Date.UTC(2027, 1, 7, 12);
 const basic = (text: string): string => `Basic ${Buffer.from(text).toString('base64')}`;
 const KNOWN = { Authorization: basic('sre:pass:wörd1') };
 
-function createApp(changes: Partial<LedgerReport> = {}) {
+function createApp(
+  changes: Partial<LedgerReport> = {},
+  retire: (node: string) => Promise<Retirement> = async () => ({ status: 'unknown' }),
+) {
   const nodes = [node({ seqs: { [SOURCE]: 3 }, queued: [3] })];
   const rows = settleLedger({ nodes, audits: [audit(2)], knownBefore: new Set() });
   const report: LedgerReport = {
@@ -29,6 +34,7 @@ function createApp(changes: Partial<LedgerReport> = {}) {
     users: USERS,
     ledger: { latest: async () => report },
     board,
+    retire,
     log: recordLog().log,
   });
 }
@@ -106,12 +112,13 @@ describe('the dashboard', () => {
       settledAt: '2027-02-07T12:00:00.000Z',
       postgres: { reachable: true, because: null },
       total: fates,
-      nodes: [{ node: 'frontend01', reachable: true, ...fates }],
+      nodes: [{ node: 'frontend01', reachable: true, retired: false, ...fates }],
       sources: [
         {
           source: SOURCE,
           node: 'frontend01',
           reachable: true,
+          retired: false,
           ...fates,
           jobs: { accepted: 3, committed: 2, pending: 1, failed: 0, lost: 0 },
           lostJobs: [],
@@ -188,5 +195,61 @@ describe('the page', () => {
     });
     expect(text).toContain('took over &lt;1&gt; s');
     expect(text).toContain('off: votes are not on disk');
+  });
+});
+
+describe('retiring a node', () => {
+  const down = { nodes: [node({ fault: 'connection lost' })] };
+  const ask = (app: Hono, headers: Record<string, string> = KNOWN, name = 'frontend01') =>
+    app.request(`/nodes/${name}/retire`, { method: 'POST', headers });
+
+  test('is for operators, on their own page', async () => {
+    const asked: string[] = [];
+    const app = createApp(down, async (name) => {
+      asked.push(name);
+      return { status: 'retired' };
+    });
+    expect((await ask(app, {})).status).toBe(401);
+    expect((await ask(app, { ...KNOWN, 'Sec-Fetch-Site': 'cross-site' })).status).toBe(403);
+    expect((await app.request('/nodes/frontend01/retire', { headers: KNOWN })).status).toBe(404);
+    expect(asked).toEqual([]);
+    const response = await ask(app);
+    expect(response.status).toBe(200);
+    expect(await response.json()).toEqual({ node: 'frontend01', status: 'retired' });
+    const page = await ask(app, { ...KNOWN, accept: 'text/html' });
+    expect([page.status, page.headers.get('location')]).toEqual([303, '/']);
+    expect(asked).toEqual(['frontend01', 'frontend01']);
+  });
+
+  test.each([
+    ['unknown_node', 404, { status: 'unknown' }],
+    ['not_settled', 409, { status: 'unsettled', jobs: 3 }],
+  ] as const)('answers %s', async (code, status, retirement) => {
+    const response = await ask(createApp(down, async () => retirement));
+    expect(response.status).toBe(status);
+    expect(await response.json()).toMatchObject({ code });
+  });
+
+  test('is refused while the node answers, without asking the database', async () => {
+    const response = await ask(createApp({}, () => Promise.reject(new Error('asked'))));
+    expect(response.status).toBe(409);
+    expect(await response.json()).toMatchObject({ code: 'still_reachable' });
+  });
+
+  test('is offered on the page for a node that is gone and settled, and told when it is done', async () => {
+    const gone = (retired: boolean, missing: number[]) => {
+      const nodes = [node({ fault: 'connection lost' })];
+      const audits = [{ ...audit(2, missing), retired }];
+      return createApp({ nodes, rows: settleLedger({ nodes, audits, knownBefore: new Set() }) });
+    };
+    const page = async (app: Hono) => (await app.request('/', { headers: KNOWN })).text();
+    const form = 'action="/nodes/frontend01/retire"';
+    expect(await page(gone(false, []))).toContain(form);
+    expect(await page(gone(false, [3]))).not.toContain(form);
+    expect(await page(gone(true, []))).not.toContain(form);
+    expect(await page(gone(true, []))).toContain('retired');
+    expect(await page(createApp())).not.toContain(form);
+    const json = (await (await gone(true, []).request('/ledger', { headers: KNOWN })).json()) as LedgerView;
+    expect(json.nodes).toMatchObject([{ node: 'frontend01', retired: true }]);
   });
 });

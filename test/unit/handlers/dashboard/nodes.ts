@@ -20,6 +20,7 @@ export function audit(jobs: number, missing: readonly number[] = [], source = SO
     rejected: 0,
     missingJobs: missing.length,
     missing: missing.slice(0, 100),
+    retired: false,
   };
 }
 
