@@ -56,19 +56,23 @@ export async function commitBatches(
       left join polls on polls.id = b.poll_id
       left join choices on choices.poll_id = b.poll_id and choices.id = b.choice_id
     ),
+    -- The outer joins and the plain boolean are for the planner, which then expects as many rows as there are. It takes
+    -- an inner join or "refusal is null" to leave next to nothing, and would find each written vote's job by looking
+    -- through all of "latest": a time that grows with the square of the votes.
     vote as materialized (
       select v.*, ballot.poll_id, ballot.choice_id,
-        case when ballot.no is null then 'malformed' else ballot.refusal end as refusal
+        case when ballot.no is null then 'malformed' else ballot.refusal end as refusal,
+        job.no is not null and ballot.no is not null and ballot.refusal is null as is_taken
       from unnest(${input.jobs}::int[], ${input.ballots}::int[], ${input.voters}::uuid[], ${input.castAts}::bigint[])
         with ordinality as v (job_no, ballot_no, voter_id, cast_us, no)
-      join job on job.no = v.job_no
+      left join job on job.no = v.job_no
       left join ballot on ballot.no = v.ballot_no
     ),
     -- One row a voter: a statement must not write the same row twice.
     latest as materialized (
       select distinct on (poll_id, voter_id) poll_id, voter_id, choice_id, cast_us, job_no
       from vote
-      where refusal is null
+      where is_taken
       order by poll_id, voter_id, cast_us desc, choice_id desc
     ),
     written as (
