@@ -1,8 +1,8 @@
-import type { HonoRequest } from 'hono';
 import { Problem } from './problem.ts';
+import type { VoteRequest } from './request.ts';
 
 /** No vote needs more. */
-const BODY_BYTES_MAX = 1_024;
+export const BODY_BYTES_MAX = 1_024;
 
 const JSON_TYPE = 'application/json';
 const FORM_TYPE = 'application/x-www-form-urlencoded';
@@ -15,7 +15,7 @@ export type BallotFormat = 'json' | 'form';
  *
  * @throws Problem `unsupported_media_type`
  */
-export function ballotFormat(request: HonoRequest): BallotFormat {
+export function ballotFormat(request: VoteRequest): BallotFormat {
   const type = request.header('content-type')?.split(';', 1)[0]?.trim().toLowerCase();
   if (type === JSON_TYPE) return 'json';
   if (type === FORM_TYPE) return 'form';
@@ -27,7 +27,7 @@ export function ballotFormat(request: HonoRequest): BallotFormat {
  *
  * @throws Problem `too_large` or `malformed`
  */
-export async function readChoice(request: HonoRequest, format: BallotFormat): Promise<string> {
+export async function readChoice(request: VoteRequest, format: BallotFormat): Promise<string> {
   const body = await readBody(request);
   const choice = format === 'json' ? choiceInJson(body) : new URLSearchParams(body).get('choice');
   if (typeof choice !== 'string')
@@ -45,24 +45,11 @@ function choiceInJson(body: string): unknown {
 }
 
 /** A body whose length is announced is refused unread when it is too long; one in chunks is read no further than that. */
-async function readBody(request: HonoRequest): Promise<string> {
+async function readBody(request: VoteRequest): Promise<string> {
   const length = request.header('content-length');
-  if (length === undefined) return readChunks(request);
-  if (Number(length) > BODY_BYTES_MAX) throw tooLarge();
-  return request.text();
-}
-
-async function readChunks(request: HonoRequest): Promise<string> {
-  const chunks: Uint8Array[] = [];
-  let bytes = 0;
-  for await (const chunk of request.raw.body ?? []) {
-    bytes += chunk.byteLength;
-    if (bytes > BODY_BYTES_MAX) throw tooLarge();
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString('utf8');
-}
-
-function tooLarge(): Problem {
-  return new Problem('too_large', `the body must have at most ${BODY_BYTES_MAX} bytes`);
+  const isTooLarge = length !== undefined && Number(length) > BODY_BYTES_MAX;
+  const body = isTooLarge ? undefined : await request.body(BODY_BYTES_MAX);
+  if (body === undefined)
+    throw new Problem('too_large', `the body must have at most ${BODY_BYTES_MAX} bytes`);
+  return body;
 }

@@ -139,6 +139,10 @@ export class Capture {
     return inLine + beingWritten;
   }
 
+  get #votesPerWriteMax(): number {
+    return JOBS_PER_WRITE_MAX * this.#options.votesPerJobMax;
+  }
+
   #begin(): void {
     this.#mode = 'writing';
     this.#sweeper = setInterval(() => this.#sweep(Date.now()), SWEEP_INTERVAL_MS);
@@ -156,6 +160,8 @@ export class Capture {
         const receipt = jobKey(batch.source, batch.seq);
         for (const waiting of group) waiting.resolve(receipt);
       });
+      // The same again: the answer came in the midst of requests, and those behind it shall not wait for a write more.
+      if (this.#line.length < this.#votesPerWriteMax) await new Promise((resolve) => setImmediate(resolve));
     }
     this.#mode = 'idle';
     clearInterval(this.#sweeper);
@@ -165,7 +171,7 @@ export class Capture {
   /** Takes votes from the line and gives their jobs the next numbers, once and for ever. */
   #seal(): Write {
     const { source, votesPerJobMax } = this.#options;
-    const taken = this.#line.splice(0, JOBS_PER_WRITE_MAX * votesPerJobMax);
+    const taken = this.#line.splice(0, this.#votesPerWriteMax);
     const batches: Batch[] = [];
     const waiting: Waiting[][] = [];
     for (let start = 0; start < taken.length; start += votesPerJobMax) {

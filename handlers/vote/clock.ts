@@ -16,9 +16,15 @@ export function createClock(wallClock: () => number = Date.now): Clock {
   };
 }
 
+const MICROS_PER_SECOND = 1_000_000;
+/** The second that was written last: of all votes in it only the fraction differs. */
+let written = { second: 0, text: '1970-01-01T00:00:00' };
+
 /** Writes microseconds since 1970 as RFC 3339 text, all six digits of the fraction kept. */
 export function formatMicros(micros: number): string {
-  const milliseconds = Math.floor(micros / 1_000);
-  const rest = String(micros % 1_000).padStart(3, '0');
-  return `${new Date(milliseconds).toISOString().slice(0, -1)}${rest}Z`;
+  const second = Math.floor(micros / MICROS_PER_SECOND);
+  if (second !== written.second) {
+    written = { second, text: new Date(second * 1_000).toISOString().slice(0, 19) };
+  }
+  return `${written.text}.${String(micros % MICROS_PER_SECOND).padStart(6, '0')}Z`;
 }

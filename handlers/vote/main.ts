@@ -8,10 +8,11 @@ import { type ProcessParts, runProcess } from '../../stack/runtime/process.ts';
 import { Readiness } from '../../stack/runtime/readiness.ts';
 import { connectFailingFast, parseRedisAddress } from '../../stack/runtime/redis.ts';
 import { listen } from '../../stack/runtime/server.ts';
-import { createVoteApp } from './app.ts';
+import { createVoteApp, type VoteAppParts } from './app.ts';
 import { Capture } from './capture.ts';
 import { createClock } from './clock.ts';
 import { aggregateMetrics, reportToPrimary, superviseProcesses } from './cluster.ts';
+import { createVoteListener } from './listener.ts';
 import { createVoteMetrics } from './metrics.ts';
 import { VoteQueue } from './queue.ts';
 import { createVoterTokens } from './voter.ts';
@@ -79,7 +80,7 @@ async function serve(config: Config<typeof SETTINGS>, { log, shutdown }: Process
     if (left > 0) log.warn('stopped with votes unwritten; none of them was answered 202', { votes: left });
   });
 
-  const app = createVoteApp({
+  const appParts: VoteAppParts = {
     polls,
     capture,
     tokens: createVoterTokens(config.voterKey),
@@ -87,8 +88,8 @@ async function serve(config: Config<typeof SETTINGS>, { log, shutdown }: Process
     admission: config.voterAdmission,
     log,
     onProblem: metrics.onProblem,
-  });
-  const server = await listen(app, config.port);
+  };
+  const server = await listen(createVoteApp(appParts), config.port, undefined, createVoteListener(appParts));
   shutdown.defer('finish the requests', server.close);
   shutdown.defer('take no more work', () => readiness.notReady('server', 'stopping'));
   readiness.ready('server');

@@ -1,6 +1,6 @@
-import type { Server } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { createAdaptorServer } from '@hono/node-server';
+import { getRequestListener } from '@hono/node-server';
 import type { Hono } from 'hono';
 import { ConfigError } from './config.ts';
 
@@ -22,23 +22,34 @@ export interface Listening {
   close(): Promise<void>;
 }
 
+/** Sees a request before the app; says whether it has taken it, and then answers it. */
+type FirstListener = (incoming: IncomingMessage, outgoing: ServerResponse) => boolean;
+
 /**
  * Serves an app over HTTP with time-outs against slow clients.
  *
  * @param port 0 takes any free one
+ * @param hostname where to listen; everywhere when it is left out
+ * @param first takes requests past the app: for those that come by the million
  * @throws ConfigError when the port is taken or not allowed
  */
-export async function listen(app: Pick<Hono, 'fetch'>, port: number, hostname?: string): Promise<Listening> {
-  const server = createAdaptorServer({
-    fetch: app.fetch,
-    serverOptions: {
-      headersTimeout: HEADERS_TIMEOUT_MS,
-      requestTimeout: REQUEST_TIMEOUT_MS,
-      keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
-      connectionsCheckingInterval: CONNECTIONS_CHECK_INTERVAL_MS,
-      maxHeaderSize: HEADER_BYTES_MAX,
-    },
-  }) as Server;
+export async function listen(
+  app: Pick<Hono, 'fetch'>,
+  port: number,
+  hostname?: string,
+  first: FirstListener = () => false,
+): Promise<Listening> {
+  const throughApp = getRequestListener(app.fetch);
+  const options = {
+    headersTimeout: HEADERS_TIMEOUT_MS,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
+    connectionsCheckingInterval: CONNECTIONS_CHECK_INTERVAL_MS,
+    maxHeaderSize: HEADER_BYTES_MAX,
+  };
+  const server = createServer(options, (incoming, outgoing) => {
+    if (!first(incoming, outgoing)) void throughApp(incoming, outgoing);
+  });
   server.maxHeadersCount = HEADERS_MAX;
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) =>

@@ -1,3 +1,4 @@
+import { createHmac } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { createClock, formatMicros } from '../../../../handlers/vote/clock.ts';
 import { createVoterTokens } from '../../../../handlers/vote/voter.ts';
@@ -16,6 +17,15 @@ describe('a voter token', () => {
     const [one, other] = [tokens.mint(), tokens.mint()];
     expect(one.id).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
     expect(other.id).not.toBe(one.id);
+  });
+
+  test.each([32, 63, 64, 65, 200])('is signed with HMAC-SHA-256, with a key of %i bytes', (bytes) => {
+    const key = 'K'.repeat(bytes);
+    const signer = createVoterTokens(new Secret(key));
+    const token = Buffer.from(signer.sign({ ...signer.mint(), lastCastAt: CAST_AT }), 'base64url');
+    const [body, mac] = [token.subarray(0, 25), token.subarray(25)];
+    expect(mac).toEqual(createHmac('sha256', key).update(body).digest());
+    expect(body.readBigUInt64BE(17)).toBe(BigInt(CAST_AT));
   });
 
   test('is refused when any character was changed', () => {
