@@ -1,0 +1,4 @@
+import { RECEIPT, serveVotes } from './server.ts';
+
+/** The ceiling: takes nothing, keeps nothing. */
+await serveVotes(() => RECEIPT);

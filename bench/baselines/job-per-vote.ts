@@ -1,0 +1,16 @@
+import { randomUUIDv7 } from 'node:crypto';
+import { Queue } from 'bullmq';
+import { readConfig, settings } from '../../stack/runtime/config.ts';
+import { connectFailingFast, parseRedisAddress } from '../../stack/runtime/redis.ts';
+import { serveVotes } from './server.ts';
+
+/** What BullMQ's tutorial does: one job a vote. */
+const { redisUrl } = readConfig({ redisUrl: settings.redisUrl });
+const connection = connectFailingFast(parseRedisAddress(redisUrl.reveal()));
+const queue = new Queue('votes', { connection });
+
+await queue.waitUntilReady();
+await serveVotes(async (poll, choice) => {
+  const job = await queue.add('vote', { poll, voter: randomUUIDv7(), choice, castAt: Date.now() });
+  return job.id ?? '';
+});

@@ -1,0 +1,14 @@
+import { randomUUIDv7 } from 'node:crypto';
+import { readConfig, settings } from '../../stack/runtime/config.ts';
+import { connectFailingFast, parseRedisAddress } from '../../stack/runtime/redis.ts';
+import { RECEIPT, serveVotes } from './server.ts';
+
+/** What the original voting example does: a list in Redis, one push a vote. */
+const { redisUrl } = readConfig({ redisUrl: settings.redisUrl });
+const redis = connectFailingFast(parseRedisAddress(redisUrl.reveal()));
+
+await new Promise((resolve) => redis.once('ready', resolve));
+await serveVotes(async (poll, choice) => {
+  await redis.rpush('votes', JSON.stringify({ poll, voter: randomUUIDv7(), choice, castAt: Date.now() }));
+  return RECEIPT;
+});

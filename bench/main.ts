@@ -1,0 +1,79 @@
+import { join } from 'node:path';
+import { buildAll } from './build.ts';
+import { compareResults, comparisonTable } from './compare.ts';
+import { BenchError } from './errors.ts';
+import { closeAllLabs } from './lab/lab.ts';
+import type { Sample } from './measure/sample.ts';
+import { HELP, type Options, parseOptions } from './options.ts';
+import { costsFrom } from './plan/costs.ts';
+import { planFor } from './plan/plan.ts';
+import { renderPlan } from './plan/render.ts';
+import { renderPage } from './report/page.ts';
+import { describeRun, type Result, readNewest, readResult, writeResult } from './report/result.ts';
+import { renderText } from './report/table.ts';
+import { Progress, renderGoals, renderScenario } from './report/terminal.ts';
+import { SCENARIOS } from './scenarios/all.ts';
+
+/** `npm run bench`: measures, prints tables, writes the result and its page; or plans. See `HELP`. */
+const RESULTS = join(import.meta.dirname, 'results');
+const SECONDS_PER_MINUTE = 60;
+
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => void closeAllLabs().finally(() => process.exit(130)));
+}
+try {
+  const options = parseOptions(
+    process.argv.slice(2),
+    SCENARIOS.map(({ name }) => name),
+  );
+  if (options.command === 'help') console.log(HELP);
+  else if (options.command === 'plan') plan(options);
+  else await run(options);
+} catch (error) {
+  console.error(error instanceof BenchError ? error.message : error);
+  process.exitCode = 1;
+}
+
+function plan({ voters, minutes, from }: Options & { command: 'plan' }): void {
+  const result = from === undefined ? readNewest() : readResult(from);
+  const costs = costsFrom(result.samples);
+  const basis = `commit ${result.commit} on ${result.machine.processors} × ${result.machine.cpu}, ${result.startedAt.slice(0, 10)}`;
+  console.log(renderPlan(planFor(voters, minutes * SECONDS_PER_MINUTE, costs), costs, basis));
+}
+
+async function run(options: Options & { command: 'run' }): Promise<void> {
+  const { scenarios, isQuick, shallBuild, rounds, out = RESULTS, compare } = options;
+  // Read before hours are spent, in case it is not there.
+  const before = compare === undefined ? undefined : readResult(compare);
+  const run = describeRun(new Date(), process.argv.slice(2));
+  const progress = new Progress();
+  const samples: Sample[] = [];
+  if (shallBuild) {
+    progress.show('building the bundles and the baselines');
+    await buildAll();
+  }
+  for (const scenario of SCENARIOS) {
+    if (scenarios.length > 0 && !scenarios.includes(scenario.name)) continue;
+    try {
+      await scenario.run({
+        isQuick,
+        rounds,
+        record: (sample) => samples.push(sample),
+        progress: (text) => progress.show(`${scenario.name}: ${text}`),
+      });
+    } catch (error) {
+      // What was measured before is not lost for it.
+      console.error(`${scenario.name} was not finished:`, error);
+      process.exitCode = 1;
+    }
+    progress.clear();
+    console.log(renderScenario(scenario, samples));
+  }
+  const seconds = (Date.now() - Date.parse(run.startedAt)) / 1_000;
+  const result: Result = { ...run, seconds, samples };
+  const comparisons = before ? compareResults(before.samples, samples) : [];
+  if (before) console.log(`\nagainst ${before.commit}\n\n${renderText(comparisonTable(comparisons))}`);
+  console.log(renderGoals(samples));
+  const { json, html } = writeResult(result, renderPage(result, comparisons), out);
+  console.log(`${json}\n${html}`);
+}

@@ -1,0 +1,62 @@
+/** One measurement of one side in one round; what all reports are made from. */
+export interface Sample {
+  readonly scenario: string;
+  /** What was measured, as its name in the tables: `turnout`, `empty`, … */
+  readonly side: string;
+  readonly round: number;
+  /** What was varied: connections, nodes, backlog, … */
+  readonly params: Readonly<Record<string, number>>;
+  /** By the names in `METRICS`. */
+  readonly metrics: Readonly<Partial<Record<MetricName, number>>>;
+  /** What changed during the measurement: columns of equal length, for plots. */
+  readonly series?: Readonly<Record<string, readonly number[]>>;
+}
+
+interface Metric {
+  readonly label: string;
+  readonly unit: string;
+  readonly better: 'more' | 'less' | 'neither';
+  readonly digits: number;
+}
+
+const metric = (label: string, unit: string, better: Metric['better'], digits: number): Metric => ({
+  label,
+  unit,
+  better,
+  digits,
+});
+
+/** Everything that is measured. CPU is user and kernel time of all threads and children, a vote. */
+export const METRICS = {
+  votesPerSecond: metric('votes/s', '1/s', 'more', 0),
+  p50Ms: metric('p50', 'ms', 'less', 2),
+  p99Ms: metric('p99', 'ms', 'less', 2),
+  p999Ms: metric('p99.9', 'ms', 'less', 2),
+  usHandler: metric('handler', 'µs', 'less', 2),
+  usRedis: metric('redis', 'µs', 'less', 2),
+  usWorker: metric('worker', 'µs', 'less', 2),
+  usPostgres: metric('postgres', 'µs', 'less', 2),
+  usTotal: metric('total', 'µs', 'less', 2),
+  redisBytes: metric('RAM', 'bytes', 'less', 1),
+  diskBytes: metric('disk', 'bytes', 'less', 1),
+  diskBytesPeak: metric('disk, at most', 'bytes', 'less', 1),
+  readyMs: metric('first answer', 'ms', 'less', 0),
+  residentMegabytes: metric('RAM', 'MB', 'less', 1),
+  bundleKilobytes: metric('bundle', 'KB', 'less', 0),
+  gzippedKilobytes: metric('gzipped', 'KB', 'less', 0),
+  offered: metric('offered', 'votes', 'neither', 0),
+  accepted: metric('accepted', 'votes', 'neither', 0),
+  refused: metric('refused', 'votes', 'less', 0),
+  failed: metric('failed', 'votes', 'less', 0),
+  counted: metric('counted', 'votes', 'neither', 0),
+  queued: metric('queued', 'votes', 'neither', 0),
+  lost: metric('lost', 'votes', 'less', 0),
+  tallyMismatches: metric('wrong tallies', '', 'less', 0),
+  drainedAfterMs: metric('counted after', 'ms', 'less', 0),
+  othersPercent: metric("others' CPU", '%', 'neither', 1),
+} as const satisfies Record<string, Metric>;
+
+export type MetricName = keyof typeof METRICS;
+
+/** The names of a table, in the order of its columns. */
+export const METRIC_NAMES = Object.keys(METRICS) as MetricName[];

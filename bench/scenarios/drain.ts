@@ -1,0 +1,117 @@
+import { fill, fillJobPerVote, setPaused } from '../lab/backlog.ts';
+import { Lab, type LabPostgres } from '../lab/lab.ts';
+import { committedVotes, resetTables, storedVotes } from '../lab/tables.ts';
+import { type Component, startUsage } from '../measure/cpu.ts';
+import { untilDone } from '../measure/progress.ts';
+import { costPerVote } from '../measure/vote-cost.ts';
+import { type Bench, interleave, type Scenario } from './scenario.ts';
+
+export const VOTES_PER_JOB = 500;
+const WARM_VOTES = 50_000;
+
+interface Side {
+  readonly workers: number;
+  readonly nodes: number;
+}
+
+const SIDES: readonly Side[] = [
+  { workers: 1, nodes: 1 },
+  { workers: 1, nodes: 2 },
+  { workers: 1, nodes: 4 },
+  { workers: 1, nodes: 8 },
+  { workers: 2, nodes: 8 },
+];
+
+/** How fast a backlog goes, and what that costs, by workers and nodes; against one job and one insert a vote. */
+export const drain: Scenario = {
+  name: 'drain',
+  title: `a backlog in jobs of ${VOTES_PER_JOB}, drained into PostgreSQL by M workers from N nodes`,
+  run: async (bench) => {
+    const votes = bench.isQuick ? 250_000 : 1_000_000;
+    const baselineVotes = bench.isQuick ? 10_000 : 20_000;
+    await Lab.use(async (shared) => {
+      const postgres = await shared.startPostgres();
+      for (const { round, side } of interleave<Side | 'baseline'>([...SIDES, 'baseline'], bench.rounds)) {
+        await resetTables(postgres.db);
+        await Lab.use((lab) =>
+          side === 'baseline'
+            ? runBaseline({ lab, bench, postgres, round, votes: baselineVotes })
+            : runSide({ lab, bench, postgres, round, votes }, side),
+        );
+      }
+    });
+  },
+};
+
+interface Run {
+  readonly lab: Lab;
+  readonly bench: Bench;
+  readonly postgres: LabPostgres;
+  readonly round: number;
+  readonly votes: number;
+}
+
+async function runSide({ lab, bench, postgres, round, votes }: Run, { workers, nodes }: Side): Promise<void> {
+  bench.progress(`round ${round}: ${workers} worker(s), ${nodes} node(s)`);
+  const redises = await Promise.all(Array.from({ length: nodes }, () => lab.startRedis()));
+  const sockets = redises.map(({ socket }) => socket);
+  const servers = await Promise.all(
+    Array.from({ length: workers }, (_, index) =>
+      lab.startWorker(`worker${index + 1}`, sockets, postgres.url),
+    ),
+  );
+  const components = [
+    ...servers.map(({ component }) => component),
+    ...redises.map(({ component }) => component),
+    postgres.component,
+  ];
+  await warmUp(sockets, postgres);
+  await setPaused(sockets, true);
+  await fill(sockets, votes, VOTES_PER_JOB);
+  const metrics = await measureDrain({ sockets, components, postgres, votes });
+  bench.record({ scenario: 'drain', side: 'turnout', round, params: { workers, nodes }, metrics });
+}
+
+/** Lets the workers of these nodes count enough that V8 has compiled what runs for every job. */
+export async function warmUp(sockets: readonly string[], { db }: LabPostgres): Promise<void> {
+  const before = await committedVotes(db);
+  await fill(sockets, WARM_VOTES, VOTES_PER_JOB);
+  await untilDone('the warm-up is counted', async () => (await committedVotes(db)) - before, WARM_VOTES);
+}
+
+/** Lets nodes go whose queues were filled while they were held back, and measures until so many votes are counted. */
+export async function measureDrain(options: {
+  readonly sockets: readonly string[];
+  readonly components: readonly Component[];
+  readonly postgres: LabPostgres;
+  readonly votes: number;
+}) {
+  const { sockets, components, postgres, votes } = options;
+  const before = await committedVotes(postgres.db);
+  const endUsage = startUsage(components);
+  await setPaused(sockets, false);
+  const startedAt = performance.now();
+  const done = await untilDone(
+    'the backlog is counted',
+    async () => (await committedVotes(postgres.db)) - before,
+    votes,
+  );
+  const seconds = (performance.now() - startedAt) / 1_000;
+  return { ...costPerVote(endUsage(), done), votesPerSecond: done / seconds };
+}
+
+async function runBaseline({ lab, bench, postgres, round, votes }: Run): Promise<void> {
+  bench.progress(`round ${round}: one job and one insert a vote`);
+  const redis = await lab.startRedis();
+  await setPaused([redis.socket], true);
+  await fillJobPerVote(redis.socket, votes);
+  const env = { REDIS_URL: redis.socket, DATABASE_URL: postgres.url };
+  const worker = lab.startBaselineWorker('job-per-vote-worker', env);
+  const endUsage = startUsage([worker, redis.component, postgres.component]);
+  await setPaused([redis.socket], false);
+  const startedAt = performance.now();
+  const done = await untilDone('the jobs are done', () => storedVotes(postgres.db), votes);
+  const seconds = (performance.now() - startedAt) / 1_000;
+  const metrics = { ...costPerVote(endUsage(), done), votesPerSecond: done / seconds };
+  bench.record({ scenario: 'drain', side: 'job-per-vote', round, params: { workers: 1, nodes: 1 }, metrics });
+}

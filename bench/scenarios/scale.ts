@@ -1,0 +1,129 @@
+import { fill, setPaused } from '../lab/backlog.ts';
+import { Lab, type LabPostgres } from '../lab/lab.ts';
+import { resetTables } from '../lab/tables.ts';
+import type { Load } from '../load/client.ts';
+import type { Component } from '../measure/cpu.ts';
+import { costPerVote } from '../measure/vote-cost.ts';
+import { latencyMetrics, runLoad } from './capture.ts';
+import { measureDrain, VOTES_PER_JOB, warmUp } from './drain.ts';
+import { type Bench, interleave, type Scenario } from './scenario.ts';
+
+/** The same crowd for every node, whatever their number: then all of them write jobs of the same size. */
+const CONNECTIONS_PER_NODE = 32;
+const WARM_SECONDS = 3;
+const CAPTURE_SECONDS = 4;
+/** So many votes of a backlog are drained under measurement; of a smaller one all, several times over. */
+const MEASURED_VOTES = 250_000;
+const BACKLOG_CONNECTIONS = 64;
+
+/** Whether a vote costs the same when there are more nodes, and when more votes wait. */
+export const scale: Scenario = {
+  name: 'scale',
+  title: 'the cost of a vote as nodes and backlog grow',
+  run: async (bench) => {
+    const backlogs = bench.isQuick ? [10_000, 100_000, 1_000_000] : [10_000, 100_000, 1_000_000, 10_000_000];
+    const rounds = bench.isQuick ? 1 : 3;
+    // Ten million votes take their time: more rounds of them would not fit.
+    const backlogRounds = bench.isQuick ? 1 : 2;
+    await Lab.use(async (shared) => {
+      const postgres = await shared.startPostgres();
+      const load = shared.startLoad();
+      for (const { round, side } of interleave([1, 2, 4, 8], rounds)) {
+        bench.progress(`round ${round}: ${side} node(s)`);
+        await Lab.use((lab) => captureOnNodes({ lab, bench, load, round, nodes: side }));
+      }
+      for (const { round, side } of interleave(backlogs, backlogRounds)) {
+        bench.progress(`round ${round}: ${side} votes waiting`);
+        await resetTables(postgres.db);
+        await Lab.use((lab) => workUnderBacklog({ lab, bench, load, postgres, round, backlog: side }));
+      }
+    });
+  },
+};
+
+async function captureOnNodes(options: {
+  readonly lab: Lab;
+  readonly bench: Bench;
+  readonly load: Load;
+  readonly round: number;
+  readonly nodes: number;
+}): Promise<void> {
+  const { lab, bench, load, round, nodes } = options;
+  const names = Array.from({ length: nodes }, (_, index) => `bench0${index + 1}`);
+  const frontends = await Promise.all(
+    names.map(async (name) => {
+      const redis = await lab.startRedis();
+      return { redis, handler: await lab.startHandler(name, redis.socket) };
+    }),
+  );
+  const components = frontends.flatMap(({ redis, handler }) => [handler.component, redis.component]);
+  const order = {
+    ports: frontends.map(({ handler }) => handler.port),
+    kind: 'first',
+    connections: CONNECTIONS_PER_NODE * nodes,
+  } as const;
+  await runLoad(load, components, { ...order, seconds: WARM_SECONDS });
+  const { result, usage } = await runLoad(load, components, { ...order, seconds: CAPTURE_SECONDS });
+  bench.record({
+    scenario: 'scale',
+    side: 'capture by nodes',
+    round,
+    params: { nodes },
+    metrics: { ...latencyMetrics(result), ...costPerVote(usage, result.accepted) },
+  });
+}
+
+async function workUnderBacklog(options: {
+  readonly lab: Lab;
+  readonly bench: Bench;
+  readonly load: Load;
+  readonly postgres: LabPostgres;
+  readonly round: number;
+  readonly backlog: number;
+}): Promise<void> {
+  const { lab, bench, load, postgres, round, backlog } = options;
+  const redis = await lab.startRedis();
+  const handler = await lab.startHandler('bench01', redis.socket);
+  const capturing = [handler.component, redis.component];
+  const order = { ports: [handler.port], kind: 'first', connections: BACKLOG_CONNECTIONS } as const;
+  await setPaused([redis.socket], true);
+  await runLoad(load, capturing, { ...order, seconds: WARM_SECONDS });
+  await fill([redis.socket], backlog, VOTES_PER_JOB);
+  const { result, usage } = await runLoad(load, capturing, { ...order, seconds: CAPTURE_SECONDS });
+  bench.record({
+    scenario: 'scale',
+    side: 'capture by backlog',
+    round,
+    params: { backlog },
+    metrics: { ...latencyMetrics(result), ...costPerVote(usage, result.accepted) },
+  });
+  await Promise.all([handler.close(), redis.client.flushall()]);
+  await drainBacklogs({ lab, bench, postgres, round, backlog, socket: redis.socket, redis: redis.component });
+}
+
+/** The worker is warmed up on a node of its own, while the backlog is held back on the other. */
+async function drainBacklogs(options: {
+  readonly lab: Lab;
+  readonly bench: Bench;
+  readonly postgres: LabPostgres;
+  readonly round: number;
+  readonly backlog: number;
+  readonly socket: string;
+  readonly redis: Component;
+}): Promise<void> {
+  const { lab, bench, postgres, round, backlog, socket, redis } = options;
+  const warm = await lab.startRedis();
+  const worker = await lab.startWorker('worker', [warm.socket, socket], postgres.url);
+  const components = [worker.component, redis, postgres.component];
+  await warmUp([warm.socket], postgres);
+  const drained: Awaited<ReturnType<typeof measureDrain>>[] = [];
+  for (let votes = 0; votes < MEASURED_VOTES; votes += backlog) {
+    await setPaused([socket], true);
+    await fill([socket], backlog, VOTES_PER_JOB);
+    const votesMax = Math.min(backlog, MEASURED_VOTES);
+    drained.push(await measureDrain({ sockets: [socket], components, postgres, votes: votesMax }));
+  }
+  for (const metrics of drained) {
+    bench.record({ scenario: 'scale', side: 'drain by backlog', round, params: { backlog }, metrics });
+  }
+}

@@ -1,0 +1,163 @@
+import type { Redis } from 'ioredis';
+import { LEDGER_KEY, readLedger } from '../../workers/job.ts';
+import { Lab, type LabPostgres } from '../lab/lab.ts';
+import { audit, committedVotes } from '../lab/tables.ts';
+import type { Interval, LoadOrder, RatePoint } from '../load/order.ts';
+import { startUsage } from '../measure/cpu.ts';
+import { untilDone } from '../measure/progress.ts';
+import { costPerVote } from '../measure/vote-cost.ts';
+import { latencyMetrics, runLoad } from './capture.ts';
+import type { Bench, Scenario } from './scenario.ts';
+
+const NODES = 2;
+const CONNECTIONS = 256;
+const WARM_SECONDS = 3;
+/** The peak, as a share of what this machine could do a moment before, load and all. */
+const PEAK_SHARE = 0.8;
+const QUIET_SHARE_OF_PEAK = 0.02;
+const WALL_SECONDS = 2;
+const TAIL_STEP_SECONDS = 2;
+const INTERVAL_MS = 500;
+
+/** The shape of a Super Bowl ad: quiet, a wall, a long tail. */
+interface Shape {
+  readonly quietSeconds: number;
+  readonly peakSeconds: number;
+  readonly tailSeconds: number;
+  readonly halfLifeSeconds: number;
+}
+
+/** Capture and drain together while the crowd comes all at once; every vote is accounted for at the end. */
+export const spike: Scenario = {
+  name: 'spike',
+  title: `a crowd that comes within ${WALL_SECONDS} s; ${NODES} frontends, one worker, everything on this machine`,
+  run: async (bench) => {
+    const shape: Shape = bench.isQuick
+      ? { quietSeconds: 4, peakSeconds: 6, tailSeconds: 12, halfLifeSeconds: 3 }
+      : { quietSeconds: 5, peakSeconds: 10, tailSeconds: 35, halfLifeSeconds: 7 };
+    await Lab.use((lab) => runSpike(lab, bench, shape));
+  },
+};
+
+async function runSpike(lab: Lab, bench: Bench, shape: Shape): Promise<void> {
+  const postgres = await lab.startPostgres();
+  const redises = await Promise.all(Array.from({ length: NODES }, () => lab.startRedis()));
+  const handlers = await Promise.all(
+    redises.map(({ socket }, index) => lab.startHandler(`bench0${index + 1}`, socket)),
+  );
+  const sockets = redises.map(({ socket }) => socket);
+  const worker = await lab.startWorker('worker', sockets, postgres.url);
+  const load = lab.startLoad();
+  const components = [...handlers, ...redises, worker, postgres].map(({ component }) => component);
+  const order = { ports: handlers.map(({ port }) => port), kind: 'first', connections: CONNECTIONS } as const;
+
+  bench.progress('finding out what this machine can do');
+  await runLoad(load, components, { ...order, seconds: WARM_SECONDS });
+  const { result: closed } = await runLoad(load, components, { ...order, seconds: WARM_SECONDS });
+  const peak = Math.round((closed.accepted / closed.seconds) * PEAK_SHARE);
+  const rates = ratesOf(shape, peak);
+  const seconds = shape.quietSeconds + WALL_SECONDS + shape.peakSeconds + shape.tailSeconds;
+  bench.progress(`${seconds} s with a peak of ${peak} votes/s`);
+  const spikeOrder: LoadOrder = { ...order, seconds, rates, intervalMs: INTERVAL_MS };
+  const clients = redises.map(({ client }) => client);
+  await load.prepare(spikeOrder);
+  const acceptedBefore = await ledgerVotes(clients);
+  await untilDone('the warm-up is counted', () => committedVotes(postgres.db), acceptedBefore);
+  const endUsage = startUsage(components, [load.pid]);
+  const watch = watchQueue(clients, postgres);
+  const result = await load.run();
+  const loadEndedAt = performance.now();
+  const ledger = await ledgerVotes(clients);
+  await untilDone('all votes are counted', () => committedVotes(postgres.db), ledger);
+  const drainedAfterMs = performance.now() - loadEndedAt;
+  const usage = endUsage();
+  const queue = await watch.end();
+  const verdict = await audit(postgres.db, ledger);
+
+  bench.record({
+    scenario: 'spike',
+    side: 'turnout',
+    round: 1,
+    params: { nodes: NODES, peakPerSecond: peak },
+    metrics: {
+      ...latencyMetrics(result),
+      ...costPerVote(usage, result.accepted),
+      offered: result.accepted + result.refused + result.failed,
+      accepted: result.accepted,
+      counted: verdict.committed - acceptedBefore,
+      lost: verdict.lost,
+      tallyMismatches: verdict.tallyMismatches,
+      queued: Math.max(0, ...queue.queued),
+      drainedAfterMs,
+    },
+    series: { ...seriesOf(result.intervals), ...queue },
+  });
+}
+
+function ratesOf(
+  { quietSeconds, peakSeconds, tailSeconds, halfLifeSeconds }: Shape,
+  peak: number,
+): RatePoint[] {
+  const tailStart = quietSeconds + WALL_SECONDS + peakSeconds;
+  const steps = Math.ceil(tailSeconds / TAIL_STEP_SECONDS);
+  const tail = Array.from({ length: steps }, (_, step) => {
+    const elapsed = (step + 1) * TAIL_STEP_SECONDS;
+    return { atSeconds: tailStart + elapsed, perSecond: peak * 0.5 ** (elapsed / halfLifeSeconds) };
+  });
+  return [
+    { atSeconds: 0, perSecond: peak * QUIET_SHARE_OF_PEAK },
+    { atSeconds: quietSeconds, perSecond: peak * QUIET_SHARE_OF_PEAK },
+    { atSeconds: quietSeconds + WALL_SECONDS, perSecond: peak },
+    { atSeconds: tailStart, perSecond: peak },
+    ...tail,
+  ];
+}
+
+/** By intervals of when votes were due. */
+function seriesOf(intervals: readonly Interval[]) {
+  const perSecond = 1_000 / INTERVAL_MS;
+  const column = (name: keyof Interval, factor: number): number[] =>
+    intervals.map((interval) => interval[name] * factor);
+  return {
+    seconds: intervals.map((_, index) => (index * INTERVAL_MS) / 1_000),
+    offeredPerSecond: column('offered', perSecond),
+    acceptedPerSecond: column('accepted', perSecond),
+    refusedPerSecond: column('refused', perSecond),
+    failedPerSecond: column('failed', perSecond),
+    p50Ms: column('p50', 1),
+    p99Ms: column('p99', 1),
+  };
+}
+
+/** Looks at ledgers and totals now and then: what is on disk and not counted yet waits in the queues. */
+function watchQueue(clients: readonly Redis[], { db }: LabPostgres) {
+  const startedAt = performance.now();
+  const queueSeconds: number[] = [];
+  const queued: number[] = [];
+  const counted: number[] = [];
+  let isOver = false;
+  const watching = (async () => {
+    while (!isOver) {
+      const committed = await committedVotes(db);
+      queued.push((await ledgerVotes(clients)) - committed);
+      counted.push(committed);
+      queueSeconds.push((performance.now() - startedAt) / 1_000);
+      await new Promise((resolve) => setTimeout(resolve, INTERVAL_MS));
+    }
+  })();
+  return {
+    end: async () => {
+      isOver = true;
+      await watching;
+      const first = counted[0] ?? 0;
+      return { queueSeconds, queued, counted: counted.map((votes) => votes - first) };
+    },
+  };
+}
+
+async function ledgerVotes(clients: readonly Redis[]): Promise<number> {
+  const ledgers = await Promise.all(clients.map((client) => client.hgetall(LEDGER_KEY)));
+  return ledgers
+    .flatMap((fields) => [...readLedger(fields).values()])
+    .reduce((sum, { votes }) => sum + votes, 0);
+}
