@@ -1,4 +1,5 @@
 import type { MetricName, Sample } from './measure/sample.ts';
+import { median } from './measure/statistics.ts';
 import { formatNumber, type Row, rowsOf } from './report/table.ts';
 
 /** Something that the project wants to be true on two shared processors. */
@@ -14,6 +15,9 @@ const CONNECTIONS = 256;
 const FLATNESS_MAX = 1.1;
 const MINE = 'turnout';
 const RETURNING = 'turnout, returning voters';
+
+/** Above this share others shaped the result; in percent. */
+const NOISE_PERCENT_MAX = 10;
 
 type Find = (scenario: string, side: string, params: Readonly<Record<string, number>>) => Row | undefined;
 
@@ -31,6 +35,13 @@ export function judgeGoals(samples: readonly Sample[]): Goal[] {
     ...startGoals(find),
     lossGoal(find),
   ];
+}
+
+/** A warning when processes that have nothing to do with the bench used much of the machine; else `undefined`. */
+export function noiseOf(samples: readonly Sample[]): string | undefined {
+  const percent = median(samples.flatMap(({ metrics }) => metrics.othersPercent ?? []));
+  if (!(percent > NOISE_PERCENT_MAX)) return undefined;
+  return `Others took ${formatNumber(percent, 0)} % of this machine meanwhile (median): repeat it when it is quiet.`;
 }
 
 function captureGoals(find: Find): Goal[] {

@@ -18,7 +18,7 @@ function run(program: string, ...args: string[]): void {
   if (status !== 0) process.exit(status ?? 1);
 }
 
-installPrograms();
+await installPrograms();
 if (chosen.length === 0) run(process.execPath, 'test/check.ts');
 run(process.execPath, 'handlers/build.ts');
 run(process.execPath, 'test/smoke.ts');

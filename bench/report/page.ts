@@ -1,6 +1,6 @@
 import type { Comparison } from '../compare.ts';
 import { comparisonTable } from '../compare.ts';
-import { judgeGoals } from '../goals.ts';
+import { judgeGoals, noiseOf } from '../goals.ts';
 import { METRICS, type MetricName } from '../measure/sample.ts';
 import { SCENARIOS } from '../scenarios/all.ts';
 import { barChart, escapeHtml, type Line, lineChart } from './plot.ts';
@@ -36,7 +36,7 @@ ${htmlTable(textTable(rows))}</section>`;
 <p>µs are CPU microseconds a vote, in user and kernel mode, by component, as the kernel counted them. Medians over the
 rounds; ± is half of what lies between the lowest and the highest. “others' CPU” is what processes that have nothing to do
 with this took from the machine meanwhile: the larger it is, the less a rate or a latency says.</p>
-<section><h2>goals</h2>${goalsTable(result)}</section>
+<section><h2>goals</h2>${goalsTable(result)}<p>${noiseOf(samples) ?? ''}</p></section>
 ${sections.join('\n')}
 ${comparisons.length === 0 ? '' : `<section><h2>comparison</h2>${htmlTable(comparisonTable(comparisons))}</section>`}
 </main></html>

@@ -1,4 +1,4 @@
-import { judgeGoals } from '../goals.ts';
+import { judgeGoals, noiseOf } from '../goals.ts';
 import type { Sample } from '../measure/sample.ts';
 import type { Scenario } from '../scenarios/scenario.ts';
 import { renderText, rowsOf, textTable } from './table.ts';
@@ -34,5 +34,6 @@ export function renderGoals(samples: readonly Sample[]): string {
     .filter(({ holds }) => holds !== undefined)
     .map(({ goal, limit, measured, holds }) => [`${MARKS[`${holds}`]}  ${goal}`, measured, limit]);
   if (rows.length === 0) return '';
-  return `\n${renderText({ headings: ['goals', 'measured', 'limit'], rows })}\n`;
+  const noise = noiseOf(samples);
+  return `\n${renderText({ headings: ['goals', 'measured', 'limit'], rows })}\n${noise === undefined ? '' : `\n${noise}\n`}`;
 }

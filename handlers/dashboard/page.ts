@@ -1,6 +1,6 @@
 import { html } from 'hono/html';
 import { type Html, page, pageHeaders } from '../web/layout.ts';
-import { nameLostJobs } from './settle.ts';
+import { FATES, nameLostJobs } from './settle.ts';
 import type { LedgerView } from './view.ts';
 
 const REFRESH_SECONDS = 5;
@@ -14,16 +14,6 @@ const LOST_JOBS_NAMED_MAX = 20;
 /** From here on a node's memory is worth a look; handlers refuse votes at 90 %. */
 const MEMORY_SHARE_WARNED = 0.75;
 
-const FATES = [
-  'accepted',
-  'counted',
-  'changed',
-  'superseded',
-  'rejected',
-  'pending',
-  'failed',
-  'lost',
-] as const;
 type Fate = (typeof FATES)[number];
 
 const MEANINGS: Readonly<Record<Fate, string>> = {

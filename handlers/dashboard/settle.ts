@@ -31,6 +31,18 @@ export interface LedgerInputs {
   readonly knownBefore: ReadonlySet<string>;
 }
 
+/** The names of all fates, in the order in which people read them. */
+export const FATES = [
+  'accepted',
+  'counted',
+  'changed',
+  'superseded',
+  'rejected',
+  'pending',
+  'failed',
+  'lost',
+] as const satisfies readonly (keyof Fates)[];
+
 /** What became of what was accepted: `accepted` is the sum of all the others. Counted in votes. */
 export interface Fates {
   readonly accepted: number;

@@ -23,7 +23,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
 };
 
 /** Where a program is on the PATH; `undefined` when it is not. */
-function findProgram(name: string): string | undefined {
+export function findProgram(name: string): string | undefined {
   const folders = (process.env['PATH'] ?? '').split(delimiter).filter(Boolean);
   return folders
     .map((folder) => join(folder, name))
@@ -59,17 +59,24 @@ export async function requirePrograms(progress: (line: string) => void): Promise
     );
   }
   progress(`Installing ${packages.join(', ')} from Debian's packages`);
-  await withoutServices(() => install(packages));
+  await installPackages(packages);
   const missing = missingPrograms();
   if (missing.length > 0)
     throw new StartError(`${packages.join(', ')} are installed, but not ${missing.join(', ')}`);
 }
 
-async function install(packages: readonly string[]): Promise<void> {
+/**
+ * Installs Debian's packages, and starts none of the services that they bring.
+ *
+ * @throws StartError when apt-get cannot
+ */
+export async function installPackages(packages: readonly string[]): Promise<void> {
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
-  for (const args of [['update'], ['install', '-y', '--no-install-recommends', ...packages]]) {
-    await run({ command: 'apt-get', args }, { what: `apt-get ${args[0]}`, msMax: INSTALL_MS_MAX, env });
-  }
+  await withoutServices(async () => {
+    for (const args of [['update'], ['install', '-y', '--no-install-recommends', ...packages]]) {
+      await run({ command: 'apt-get', args }, { what: `apt-get ${args[0]}`, msMax: INSTALL_MS_MAX, env });
+    }
+  });
 }
 
 /** An engine for the whole machine is not what anybody asked for. An administrator's own policy is left as it is. */

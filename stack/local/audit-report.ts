@@ -1,22 +1,17 @@
 import type { TallyMismatch } from '../../db/audit.ts';
-import { type Fates, type LedgerRow, nameLostJobs, sumFates } from '../../handlers/dashboard/settle.ts';
+import {
+  FATES,
+  type Fates,
+  type LedgerRow,
+  nameLostJobs,
+  sumFates,
+} from '../../handlers/dashboard/settle.ts';
 import { type Paint, plain, renderTable } from './screen.ts';
 
 /** Lost jobs that people are told by name; programs are told of all. */
 const LOST_JOBS_NAMED_MAX = 20;
 /** With more sources than these, the old ones of which there is nothing to say share a line. */
 const SOURCES_SHOWN_MAX = 20;
-
-const FATES = [
-  'accepted',
-  'counted',
-  'changed',
-  'superseded',
-  'rejected',
-  'pending',
-  'failed',
-  'lost',
-] as const satisfies readonly (keyof Fates)[];
 
 const NUMBER = new Intl.NumberFormat('en-US');
 

@@ -20,7 +20,7 @@ const { values } = parseArgs({
   },
 });
 
-installPrograms();
+await installPrograms();
 const built = spawnSync(process.execPath, [join(import.meta.dirname, '../../handlers/build.ts')], {
   stdio: 'inherit',
 });

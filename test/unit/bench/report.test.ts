@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { compareResults, comparisonTable } from '../../../bench/compare.ts';
-import { judgeGoals } from '../../../bench/goals.ts';
+import { judgeGoals, noiseOf } from '../../../bench/goals.ts';
 import type { Sample } from '../../../bench/measure/sample.ts';
 import { renderPage } from '../../../bench/report/page.ts';
 import type { Result } from '../../../bench/report/result.ts';
@@ -109,6 +109,14 @@ describe('the goals', () => {
   test('are not judged where nothing was measured', () => {
     expect(judgeGoals([]).every((goal) => goal.holds === undefined)).toBe(true);
     expect(holds(samplesOf('turnout', [24]), 'CPU of the empty')).toBeUndefined();
+  });
+});
+
+describe('the noise', () => {
+  test('is named when others used much of the machine', () => {
+    expect(noiseOf(samplesOf('turnout', [5, 40, 60], 'othersPercent'))).toMatch(/^Others took 40 %/);
+    expect(noiseOf(samplesOf('turnout', [0, 3, 60], 'othersPercent'))).toBeUndefined();
+    expect(noiseOf([])).toBeUndefined();
   });
 });
 
