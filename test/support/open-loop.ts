@@ -13,7 +13,10 @@ export interface Outcome {
 
 export interface Offered {
   readonly outcomes: readonly Outcome[];
+  /** For how long votes were offered. */
   readonly seconds: number;
+  /** Votes that were accepted while votes were offered. Those that were answered afterwards belong to no second of it. */
+  readonly acceptedInTime: number;
 }
 
 /** Votes that are sent to one address over kept connections, as many as it takes. */
@@ -79,13 +82,20 @@ export class Load {
   async offer(votesPerSecond: number, msMax: number): Promise<Offered> {
     const startedAt = performance.now();
     const waiting: Promise<Outcome>[] = [];
+    let accepted = 0;
+    const send = async (): Promise<Outcome> => {
+      const outcome = await this.#try();
+      if (outcome.status === 202) accepted += 1;
+      return outcome;
+    };
     for (let elapsed = 0; elapsed < msMax; elapsed = performance.now() - startedAt) {
       const due = Math.floor((elapsed / 1_000) * votesPerSecond);
-      while (waiting.length < due) waiting.push(this.#try());
+      while (waiting.length < due) waiting.push(send());
       await sleep(TICK_MS);
     }
-    const outcomes = await Promise.all(waiting);
-    return { outcomes, seconds: (performance.now() - startedAt) / 1_000 };
+    const seconds = (performance.now() - startedAt) / 1_000;
+    const acceptedInTime = accepted;
+    return { outcomes: await Promise.all(waiting), seconds, acceptedInTime };
   }
 }
 
