@@ -14,7 +14,7 @@ export const BOARD_PATH = '/queues';
 
 export interface DashboardAppParts {
   readonly users: ReadonlyMap<string, Secret>;
-  readonly ledger: Pick<Ledger, 'latest'>;
+  readonly ledger: Pick<Ledger, 'latest' | 'expire'>;
   readonly board: Hono;
   /** See `retireNode` in `db/nodes.ts`. */
   readonly retire: (node: string) => Promise<Retirement>;
@@ -73,6 +73,7 @@ export function createDashboardApp({ users, ledger, board, retire, log }: Dashbo
     const problem = answers ? STILL_REACHABLE : problemOf(await retire(node));
     if (problem) return answerProblem(c, problem);
     log.info('a node has been retired', { node });
+    ledger.expire();
     // Only the page's own form asks for a page.
     if (c.req.header('accept')?.includes('text/html')) return c.redirect('/', 303);
     return c.json({ node, status: 'retired' }, 200, { ...SAFE_HEADERS, 'Cache-Control': 'no-store' });

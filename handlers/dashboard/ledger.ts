@@ -29,6 +29,7 @@ export interface LedgerOptions {
 export class Ledger {
   readonly #options: LedgerOptions;
   #report: LedgerReport | undefined;
+  #isExpired = false;
   #reading: Promise<LedgerReport> | undefined;
   #listed: ReadonlySet<string> = new Set();
   #known: ReadonlySet<string> = new Set();
@@ -37,10 +38,15 @@ export class Ledger {
     this.#options = options;
   }
 
+  /** From now on a report is wanted that is newer than this moment: something was changed. */
+  expire(): void {
+    this.#isExpired = true;
+  }
+
   /** A report that is at most 2 s old. */
   latest(): Promise<LedgerReport> {
-    if (this.#report && Date.now() - this.#report.asOf < READ_INTERVAL_MS)
-      return Promise.resolve(this.#report);
+    const isRecent = this.#report && Date.now() - this.#report.asOf < READ_INTERVAL_MS;
+    if (this.#report && isRecent && !this.#isExpired) return Promise.resolve(this.#report);
     this.#reading ??= this.#read().finally(() => {
       this.#reading = undefined;
     });
@@ -49,6 +55,7 @@ export class Ledger {
 
   async #read(): Promise<LedgerReport> {
     const asOf = Date.now();
+    this.#isExpired = false;
     let nodes = await this.#readNodes();
     try {
       let inputs = await this.#withAudits(nodes);

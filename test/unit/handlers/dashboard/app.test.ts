@@ -32,7 +32,7 @@ function createApp(
   const board = new Hono().all('*', (c) => c.text('the board'));
   return createDashboardApp({
     users: USERS,
-    ledger: { latest: async () => report },
+    ledger: { latest: async () => report, expire: () => {} },
     board,
     retire,
     log: recordLog().log,

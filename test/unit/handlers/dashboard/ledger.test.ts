@@ -47,6 +47,15 @@ describe('the ledger', () => {
     expect(steps.length).toBe(4);
   });
 
+  test('is read anew at once after something was changed', async () => {
+    await ledger.latest();
+    ledger.expire();
+    await ledger.latest();
+    expect(steps).toEqual(['count', 'audit', 'count', 'audit']);
+    await ledger.latest();
+    expect(steps.length).toBe(4);
+  });
+
   test('lists jobs as soon as the numbers do not add up, and only as long', async () => {
     audits = [audit(1)];
     expect((await ledger.latest()).rows[0]).toMatchObject({ lost: 10, pending: 0 });
