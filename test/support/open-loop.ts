@@ -9,6 +9,8 @@ const IDLE_MS_MAX = 3_000;
 export interface Outcome {
   readonly status: number;
   readonly ms: number;
+  /** Why there was no answer. */
+  readonly fault?: string;
 }
 
 export interface Offered {
@@ -75,7 +77,11 @@ export class Load {
   /** The same, where no answer is an outcome as well: its status is 0. */
   async #try(): Promise<Outcome> {
     const startedAt = performance.now();
-    return this.castVote().catch(() => ({ status: 0, ms: performance.now() - startedAt }));
+    return this.castVote().catch((error: NodeJS.ErrnoException) => ({
+      status: 0,
+      ms: performance.now() - startedAt,
+      fault: error.code ?? error.name,
+    }));
   }
 
   /** Votes arrive at a steady pace, whatever becomes of those before. */

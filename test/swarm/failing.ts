@@ -32,7 +32,7 @@ export function testChange(lab: Lab): void {
     await untilMore(voters, 100);
     await voters.stop();
     expect(faults(voters.sent)).toEqual([]);
-    await untilCounted(lab);
+    await untilCounted(lab, voters);
     expect(await compare(lab, voters)).toEqual([]);
   });
 
@@ -48,7 +48,7 @@ export function testChange(lab: Lab): void {
     expect(await containerOf(interlock, 'proxy')).toBe(proxyBefore);
     const share = voters.sent.slice(-200).filter((vote) => vote.node === node.name).length;
     expect(share).toBeGreaterThan(30);
-    await untilCounted(lab);
+    await untilCounted(lab, voters);
     expect(await compare(lab, voters)).toEqual([]);
   });
 
@@ -60,7 +60,7 @@ export function testChange(lab: Lab): void {
     }
     await voters.stop();
     expect(faults(voters.sent)).toEqual([]);
-    const { total } = await untilCounted(lab);
+    const { total } = await untilCounted(lab, voters);
     expect(total.lost).toBe(0);
     expect(await compare(lab, voters)).toEqual([]);
   });
@@ -127,7 +127,7 @@ export function testLoss(lab: Lab): void {
     expect(cut.lost).toBe(0);
 
     await lab.setLink('frontend01', 'up');
-    const { total } = await untilCounted(lab);
+    const { total } = await untilCounted(lab, voters);
     expect(total.lost).toBe(0);
     expect(await compare(lab, voters)).toEqual([]);
   });
@@ -147,7 +147,7 @@ export function testLoss(lab: Lab): void {
 
     await engine.start();
     await scale(lab, 'turnout_worker=1');
-    const { total } = await untilCounted(lab);
+    const { total } = await untilCounted(lab, voters);
     expect(total.lost).toBe(0);
     expect(await compare(lab, voters)).toEqual([]);
 

@@ -74,7 +74,7 @@ export function testOperation(lab: Lab): void {
     const again = votersOf(lab, 4).start();
     await until('it takes votes again', () => again.nodesSince(0).has('frontend02'), TAKEN_MS_MAX);
     await again.stop();
-    await untilCounted(lab);
+    await untilCounted(lab, again);
     expect(await compare(lab, again)).toEqual([]);
   });
 }

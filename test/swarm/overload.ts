@@ -23,7 +23,7 @@ export function testOverload(lab: Lab, settings: Readonly<Record<string, string>
 
       const accepted = outcomes.filter(({ status }) => status === 202);
       const refused = outcomes.filter(({ status }) => status === 503).map(({ ms }) => ms);
-      const statuses = Map.groupBy(outcomes, ({ status }) => status);
+      const statuses = Map.groupBy(outcomes, ({ status, fault }) => fault ?? status);
       const told = [
         `peak ${peak.toFixed(0)}/s, offered ${(outcomes.length / seconds).toFixed(0)}/s`,
         `accepted ${(acceptedInTime / seconds).toFixed(0)}/s in ${median(accepted.map(({ ms }) => ms)).toFixed(0)} ms`,

@@ -60,13 +60,22 @@ export async function readLedger(lab: Lab): Promise<LedgerAnswer> {
   return JSON.parse(body);
 }
 
-/** Waits until everything that was accepted is counted; gives the ledger that says so. */
-export function untilCounted(lab: Lab): Promise<LedgerAnswer> {
+/**
+ * Waits until everything that was accepted is counted; gives the ledger that says so. The dashboard finds a node that has
+ * just joined some seconds later, so the ledger must know of at least as much as these voters were told.
+ */
+export function untilCounted(lab: Lab, voters?: Voters): Promise<LedgerAnswer> {
+  const accepted = Map.groupBy(voters?.sent ?? [], ({ node }) => node ?? '');
+  accepted.delete('');
   return until(
     'every accepted vote is counted',
     async () => {
       const ledger = await readLedger(lab);
-      return ledger.total.pending === 0 && ledger.nodes.every(({ reachable }) => reachable) && ledger;
+      const knows = (name: string, votes: number): boolean =>
+        ledger.nodes.some(({ node, accepted }) => node === name && accepted >= votes);
+      const isKnown = [...accepted].every(([name, { length }]) => knows(name, length));
+      const isReached = ledger.nodes.every(({ reachable, retired }) => reachable || retired);
+      return isKnown && isReached && ledger.total.pending === 0 && ledger;
     },
     COUNT_MS_MAX,
   );

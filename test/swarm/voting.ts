@@ -50,7 +50,7 @@ export function testVoting(lab: Lab): void {
       expect(sources.length).toBeGreaterThan(0);
       for (const source of sources) expect(source.split('.')[0]).toBe(engine.node.name);
     }
-    const { total } = await untilCounted(lab);
+    const { total } = await untilCounted(lab, voters);
     expect(total.lost).toBe(0);
     expect(await compare(lab, voters)).toEqual([]);
     await until('the results show it', async () => {
