@@ -201,7 +201,7 @@ function strip(root: string): string[] {
   const pattern = `^${root.replaceAll('.', '[.]')}(?:/|$)(.*)`;
   return [
     `  http-request replace-path '${pattern}' '/\\1'`,
-    `  http-request deny deny_status 404 if { path,url_dec -m reg -i '^/+(healthz|readyz|metrics)([/;]|$)' }`,
+    `  http-request deny deny_status 404 if { path,url_dec -m reg -i '^/+(healthz|readyz|startupz|metrics)([/;]|$)' }`,
   ];
 }
 

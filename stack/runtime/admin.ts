@@ -10,12 +10,20 @@ interface MetricsText {
 /**
  * The app of the admin port. It is never reachable from outside: health and metrics tell an attacker too much.
  *
- * `GET /healthz` the process turns its event loop; `GET /readyz` it may be sent work, else 503 with the reasons;
- * `GET /metrics` Prometheus text.
+ * `GET /healthz` the process turns its event loop; `GET /startupz` the same, but 503 until the process has been ready for
+ * the first time; `GET /readyz` it may be sent work, else 503 with the reasons; `GET /metrics` Prometheus text.
  */
-export function createAdminApp(readiness: Pick<Readiness, 'isReady' | 'faults'>, metrics: MetricsText): Hono {
+export function createAdminApp(
+  readiness: Pick<Readiness, 'hasBeenReady' | 'isReady' | 'faults'>,
+  metrics: MetricsText,
+): Hono {
   const app = new Hono();
   app.get('/healthz', (c) => c.json({ status: 'alive' }));
+  app.get('/startupz', (c) =>
+    readiness.hasBeenReady
+      ? c.json({ status: 'started' })
+      : c.json({ status: 'starting', because: readiness.faults }, 503),
+  );
   app.get('/readyz', (c) =>
     readiness.isReady
       ? c.json({ status: 'ready' })

@@ -4,6 +4,7 @@
  */
 export class Readiness {
   readonly #faults = new Map<string, string>();
+  #hasBeenReady = false;
   #watcher: (faults: Readonly<Record<string, string>>) => void = () => {};
 
   /** @param parts names that count as not ready until they have reported */
@@ -12,7 +13,9 @@ export class Readiness {
   }
 
   ready(part: string): void {
-    if (this.#faults.delete(part)) this.#watcher(this.faults);
+    if (!this.#faults.delete(part)) return;
+    if (this.isReady) this.#hasBeenReady = true;
+    this.#watcher(this.faults);
   }
 
   notReady(part: string, because: string): void {
@@ -34,5 +37,10 @@ export class Readiness {
 
   get isReady(): boolean {
     return this.#faults.size === 0;
+  }
+
+  /** Whether the process has been ready at some time since it started. */
+  get hasBeenReady(): boolean {
+    return this.#hasBeenReady;
   }
 }

@@ -556,7 +556,7 @@ describe('a stranger', () => {
       for (const path of [
         ...open,
         '/',
-        ...EVERYWHERE.filter((path) => !/^\/(healthz|readyz|metrics)$|\.\./.test(path)),
+        ...EVERYWHERE.filter((path) => !/^\/(healthz|readyz|startupz|metrics)$|\.\./.test(path)),
       ]) {
         for (const method of METHODS) {
           const { status, body } = await ask(service.adminUrl, path, method);

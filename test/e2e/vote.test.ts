@@ -137,12 +137,18 @@ describe('bytes that are no honest request', () => {
 });
 
 describe('the public port', () => {
-  test.each(['/healthz', '/readyz', '/metrics', '/polls', '/../etc/passwd', '/%00', '/polls/%E0%A4%A'])(
-    'has nothing at %s',
-    async (path) => {
-      expect((await fetch(`${handler.url}${path}`)).status).toBe(404);
-    },
-  );
+  test.each([
+    '/healthz',
+    '/startupz',
+    '/readyz',
+    '/metrics',
+    '/polls',
+    '/../etc/passwd',
+    '/%00',
+    '/polls/%E0%A4%A',
+  ])('has nothing at %s', async (path) => {
+    expect((await fetch(`${handler.url}${path}`)).status).toBe(404);
+  });
 });
 
 describe('the admin port', () => {

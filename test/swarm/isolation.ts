@@ -124,7 +124,15 @@ export function testIsolation(lab: Lab): void {
   });
 
   test('health and metrics are not for strangers, statistics have a password', async () => {
-    for (const path of ['/metrics', '/healthz', '/readyz', '//metrics', '/metrics/', '/%6Detrics']) {
+    for (const path of [
+      '/metrics',
+      '/healthz',
+      '/startupz',
+      '/readyz',
+      '//metrics',
+      '/metrics/',
+      '/%6Detrics',
+    ]) {
       expect((await askProxy(lab, VOTE_HOST, path)).status, path).toBe(404);
     }
     const statistics = `http://${lab.proxyAddress}:8404`;

@@ -1,0 +1,34 @@
+import { expect, test } from 'vitest';
+import { createAdminApp } from '../../../../stack/runtime/admin.ts';
+import { createMetrics } from '../../../../stack/runtime/metrics.ts';
+import { Readiness } from '../../../../stack/runtime/readiness.ts';
+
+const PATHS = ['/healthz', '/startupz', '/readyz'] as const;
+
+async function ask(readiness: Readiness): Promise<number[]> {
+  const app = createAdminApp(readiness, createMetrics('vote'));
+  return Promise.all(PATHS.map(async (path) => (await app.request(path)).status));
+}
+
+test('a process has started once every part was ready at the same time, and has started for good', async () => {
+  const readiness = new Readiness('queue', 'server');
+  expect(await ask(readiness)).toEqual([200, 503, 503]);
+  readiness.ready('queue');
+  expect(await ask(readiness)).toEqual([200, 503, 503]);
+  readiness.notReady('queue', 'not connected');
+  readiness.ready('server');
+  expect(await ask(readiness)).toEqual([200, 503, 503]);
+  readiness.ready('queue');
+  expect(await ask(readiness)).toEqual([200, 200, 200]);
+  readiness.notReady('queue', 'not connected');
+  expect(await ask(readiness)).toEqual([200, 200, 503]);
+});
+
+test('a process that is not ready says why', async () => {
+  const readiness = new Readiness('queue');
+  readiness.notReady('queue', 'not connected');
+  const app = createAdminApp(readiness, createMetrics('vote'));
+  for (const path of ['/startupz', '/readyz']) {
+    expect(await (await app.request(path)).json()).toMatchObject({ because: { queue: 'not connected' } });
+  }
+});
