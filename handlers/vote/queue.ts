@@ -18,6 +18,17 @@ const REQUIRED_SETTINGS: Readonly<Record<string, string>> = {
   appendfsync: 'always',
   'maxmemory-policy': 'noeviction',
 };
+/**
+ * What a transaction of ours consists of, in its file as well. Redis reads that file as its default user, also where
+ * nobody can log in as that one; what the default user may not do is skipped then, and jobs would be gone.
+ */
+const WRITTEN_COMMANDS: readonly (readonly string[])[] = [
+  ['HSET', LEDGER_KEY, 'source', '1:1'],
+  ['HSET', `bull:${QUEUE_NAME}:id`, 'data', '{}'],
+  ['LPUSH', `bull:${QUEUE_NAME}:wait`, 'id'],
+  ['DEL', `bull:${QUEUE_NAME}:id`],
+];
+const DEFAULT_USER = 'default';
 /** The share of `maxmemory` from which on votes are refused: the workers need room to take the jobs out. */
 const MEMORY_SHARE_MAX = 0.9;
 const MEMORY_CHECK_INTERVAL_MS = 500;
@@ -128,11 +139,7 @@ export class VoteQueue implements Sink {
   async #checkSettings(): Promise<void> {
     clearTimeout(this.#settingsRetry);
     try {
-      const wrong: string[] = [];
-      for (const [name, required] of Object.entries(REQUIRED_SETTINGS)) {
-        const [, actual] = (await this.#redis.config('GET', name)) as [string, string];
-        if (actual !== required) wrong.push(`${name} is ${actual}, must be ${required}`);
-      }
+      const wrong = [...(await this.#wrongSettings()), ...(await this.#wrongRules())];
       await this.#queue.waitUntilReady();
       if (wrong.length === 0) return this.#enter('open', undefined);
       this.#enter('unfit', `the queue's Redis is not safe: ${wrong.join('; ')}`);
@@ -143,6 +150,25 @@ export class VoteQueue implements Sink {
       this.#enter('unfit', `the queue's Redis does not tell its settings (${(error as Error).message})`);
     }
     this.#settingsRetry = setTimeout(() => void this.#checkSettings(), SETTINGS_CHECK_RETRY_MS);
+  }
+
+  async #wrongSettings(): Promise<string[]> {
+    const wrong: string[] = [];
+    for (const [name, required] of Object.entries(REQUIRED_SETTINGS)) {
+      const [, actual] = (await this.#redis.config('GET', name)) as [string, string];
+      if (actual !== required) wrong.push(`${name} is ${actual}, must be ${required}`);
+    }
+    return wrong;
+  }
+
+  /** Whether Redis could read again what we write. Who writes as the default user has seen that it may. */
+  async #wrongRules(): Promise<string[]> {
+    if ((this.#redis.options.username ?? DEFAULT_USER) === DEFAULT_USER) return [];
+    const answers = await Promise.all(
+      WRITTEN_COMMANDS.map((command) => this.#redis.call('ACL', 'DRYRUN', DEFAULT_USER, ...command)),
+    );
+    const refusal = answers.find((answer) => answer !== 'OK');
+    return refusal === undefined ? [] : [`its default user reads the file and may not write (${refusal})`];
   }
 
   async #checkMemory(): Promise<void> {

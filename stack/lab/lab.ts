@@ -114,6 +114,14 @@ export class Lab {
     return this.engine(node.name);
   }
 
+  /** Starts a machine that belongs to no Swarm, and that the lab does not count as one of its own; it goes with the lab. */
+  async bootAlone(node: LabNode): Promise<Engine> {
+    const engine = new Engine(node, FOLDERS);
+    await plugIn(node);
+    await engine.start();
+    return engine;
+  }
+
   /** Pulls a node's cable, or puts it back. */
   setLink = setLink;
 

@@ -176,8 +176,8 @@ export const FAULTS: readonly Fault[] = [
     name: "a Redis's memory is full",
     weight: 2,
     run: async (context) => {
-      const { socket } = frontendOf(context);
-      const client = new Redis({ path: socket, replyMapping: 'legacy' });
+      const { redisOptions } = frontendOf(context);
+      const client = new Redis({ ...redisOptions, replyMapping: 'legacy' });
       client.on('error', () => {});
       try {
         await client.config('SET', 'maxmemory', '1');

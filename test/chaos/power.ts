@@ -26,8 +26,11 @@ export function canLosePower(): boolean {
  * @param trace a file for the record
  * @returns the bytes that were cut
  */
-export async function losePower({ redis, handler, disk, socket }: Frontend, trace: string): Promise<number> {
-  await endRewrites(socket);
+export async function losePower(
+  { redis, handler, disk, redisOptions }: Frontend,
+  trace: string,
+): Promise<number> {
+  await endRewrites(redisOptions);
   const file = appendOnlyFile(disk);
   const tracer = spawn(
     'strace',
@@ -66,8 +69,8 @@ function syncedSize(trace: string, file: string, sizeBefore: number, written: nu
 }
 
 /** A rewrite would move the writes to another file while we look at this one. The next start allows them again. */
-async function endRewrites(socket: string): Promise<void> {
-  const client = new Redis({ path: socket, replyMapping: 'legacy' });
+async function endRewrites(options: Frontend['redisOptions']): Promise<void> {
+  const client = new Redis({ ...options, replyMapping: 'legacy' });
   client.on('error', () => {});
   try {
     await client.config('SET', 'auto-aof-rewrite-percentage', '0');

@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Db, openDb } from '../../db/client.ts';
 import { checkPostgres, postgresCommand, postgresUrl, preparePostgres } from '../../stack/local/postgres.ts';
-import { checkRedis, redisCommand } from '../../stack/local/redis.ts';
+import { redisCommand } from '../../stack/local/redis.ts';
+import { type Guard, isGuarded, writeGuard } from '../support/guarded-redis.ts';
 import { freePort, scratchFolder, startNode, startProgram, type TestProcess } from '../support/process.ts';
 import { startProxy, type TestProxy } from '../support/proxy.ts';
 import { VOTER_KEY } from '../support/system.ts';
@@ -67,7 +68,10 @@ class Unit {
 export interface Frontend {
   readonly name: string;
   readonly url: string;
-  readonly socket: string;
+  /** How the suite itself connects to the Redis; everybody else has the rights that they have on a real node. */
+  readonly redisOptions: ReturnType<Guard['options']>;
+  /** What a worker gets to drain this node, through the proxy. */
+  readonly queueNode: string;
   /** The folder of the append-only file, on a small disk of its own where that can be had. */
   readonly disk: string;
   readonly redis: Unit;
@@ -125,7 +129,7 @@ export async function startSystem(options: ChaosSystemOptions): Promise<ChaosSys
     }
 
     const workers: Unit[] = [];
-    const nodes = frontends.map(({ name }) => join(folder.path, `${name}-proxy.sock`)).join();
+    const nodes = frontends.map(({ queueNode }) => queueNode).join();
     for (let number = 1; number <= options.workers; number++) {
       const worker = await startWorker(`worker${number}`, folder.path, nodes, proxyPort);
       cleanups.push(() => worker.end('SIGKILL'));
@@ -173,21 +177,23 @@ async function startPostgres(folder: string): Promise<{ postgres: Unit; port: nu
 async function startFrontend(name: string, disk: string, folder: string): Promise<Frontend> {
   const socket = join(folder, `${name}.sock`);
   // Often enough that a fault meets a rewrite of the file now and then.
-  const extra = ['--auto-aof-rewrite-min-size', '8mb'];
+  const guard = await writeGuard(join(folder, `${name}.acl`));
+  const extra = ['--auto-aof-rewrite-min-size', '8mb', ...guard.args];
   const { command, args } = redisCommand({ dir: disk, socket, extra });
   const redis = new Unit(
     `${name} redis`,
     () => startProgram(command, args, { log: join(folder, `${name}-redis.log`) }),
-    async () => (await checkRedis(socket)) === undefined,
+    () => isGuarded(socket),
   );
   await redis.startAndWait();
-  const proxy = await startProxy({ path: join(folder, `${name}-proxy.sock`) }, { path: socket });
+  const drained = join(folder, `${name}-proxy.sock`);
+  const proxy = await startProxy({ path: drained }, { path: socket });
   const [port, adminPort] = [await freePort(), await freePort()];
   const env = {
     PORT: String(port),
     ADMIN_PORT: String(adminPort),
     TURNOUT_NODE: name,
-    REDIS_URL: socket,
+    REDIS_URL: guard.url('vote', socket),
     VOTER_KEY,
     POLLS_FILE: join(ROOT, 'stack/polls.json'),
   };
@@ -197,7 +203,16 @@ async function startFrontend(name: string, disk: string, folder: string): Promis
     async () => (await fetch(`http://127.0.0.1:${adminPort}/readyz`)).ok,
   );
   await handler.startAndWait();
-  return { name, url: `http://127.0.0.1:${port}`, socket, disk, redis, handler, proxy };
+  return {
+    name,
+    url: `http://127.0.0.1:${port}`,
+    redisOptions: guard.options(socket),
+    queueNode: guard.url('worker', drained),
+    disk,
+    redis,
+    handler,
+    proxy,
+  };
 }
 
 async function startWorker(name: string, folder: string, nodes: string, postgresPort: number): Promise<Unit> {

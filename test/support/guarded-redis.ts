@@ -30,11 +30,19 @@ export interface GuardedRedis {
   remove(): Promise<void>;
 }
 
-/** Starts a Redis with `stack/redis.acl`, passwords drawn at random. */
-export async function startGuardedRedis(): Promise<GuardedRedis> {
-  const folder = await scratchFolder();
-  const socket = join(folder.path, 'r.sock');
-  const aclFile = join(folder.path, 'users.acl');
+/** The rules of a real node in a file of their own, with passwords drawn at random. */
+export interface Guard {
+  /** Arguments of the server. */
+  readonly args: readonly string[];
+  readonly passwords: Readonly<Record<GuardedUser, string>>;
+  /** What a process gets as `REDIS_URL` or in `QUEUE_NODES`. */
+  url(user: GuardedUser, socket: string): string;
+  /** How the test itself connects, with every right; the rules of a real node have no such user. */
+  options(socket: string): { readonly path: string; readonly username: string; readonly password: string };
+}
+
+/** Renders `stack/redis.acl` into a file. */
+export async function writeGuard(file: string): Promise<Guard> {
   const [vote, worker, dashboard, root] = [password(), password(), password(), password()];
   const passwords = { vote, worker, dashboard };
   const acl = renderRedisAcl(await readFile(TEMPLATE, 'utf8'), {
@@ -42,23 +50,43 @@ export async function startGuardedRedis(): Promise<GuardedRedis> {
     worker: new Secret(worker),
     dashboard: new Secret(dashboard),
   });
-  await writeFile(aclFile, `${acl}user test on >${root} ~* &* +@all\n`, { mode: 0o600 });
+  await writeFile(file, `${acl}user test on >${root} ~* &* +@all\n`, { mode: 0o600 });
+  return {
+    args: ['--aclfile', file],
+    passwords,
+    url: (user, socket) => `unix://${user}:${encodeURIComponent(passwords[user])}@${socket}`,
+    options: (socket) => ({ path: socket, username: 'test', password: root }),
+  };
+}
 
+/** Whether a Redis runs and lets nobody in without a password. */
+export async function isGuarded(socket: string): Promise<boolean> {
+  return (await checkRedis(socket))?.startsWith('-NOAUTH') ?? false;
+}
+
+/** Starts a Redis with `stack/redis.acl`, passwords drawn at random. */
+export async function startGuardedRedis(): Promise<GuardedRedis> {
+  const folder = await scratchFolder();
+  const socket = join(folder.path, 'r.sock');
+  const guard = await writeGuard(join(folder.path, 'users.acl'));
   const start = async (): Promise<TestProcess> => {
-    const { command, args } = redisCommand({ dir: folder.path, socket, extra: ['--aclfile', aclFile] });
+    const { command, args } = redisCommand({ dir: folder.path, socket, extra: guard.args });
     const server = startProgram(command, args, { log: join(folder.path, 'redis.log') });
-    await until('Redis asks for a password', async () => (await checkRedis(socket))?.startsWith('-NOAUTH'));
+    await until('Redis asks for a password', () => isGuarded(socket));
     return server;
   };
   let server = await start();
-  const url = (user: GuardedUser) => `unix://${user}:${encodeURIComponent(passwords[user])}@${socket}`;
-  const options = { path: socket, username: 'test', password: root, maxRetriesPerRequest: null };
-  const client = new Redis({ ...options, replyMapping: 'legacy' });
+  const url = (user: GuardedUser) => guard.url(user, socket);
+  const client = new Redis({
+    ...guard.options(socket),
+    maxRetriesPerRequest: null,
+    replyMapping: 'legacy',
+  });
   client.on('error', () => {});
   return {
     socket,
     folder: folder.path,
-    passwords,
+    passwords: guard.passwords,
     client,
     url,
     address: (user) => parseRedisAddress(url(user)),

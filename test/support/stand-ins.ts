@@ -81,9 +81,14 @@ export async function placeStandIns(
   };
 }
 
-/** What an instance says about itself at 169.254.169.254, to those who ask with a token, as IMDSv2 wants it. */
-async function serveMetadata(
+/**
+ * What an instance says about itself at 169.254.169.254, to those who ask with a token, as IMDSv2 wants it.
+ *
+ * @param host the address of ours at which the instance can ask
+ */
+export async function serveMetadata(
   values: Readonly<Record<string, string>>,
+  host = '127.0.0.1',
 ): Promise<{ url: string; close: () => void }> {
   const server = createServer((request, response) => {
     const path = (request.url ?? '').replace('/latest/', '');
@@ -95,10 +100,10 @@ async function serveMetadata(
     const isKnown = request.headers['x-aws-ec2-metadata-token'] === 'the-session';
     response.writeHead(isKnown ? (value ? 200 : 404) : 401).end(value);
   });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  await new Promise<void>((resolve) => server.listen(0, host, resolve));
   const address = server.address();
   if (typeof address !== 'object' || !address) throw new Error('no address');
-  return { url: `http://127.0.0.1:${address.port}`, close: () => server.close() };
+  return { url: `http://${host}:${address.port}`, close: () => server.close() };
 }
 
 const RUN_MS_MAX = 50_000;

@@ -19,7 +19,7 @@ const TLS_FILE = join(import.meta.dirname, '../../stack/tls.yml');
 const ECHO_FILE = join(import.meta.dirname, 'echo.yml');
 const HOSTS = [VOTE_HOST, 'results.votingapp.local', 'dashboard.votingapp.local', 'passthrough.local'];
 /** With TLS, and also without, so that both ways can be seen. */
-export const WITH_TLS = { TURNOUT_STACK_FILES: TLS_FILE, TLS_ONLY: 'false' };
+const WITH_TLS = { TURNOUT_STACK_FILES: TLS_FILE, TLS_ONLY: 'false' };
 
 /** What `echo.mjs` answers. */
 interface Echo {

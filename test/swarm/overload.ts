@@ -1,11 +1,14 @@
 import { expect, test } from 'vitest';
+import type { Engine } from '../../stack/lab/engine.ts';
 import type { Lab } from '../../stack/lab/lab.ts';
 import { Load, median } from '../support/open-loop.ts';
 import { containerOf, untilCounted, VOTE_HOST } from './system.ts';
 
 /** So little that this machine can offer three times what the handlers can take, and still have time for the proxy. */
-const VOTE_CPUS = '0.1';
-const PEAK_CLIENTS = 200;
+const VOTE_CPUS = '0.05';
+/** As stack/turnout.yml has it. */
+const VOTE_CPUS_BEFORE = '2';
+const PEAK_CLIENTS = 600;
 const PHASE_MS = 10_000;
 const OVERLOAD = 3;
 const GOODPUT_SHARE_MIN = 0.9;
@@ -13,15 +16,22 @@ const GOODPUT_SHARE_MIN = 0.9;
 const REFUSAL_MS_MEDIAN_MAX = 50;
 const STRANGERS_PER_SECOND = 50;
 
+/** Gives a frontend's handler so much of a processor from now on, without a restart. */
+async function limitVote(engine: Engine, cpus: string): Promise<void> {
+  await engine.docker('update', '--cpus', cpus, await containerOf(engine, 'vote'));
+}
+
 /** The processor is what the handlers lack here; `test/e2e/overload.test.ts` has the same with a slow disk. */
-export function testOverload(lab: Lab, settings: Readonly<Record<string, string>>): void {
+export function testOverload(lab: Lab): void {
   test('offered three times what the handlers’ processors can take, the proxy refuses the rest at once', async () => {
-    await lab.deploy({ ...settings, VOTE_CPUS });
+    const frontends = lab.engines('frontend');
     const address = { host: lab.proxyAddress, port: 80 };
     const load = new Load(address, VOTE_HOST);
     const strangers = new Load(address, 'nobody.local');
     try {
+      // V8 compiles what is hot while there is time for it.
       await load.measurePeak(PEAK_CLIENTS, PHASE_MS / 2);
+      for (const engine of frontends) await limitVote(engine, VOTE_CPUS);
       const peak = await load.measurePeak(PEAK_CLIENTS, PHASE_MS);
       // Both are sent by this process at the same time, so what it and the machine add to an answer is in both.
       const [{ outcomes, seconds, acceptedInTime }, unknown] = await Promise.all([
@@ -47,12 +57,12 @@ export function testOverload(lab: Lab, settings: Readonly<Record<string, string>
       expect(median(refused) - atOnce).toBeLessThan(REFUSAL_MS_MEDIAN_MAX);
       expect((await load.castVote()).status).toBe(202);
       // Nobody was killed for being busy.
-      for (const engine of lab.engines('frontend')) await containerOf(engine, 'vote');
+      for (const engine of frontends) await containerOf(engine, 'vote');
       expect((await untilCounted(lab)).total.lost).toBe(0);
     } finally {
       load.close();
       strangers.close();
-      await lab.deploy(settings);
+      for (const engine of frontends) await limitVote(engine, VOTE_CPUS_BEFORE);
     }
   });
 }

@@ -27,6 +27,7 @@ interface LedgerAnswer {
     readonly reachable: boolean;
     readonly retired: boolean;
   })[];
+  readonly sources: readonly { readonly source: string; readonly jobs: { readonly accepted: number } }[];
 }
 
 /** Asks the proxy for a host name, as a browser would that finds it under that name. */
@@ -61,19 +62,20 @@ export async function readLedger(lab: Lab): Promise<LedgerAnswer> {
 }
 
 /**
- * Waits until everything that was accepted is counted; gives the ledger that says so. The dashboard finds a node that has
- * just joined some seconds later, so the ledger must know of at least as much as these voters were told.
+ * Waits until everything that was accepted is counted; gives the ledger that says so. While a node is away the dashboard
+ * cannot know what it has taken last, so the ledger must have heard of every job that these voters have a receipt from.
  */
 export function untilCounted(lab: Lab, voters?: Voters): Promise<LedgerAnswer> {
-  const accepted = Map.groupBy(voters?.sent ?? [], ({ node }) => node ?? '');
-  accepted.delete('');
+  const lastJobs = new Map<string, number>();
+  for (const { source, seq } of voters?.jobs() ?? []) {
+    lastJobs.set(source, Math.max(seq, lastJobs.get(source) ?? 0));
+  }
   return until(
     'every accepted vote is counted',
     async () => {
       const ledger = await readLedger(lab);
-      const knows = (name: string, votes: number): boolean =>
-        ledger.nodes.some(({ node, accepted }) => node === name && accepted >= votes);
-      const isKnown = [...accepted].every(([name, { length }]) => knows(name, length));
+      const jobs = new Map(ledger.sources.map(({ source, jobs: { accepted } }) => [source, accepted]));
+      const isKnown = [...lastJobs].every(([source, seq]) => (jobs.get(source) ?? 0) >= seq);
       const isReached = ledger.nodes.every(({ reachable, retired }) => reachable || retired);
       return isKnown && isReached && ledger.total.pending === 0 && ledger;
     },

@@ -2,6 +2,7 @@ import { Agent, type IncomingMessage, request } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { createVoterTokens } from '../../handlers/vote/voter.ts';
 import { Secret } from '../../stack/runtime/secret.ts';
+import { nodeOf, parseJobKey } from '../../workers/job.ts';
 
 const ANSWER_MS_MAX = 5_000;
 const PAUSE_MS = 20;
@@ -16,6 +17,7 @@ export interface Sent {
   /** 0 when there was no answer. */
   readonly status: number;
   readonly fault?: string;
+  readonly receipt?: string;
   /** The node that took the vote, from its receipt. */
   readonly node?: string;
 }
@@ -79,6 +81,11 @@ export class Voters {
     return new Set(this.since(startedAt).flatMap(({ node }) => (node === undefined ? [] : [node])));
   }
 
+  /** The jobs that the receipts so far name. */
+  jobs(): { source: string; seq: number }[] {
+    return this.sent.flatMap(({ receipt }) => (receipt && parseJobKey(receipt)) || []);
+  }
+
   async #person(index: number): Promise<void> {
     let token: string | undefined;
     for (let n = index; !this.#isOver; n++) {
@@ -107,7 +114,8 @@ export class Voters {
       const signed = this.#tokens.verify(next);
       if (!signed) throw new Error('the token is not signed with our key');
       this.accepted.set(signed.id, { choice, castAt: signed.lastCastAt });
-      note({ status, node: String(JSON.parse(body).receipt).split('.')[0] ?? '' });
+      const receipt = String(JSON.parse(body).receipt);
+      note({ status, receipt, node: nodeOf(parseJobKey(receipt)?.source ?? '') });
       return next;
     } catch (error) {
       note({ status: 0, fault: String((error as NodeJS.ErrnoException).code ?? error) });

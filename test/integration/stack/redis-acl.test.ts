@@ -105,6 +105,16 @@ const FOR_NOBODY: readonly Command[] = [
 ];
 const OTHERS_LEDGER: Command = ['HSET', 'turnout:ledger', SOURCE, '9:9'];
 
+test('what was captured is there after a crash, although the rules hold for those who wrote it', async () => {
+  await captureVotes([1, 2]);
+  await redis.down();
+  await redis.up();
+  await until('Redis is back', () => redis.client.status === 'ready');
+  expect(await redis.client.lrange('bull:votes:wait', 0, -1)).toEqual([jobKey(SOURCE, 2), jobKey(SOURCE, 1)]);
+  expect(await redis.client.hget(JOB, 'data')).toContain('cats');
+  expect(await redis.client.hgetall('turnout:ledger')).toEqual({ [SOURCE]: '2:2' });
+});
+
 describe('the vote handler', () => {
   test('captures votes, also a second time under the same key, and while the queue is paused', async () => {
     await redis.client.hset('bull:votes:meta', 'paused', '1');
@@ -129,6 +139,20 @@ describe('the vote handler', () => {
     await redis.client.call('CLIENT', 'KILL', 'USER', 'vote');
     await until('it is unfit', () => queue.fault?.includes('appendfsync is everysec'));
     await redis.client.config('SET', 'appendfsync', 'always');
+    await until('it is open', () => queue.fault === undefined);
+    expect(await refusals()).toEqual([]);
+  });
+
+  test('takes no vote on a Redis whose default user could not read it again', async () => {
+    const { log, lines } = recordLog();
+    const queue = new VoteQueue(connectFailingFast(redis.address('vote')), SOURCE, log);
+    cleanups.push(() => queue.close());
+    await redis.client.call('ACL', 'SETUSER', 'default', 'reset', 'off');
+    await redis.client.call('CLIENT', 'KILL', 'USER', 'vote');
+    const fault = 'its default user reads the file and may not write';
+    await until('it is unfit', () => queue.fault?.includes(fault));
+    expect(lines.filter((line) => JSON.stringify(line).includes(fault))).toHaveLength(1);
+    await redis.client.call('ACL', 'SETUSER', 'default', '~*', '&*', '+@all');
     await until('it is open', () => queue.fault === undefined);
     expect(await refusals()).toEqual([]);
   });

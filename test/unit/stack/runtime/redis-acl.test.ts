@@ -21,7 +21,9 @@ test('the rules are one line a user, closed for everybody without a password', (
     'user worker reset on',
     'user dashboard reset on',
   ]);
-  expect(acl).not.toMatch(/nopass|allkeys|@all|~\* /);
+  expect(lines[0]).toBe('user default reset off ~* &* +@all');
+  expect(acl).not.toContain('nopass');
+  expect(lines.slice(1).join()).not.toMatch(/allkeys|@all|~\* /);
 });
 
 test('a password is in them by its hash alone', () => {

@@ -1,0 +1,140 @@
+import { mkdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { HOST_ADDRESS, type Role } from '../../stack/lab/cast.ts';
+import type { Engine } from '../../stack/lab/engine.ts';
+import { namespacePath } from '../../stack/lab/folders.ts';
+import type { Lab } from '../../stack/lab/lab.ts';
+import { run } from '../../stack/local/command.ts';
+import { scratchFolder } from '../support/process.ts';
+import { placeStandIns, type StandIns, serveMetadata } from '../support/stand-ins.ts';
+import { until } from '../support/until.ts';
+
+const SCRIPTS = join(import.meta.dirname, '../../aws');
+const SCRIPT_MS_MAX = 60_000;
+const DOWN_MS_MAX = 60_000;
+
+/** An error whose last line says so. */
+const saying = (text: string) => ({ details: expect.arrayContaining([expect.stringContaining(text)]) });
+
+/** A machine of the lab for which AWS is stood in; its engine and the Swarm are real. */
+interface Instance {
+  readonly engine: Engine;
+  readonly standIns: StandIns;
+  /** Runs a script of `aws/` as the instance does. */
+  script(name: string): Promise<string>;
+  close(): Promise<void>;
+}
+
+/** @param parameters the folder with Systems Manager's parameters, which all instances share */
+async function boot(
+  lab: Lab,
+  parameters: string,
+  role: Role,
+  id: string,
+  address: string,
+): Promise<Instance> {
+  const name = `${role}-${id}`;
+  const folder = await scratchFolder();
+  const standIns = await placeStandIns(folder.path, ['aws']);
+  await rm(join(standIns.state, 'parameters'), { recursive: true });
+  await symlink(parameters, join(standIns.state, 'parameters'));
+  const root = standIns.env['TURNOUT_HOST_ROOT'] ?? '';
+  for (const path of ['dev/disk/by-id', 'etc/systemd/system']) {
+    await mkdir(join(root, path), { recursive: true });
+  }
+  const lines = ['AWS_DEFAULT_REGION=us-east-1', 'STACK=turnout', 'BUCKET=bucket', `ROLE=${role}`, ''];
+  await writeFile(standIns.env['TURNOUT_ENV'] ?? '', lines.join('\n'));
+  const facts = {
+    'instance-id': `i-${id}`,
+    'local-ipv4': address,
+    'placement/availability-zone': 'us-east-1a',
+  };
+  const metadata = await serveMetadata(facts, HOST_ADDRESS);
+  const engine = await lab.bootAlone({ name, role, address });
+  return {
+    engine,
+    standIns,
+    script: async (script) => {
+      const env = { ...standIns.env, TURNOUT_METADATA: metadata.url, DOCKER_HOST: engine.dockerHost };
+      return run(
+        { command: 'nsenter', args: [`--net=${namespacePath(name)}`, 'bash', join(SCRIPTS, script)] },
+        { what: `${script} on ${name}`, msMax: SCRIPT_MS_MAX, env },
+      );
+    },
+    close: async () => {
+      await engine.kill();
+      metadata.close();
+      await folder.remove();
+    },
+  };
+}
+
+/** What instances on AWS do when they boot, on machines of the lab that are in no Swarm yet. */
+export function testAws(lab: Lab): void {
+  test('instances make a Swarm by themselves, get their roles, and are forgotten when EC2 has ended them', async () => {
+    const parameters = await scratchFolder();
+    const instances: Instance[] = [];
+    const add = async (role: Role, id: string, address: string): Promise<Instance> => {
+      const instance = await boot(lab, parameters.path, role, id, address);
+      instances.push(instance);
+      return instance;
+    };
+    try {
+      const first = await add('manager', '0a1', '192.168.33.101');
+      const second = await add('manager', '0a2', '192.168.33.102');
+      const frontend = await add('frontend', '0f1', '192.168.33.103');
+      await first.standIns.write(join('parameters', encodeURIComponent('/turnout/turnout/managers')), {
+        type: 'String',
+        value: '192.168.33.101 192.168.33.102',
+      });
+
+      // Too early: nobody has written a token yet. systemd tries again.
+      await expect(frontend.script('node.sh')).rejects.toMatchObject(
+        saying('no manager lets this node in yet'),
+      );
+      await expect(second.script('node.sh')).rejects.toMatchObject(saying('no manager lets this one in yet'));
+
+      expect(await first.script('node.sh')).toContain('Made a Swarm');
+      expect(await second.script('node.sh')).toContain('Joined the Swarm');
+      expect(await frontend.script('node.sh')).toContain('This is frontend-0f1, at 192.168.33.103.');
+
+      const nodes = async (): Promise<string[]> => {
+        const format = '{{.Hostname}}={{.ManagerStatus}}';
+        return (await first.engine.docker('node', 'ls', '--format', format)).split('\n').toSorted();
+      };
+      expect(await nodes()).toEqual(['frontend-0f1=', 'manager-0a1=Leader', 'manager-0a2=Reachable']);
+
+      // At every further boot, and until the unit has succeeded: nothing changes.
+      for (const instance of instances) {
+        const said = await instance.script('node.sh');
+        expect(said).not.toMatch(/Made|Joined|Wrote/);
+      }
+      expect(await nodes()).toHaveLength(3);
+
+      expect(await second.script('tend.sh')).toBe('');
+      expect(await first.script('tend.sh')).toContain('frontend-0f1 is now frontend.');
+      const role = '{{index .Spec.Labels "role"}}';
+      expect(await first.engine.docker('node', 'inspect', '--format', role, 'frontend-0f1')).toBe('frontend');
+
+      await frontend.engine.kill();
+      await until(
+        'the Swarm misses the frontend',
+        async () =>
+          (await first.engine.docker('node', 'inspect', '--format', '{{.Status.State}}', 'frontend-0f1')) ===
+          'down',
+        DOWN_MS_MAX,
+      );
+      const running = (id: string, state = 'running') => ({ id, state, role: 'any' });
+      const managers = [running('i-0a1'), running('i-0a2')];
+      await first.standIns.write('aws.json', { instances: [...managers, running('i-0f1', 'stopped')] });
+      expect(await first.script('tend.sh')).toBe('');
+      await first.standIns.write('aws.json', { instances: managers });
+      expect(await first.script('tend.sh')).toContain('Forgot frontend-0f1.');
+      expect(await nodes()).toHaveLength(2);
+    } finally {
+      for (const instance of instances) await instance.close();
+      await parameters.remove();
+    }
+  });
+}
