@@ -11,7 +11,7 @@ is_retiring() { [ -n "$(docker node inspect --format '{{index .Spec.Labels "reti
 label() {
   if is_retiring "$1"; then docker node update --label-rm retiring --availability active "$1" >/dev/null; fi
   docker node update --label-add "role=$2" "$1" >/dev/null
-  say "$1 is now $2."
+  say "$(docker node inspect --format '{{.Description.Hostname}}' "$1") is now $2."
 }
 
 require_manager
