@@ -18,7 +18,7 @@ export async function serveVotes(take: Take): Promise<void> {
     const receipt = await take(poll, choice);
     return c.json({ status: 'accepted', poll, choice, castAt: CAST_AT, receipt }, 202);
   });
-  await listen(app, port, '127.0.0.1');
+  await listen(app, port, { hostname: '127.0.0.1' });
 }
 
 /** Stands for the time in the answer, which costs the vote handler something and a baseline nothing. */

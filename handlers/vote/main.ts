@@ -31,6 +31,8 @@ const SETTINGS = {
   logLevel: settings.logLevel,
 };
 
+/** A proxy's 512 connections are all there after 32 turns of a busy event loop. */
+const ACCEPTORS = 16;
 /** How long a stop waits for the votes in the buffer; after that nobody waits for their answer any more. */
 const DRAIN_MS_MAX = 10_000;
 
@@ -89,7 +91,11 @@ async function serve(config: Config<typeof SETTINGS>, { log, shutdown }: Process
     log,
     onProblem: metrics.onProblem,
   };
-  const server = await listen(createVoteApp(appParts), config.port, undefined, createVoteListener(appParts));
+  const server = await listen(createVoteApp(appParts), config.port, {
+    first: createVoteListener(appParts),
+    // Several processes share one socket instead, so that those who wait for one that is killed are not lost.
+    acceptors: cluster.isWorker ? 1 : ACCEPTORS,
+  });
   shutdown.defer('finish the requests', server.close);
   shutdown.defer('take no more work', () => readiness.notReady('server', 'stopping'));
   readiness.ready('server');

@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, type ListenOptions, Server as NetServer } from 'node:net';
 import { getRequestListener } from '@hono/node-server';
 import type { Hono } from 'hono';
 import { ConfigError } from './config.ts';
@@ -12,6 +12,8 @@ const KEEP_ALIVE_TIMEOUT_MS = 65_000;
 const CONNECTIONS_CHECK_INTERVAL_MS = 1_000;
 const HEADER_BYTES_MAX = 8_192;
 const HEADERS_MAX = 64;
+/** The kernel then spreads connections over all sockets of a port. Elsewhere than on Linux there is one. */
+const CAN_SHARE_PORTS = process.platform === 'linux';
 /** How long an orderly stop waits for answers under way before it cuts the connections. */
 const CLOSE_MS_MAX = 5_000;
 
@@ -25,19 +27,29 @@ export interface Listening {
 /** Sees a request before the app; says whether it has taken it, and then answers it. */
 type FirstListener = (incoming: IncomingMessage, outgoing: ServerResponse) => boolean;
 
+export interface ServeOptions {
+  /** Where to listen; everywhere when it is left out. */
+  readonly hostname?: string;
+  /** Takes requests past the app: for those that come by the million. */
+  readonly first?: FirstListener;
+  /**
+   * How many sockets listen on the port, where the system can share it between them. Node accepts one connection a socket
+   * in each turn of the event loop, so with one alone a crowd of new connections waits for seconds while the process is
+   * busy with others.
+   */
+  readonly acceptors?: number;
+}
+
 /**
  * Serves an app over HTTP with time-outs against slow clients.
  *
  * @param port 0 takes any free one
- * @param hostname where to listen; everywhere when it is left out
- * @param first takes requests past the app: for those that come by the million
  * @throws ConfigError when the port is taken or not allowed
  */
 export async function listen(
   app: Pick<Hono, 'fetch'>,
   port: number,
-  hostname?: string,
-  first: FirstListener = () => false,
+  { hostname, first = () => false, acceptors = 1 }: ServeOptions = {},
 ): Promise<Listening> {
   const throughApp = getRequestListener(app.fetch);
   const options = {
@@ -51,30 +63,48 @@ export async function listen(
     if (!first(incoming, outgoing)) void throughApp(incoming, outgoing);
   });
   server.maxHeadersCount = HEADERS_MAX;
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (error: NodeJS.ErrnoException) =>
-      reject(new ConfigError([`port ${port} cannot be used (${error.code})`])),
-    );
-    server.listen(port, hostname, resolve);
-  });
+  const where = hostname === undefined ? {} : { host: hostname };
+  const open = (one: NetServer, at: ListenOptions): Promise<void> =>
+    new Promise((resolve, reject) => {
+      one.once('error', (error: NodeJS.ErrnoException) =>
+        reject(new ConfigError([`port ${at.port} cannot be used (${error.code})`])),
+      );
+      one.listen(at, resolve);
+    });
+
+  // Alone at first: a port that is shared from the start would be shared with another of our processes as well.
+  await open(server, { port, ...where });
+  const taken = (server.address() as AddressInfo).port;
+  const others: NetServer[] = [];
+  if (acceptors > 1 && CAN_SHARE_PORTS) {
+    await new Promise((resolve) => server.close(resolve));
+    const at = { port: taken, ...where, reusePort: true };
+    await open(server, at);
+    for (let n = 1; n < acceptors; n++) {
+      const other = new NetServer({ allowHalfOpen: true, noDelay: true }, (socket) =>
+        server.emit('connection', socket),
+      );
+      others.push(other);
+      await open(other, at);
+    }
+  }
 
   let closing: Promise<void> | undefined;
   return {
-    port: (server.address() as AddressInfo).port,
+    port: taken,
     close: () => {
-      closing ??= close(server);
+      closing ??= close(server, others);
       return closing;
     },
   };
 }
 
-async function close(server: Server): Promise<void> {
+async function close(server: Server, others: readonly NetServer[]): Promise<void> {
   // An answer that is still to come tells its client not to use the connection again.
   server.keepAliveTimeout = 1;
   const cut = setTimeout(() => server.closeAllConnections(), CLOSE_MS_MAX);
-  await new Promise<void>((resolve) => {
-    server.close(() => resolve());
-    server.closeIdleConnections();
-  });
+  const closed = [server, ...others].map((one) => new Promise((resolve) => one.close(resolve)));
+  server.closeIdleConnections();
+  await Promise.all(closed);
   clearTimeout(cut);
 }

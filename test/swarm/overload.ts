@@ -5,10 +5,10 @@ import { Load, median } from '../support/open-loop.ts';
 import { containerOf, untilCounted, VOTE_HOST } from './system.ts';
 
 /** So little that this machine can offer three times what the handlers can take, and still have time for the proxy. */
-const VOTE_CPUS = '0.1';
+const VOTE_CPUS = '0.05';
 /** As stack/turnout.yml has it. */
 const VOTE_CPUS_BEFORE = '2';
-const PEAK_CLIENTS = 400;
+const PEAK_CLIENTS = 300;
 const PHASE_MS = 10_000;
 const OVERLOAD = 3;
 const GOODPUT_SHARE_MIN = 0.9;

@@ -42,7 +42,7 @@ async function serve() {
     readReceipt: (receipt) => readReceipt(db, receipt),
     log,
   });
-  const server = await listen(app, 0, '127.0.0.1');
+  const server = await listen(app, 0, { hostname: '127.0.0.1' });
   cleanups.push(
     () => feed.close(),
     () => server.close(),

@@ -29,7 +29,7 @@ test('cuts the connection of a client that does not read, and keeps no more than
       return { content: String(asOf), body: `${asOf}`.padEnd(1_000_000, '.') };
     }),
   );
-  const server = await listen(app, 0, '127.0.0.1');
+  const server = await listen(app, 0, { hostname: '127.0.0.1' });
   const client = connect(server.port, '127.0.0.1');
   try {
     client.pause();

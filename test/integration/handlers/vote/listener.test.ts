@@ -77,8 +77,11 @@ describe.each(['open', 'issued'] as const)('with admission %s', (admission) => {
         log: recordLog().log,
         now: () => CAST_AT / 1_000,
       };
-      past = await listen(createVoteApp(parts), 0, '127.0.0.1', createVoteListener(parts));
-      through = await listen(createVoteApp(parts), 0, '127.0.0.1');
+      past = await listen(createVoteApp(parts), 0, {
+        hostname: '127.0.0.1',
+        first: createVoteListener(parts),
+      });
+      through = await listen(createVoteApp(parts), 0, { hostname: '127.0.0.1' });
     });
     afterAll(async () => {
       await Promise.all([past.close(), through.close()]);

@@ -1,0 +1,96 @@
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+import { Hono } from 'hono';
+import { afterEach, expect, test } from 'vitest';
+import { ConfigError } from '../../../../stack/runtime/config.ts';
+import { type Listening, listen } from '../../../../stack/runtime/server.ts';
+import { until } from '../../../support/until.ts';
+
+const HOST = '127.0.0.1';
+const ACCEPTORS = 16;
+const CLIENTS = 160;
+/** With one socket a turn accepts one connection, so this is far from enough. */
+const TURNS_MAX = CLIENTS / 2;
+
+const app = new Hono().get('/', (c) => c.text('hello'));
+const cleanups: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
+});
+
+async function serve(acceptors: number, onRequest: () => void = () => {}): Promise<Listening> {
+  const first = () => {
+    onRequest();
+    return false;
+  };
+  const server = await listen(app, 0, { hostname: HOST, acceptors, first });
+  cleanups.push(server.close);
+  return server;
+}
+
+/** Clients that have connected and asked, as far as the kernel is concerned, before the server has a turn. */
+async function crowd(port: number): Promise<Socket[]> {
+  return Promise.all(
+    Array.from({ length: CLIENTS }, async () => {
+      const socket = connect(port, HOST);
+      cleanups.push(() => socket.destroy());
+      await once(socket, 'connect');
+      socket.write(`GET / HTTP/1.1\r\nHost: ${HOST}\r\n\r\n`);
+      return socket;
+    }),
+  );
+}
+
+test.runIf(process.platform === 'linux')(
+  'a crowd of new connections is let in within a few turns of the event loop',
+  async () => {
+    let asked = 0;
+    let isOver = false;
+    let turns = 0;
+    let turnsNeeded: number | undefined;
+    const { port } = await serve(ACCEPTORS, () => {
+      asked += 1;
+      if (asked === CLIENTS) turnsNeeded = turns;
+    });
+    const turn = (): void => {
+      // Counts from the first who was let in, so that it does not matter how fast the crowd comes.
+      if (asked > 0) turns += 1;
+      if (!isOver) setImmediate(turn);
+    };
+    const sockets = crowd(port);
+    // Meanwhile nothing else happens in this process, and so the crowd gathers before the door.
+    const gathered = performance.now() + 300;
+    while (performance.now() < gathered);
+    turn();
+    await sockets;
+    while (turnsNeeded === undefined) await new Promise((resolve) => setImmediate(resolve));
+    isOver = true;
+    expect(turnsNeeded).toBeLessThan(TURNS_MAX);
+  },
+);
+
+test('a port that another server has is refused, whether it shares it or not', async () => {
+  for (const acceptors of [1, ACCEPTORS]) {
+    const { port } = await serve(acceptors);
+    for (const others of [1, ACCEPTORS]) {
+      await expect(listen(app, port, { hostname: HOST, acceptors: others })).rejects.toThrow(ConfigError);
+    }
+  }
+});
+
+test('an orderly stop answers what was asked, and ends the idle connections of every socket', async () => {
+  const { port, close } = await serve(ACCEPTORS);
+  const sockets = await crowd(port);
+  const answers = sockets.map(async (socket) => {
+    let text = '';
+    socket.setEncoding('utf8').on('data', (data: string) => {
+      text += data;
+    });
+    await until('it is answered', () => text.endsWith('hello'));
+  });
+  await Promise.all(answers);
+  const ends = sockets.map((socket) => once(socket, 'close'));
+  await close();
+  await Promise.all(ends);
+  await expect(once(connect(port, HOST), 'connect')).rejects.toThrow('ECONNREFUSED');
+});
