@@ -125,11 +125,11 @@ async function bundle({ name, entry, unused, bytesMax, isHot = false }: Bundle):
     target: 'node26',
     // BullMQ ships ES modules beside CommonJS; only of those can parts be left out.
     mainFields: ['module', 'main'],
-    external: ['pg-native', 'msgpackr-extract'],
+    external: ['pg-native'],
     banner: { js: REQUIRE_FOR_COMMONJS },
     plugins: isHot ? [leaveOut(unused), loadBuiltinsLate] : [leaveOut(unused)],
-    // Its add-on is for reading what BullMQ only writes, and not in our images.
-    define: { 'process.env.MSGPACKR_NATIVE_ACCELERATION_DISABLED': '"true"' },
+    // Without the add-on, which is for reading what BullMQ only writes, and not in our images.
+    alias: { msgpackr: join(ROOT, 'node_modules/msgpackr/index.js') },
     logLevel: 'warning',
   });
   const { size } = await stat(outfile);
