@@ -82,6 +82,16 @@ export function testLabels(lab: Lab): void {
       },
       ROUTED_MS_MAX,
     );
+    // Which is one task of each. The tests are about how several share the work.
+    await until(
+      'every task runs',
+      async () => {
+        const replicas = await lab.manager.docker('stack', 'services', '--format', '{{.Replicas}}', 'echo');
+        return replicas.split('\n').every((line) => /^(\d+)\/\1\b/.test(line));
+      },
+      ROUTED_MS_MAX,
+    );
+    await until('two sticky tasks answer', async () => (await stickyTasks()).size === 2, ROUTED_MS_MAX);
   }, DEPLOY_MS_MAX);
   afterAll(() => lab.manager.docker('stack', 'rm', 'echo'), DEPLOY_MS_MAX);
 
@@ -92,6 +102,10 @@ export function testLabels(lab: Lab): void {
   };
   const several = <T>(count: number, ask: (n: number) => Promise<T>): Promise<T[]> =>
     Promise.all(Array.from({ length: count }, (_, n) => ask(n)));
+
+  const ofSessions = (): Promise<Echo[]> =>
+    several(30, (n) => echo('sticky.local', '/', { cookie: `session=${n}` }));
+  const stickyTasks = async (): Promise<Set<string>> => new Set((await ofSessions()).map(({ task }) => task));
 
   const askTls = async (host: string, path: string, options: RequestOptions = {}) => {
     const sent = requestTls({
@@ -182,9 +196,9 @@ export function testLabels(lab: Lab): void {
   });
 
   test('sticky_session_cookie: a session stays with its task', async () => {
-    const tasks = await several(30, (n) => echo('sticky.local', '/', { cookie: `session=${n}` }));
-    expect(new Set(tasks.map(({ task }) => task)).size).toBeGreaterThan(1);
-    const again = await several(30, (n) => echo('sticky.local', '/', { cookie: `session=${n}` }));
+    const tasks = await ofSessions();
+    expect(new Set(tasks.map(({ task }) => task)).size).toBe(2);
+    const again = await ofSessions();
     expect(again.map(({ task }) => task)).toEqual(tasks.map(({ task }) => task));
   });
 
