@@ -1,9 +1,9 @@
 import { cp, mkdir, readFile, stat } from 'node:fs/promises';
 import { isBuiltin } from 'node:module';
-import { dirname, join, relative } from 'node:path';
+import { join, relative } from 'node:path';
 import { build, type Plugin } from 'esbuild';
+import { BUNDLING, ROOT } from './bundling.ts';
 
-const ROOT = dirname(import.meta.dirname);
 const DIST = join(ROOT, 'dist');
 
 /** A cold handler must be ready before the crowd is; what it loads is what it waits for. */
@@ -50,10 +50,6 @@ const BUNDLES: readonly Bundle[] = [
   { name: 'worker', entry: 'workers/main.ts', unused: UNUSED_BY_ALL },
   { name: 'interlock', entry: 'stack/interlock/main.ts', unused: UNUSED_BY_ALL },
 ];
-
-/** CommonJS packages inside the bundle ask for Node's own modules in their own way. */
-const REQUIRE_FOR_COMMONJS =
-  "import { createRequire as createRequireOf } from 'node:module'; const require = createRequireOf(import.meta.url);";
 
 /**
  * Replaces modules by ones with the same exports, each of which throws when it is used. Leaving out something that is
@@ -111,26 +107,14 @@ function stubClass(name: string): string {
 async function bundle({ name, entry, unused, bytesMax, isHot = false }: Bundle): Promise<string> {
   const outfile = join(DIST, `${name}.mjs`);
   await build({
-    absWorkingDir: ROOT,
+    ...BUNDLING,
     entryPoints: [entry],
     outfile,
-    bundle: true,
-    minify: true,
     // Stack traces and BullMQ's messages name classes and functions. Not where it costs a twentieth of a vote: every
     // closure that is made for a request would be given its name anew.
     keepNames: !isHot,
     sourcemap: 'external',
-    platform: 'node',
-    format: 'esm',
-    target: 'node26',
-    // BullMQ ships ES modules beside CommonJS; only of those can parts be left out.
-    mainFields: ['module', 'main'],
-    external: ['pg-native'],
-    banner: { js: REQUIRE_FOR_COMMONJS },
     plugins: isHot ? [leaveOut(unused), loadBuiltinsLate] : [leaveOut(unused)],
-    // Without the add-on, which is for reading what BullMQ only writes, and not in our images.
-    alias: { msgpackr: join(ROOT, 'node_modules/msgpackr/index.js') },
-    logLevel: 'warning',
   });
   const { size } = await stat(outfile);
   if (bytesMax !== undefined && size > bytesMax) {

@@ -13,7 +13,8 @@ const RUNTIME = /^stack\/runtime\//;
 const JOB = /^workers\/job\.ts$/;
 
 const RULES: readonly Rule[] = [
-  { from: /^handlers\/build\.ts$/, mayImport: [] },
+  { from: /^handlers\/bundling\.ts$/, mayImport: [] },
+  { from: /^handlers\/build\.ts$/, mayImport: [/^handlers\/bundling\.ts$/] },
   { from: /^handlers\/web\//, mayImport: [/^handlers\/web\//] },
   { from: /^handlers\/vote\//, mayImport: [/^handlers\/(vote|web)\//, JOB, RUNTIME] },
   { from: /^handlers\/results\//, mayImport: [/^handlers\/(results|web)\//, JOB, RUNTIME, /^db\//] },
