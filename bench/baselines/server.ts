@@ -1,6 +1,6 @@
 import { Hono } from 'hono';
 import { readConfig, settings } from '../../stack/runtime/config.ts';
-import { listen } from '../../stack/runtime/server.ts';
+import { ACCEPTORS_FOR_A_CROWD, listen } from '../../stack/runtime/server.ts';
 
 /** What every baseline does with a vote before it answers; gives what stands in the receipt. */
 type Take = (poll: string, choice: string) => Promise<string> | string;
@@ -18,7 +18,7 @@ export async function serveVotes(take: Take): Promise<void> {
     const receipt = await take(poll, choice);
     return c.json({ status: 'accepted', poll, choice, castAt: CAST_AT, receipt }, 202);
   });
-  await listen(app, port, { hostname: '127.0.0.1' });
+  await listen(app, port, { hostname: '127.0.0.1', acceptors: ACCEPTORS_FOR_A_CROWD });
 }
 
 /** Stands for the time in the answer, which costs the vote handler something and a baseline nothing. */

@@ -5,7 +5,7 @@ import { readConfig, settings } from '../../stack/runtime/config.ts';
 import { createMetrics } from '../../stack/runtime/metrics.ts';
 import { runProcess } from '../../stack/runtime/process.ts';
 import { Readiness } from '../../stack/runtime/readiness.ts';
-import { listen } from '../../stack/runtime/server.ts';
+import { ACCEPTORS_FOR_A_CROWD, listen } from '../../stack/runtime/server.ts';
 import { createResultsApp } from './app.ts';
 import { Feed, READ_INTERVAL_MS } from './feed.ts';
 import { createResultsMetrics } from './metrics.ts';
@@ -64,7 +64,7 @@ await runProcess('results', async ({ log, shutdown }) => {
     log,
     onReceipt: metrics.onReceipt,
   });
-  const server = await listen(app, config.port);
+  const server = await listen(app, config.port, { acceptors: ACCEPTORS_FOR_A_CROWD });
   shutdown.defer('finish the requests', server.close);
   shutdown.defer('end the streams', () => streams.close());
 

@@ -7,7 +7,7 @@ import { readPolls } from '../../stack/runtime/polls.ts';
 import { type ProcessParts, runProcess } from '../../stack/runtime/process.ts';
 import { Readiness } from '../../stack/runtime/readiness.ts';
 import { connectFailingFast, parseRedisAddress } from '../../stack/runtime/redis.ts';
-import { listen } from '../../stack/runtime/server.ts';
+import { ACCEPTORS_FOR_A_CROWD, listen } from '../../stack/runtime/server.ts';
 import { createVoteApp, type VoteAppParts } from './app.ts';
 import { Capture } from './capture.ts';
 import { createClock } from './clock.ts';
@@ -31,8 +31,6 @@ const SETTINGS = {
   logLevel: settings.logLevel,
 };
 
-/** A proxy's 512 connections are all there after 32 turns of a busy event loop. */
-const ACCEPTORS = 16;
 /** How long a stop waits for the votes in the buffer; after that nobody waits for their answer any more. */
 const DRAIN_MS_MAX = 10_000;
 
@@ -94,7 +92,7 @@ async function serve(config: Config<typeof SETTINGS>, { log, shutdown }: Process
   const server = await listen(createVoteApp(appParts), config.port, {
     first: createVoteListener(appParts),
     // Several processes share one socket instead, so that those who wait for one that is killed are not lost.
-    acceptors: cluster.isWorker ? 1 : ACCEPTORS,
+    acceptors: cluster.isWorker ? 1 : ACCEPTORS_FOR_A_CROWD,
   });
   shutdown.defer('finish the requests', server.close);
   shutdown.defer('take no more work', () => readiness.notReady('server', 'stopping'));

@@ -85,7 +85,7 @@ export function createVoting(parts: VotingParts, pages: ReturnType<typeof create
       const castAt = clock(voter.lastCastAt);
       voterCookie = cookie(request, VOTER_COOKIE, tokens.sign({ id: voter.id, lastCastAt: castAt }));
       const receipt = await capture.capture([poll.id, voter.id, choice, castAt]);
-      if (format === 'form' && prefersHtml(request)) {
+      if (isBrowserForm(request)) {
         const choiceCookie = cookie(request, `${CHOICE_COOKIE}_${poll.id}`, choice);
         const headers = { Location: `/polls/${poll.id}`, 'Set-Cookie': [voterCookie, choiceCookie] };
         return { status: 303, headers, body: '' };

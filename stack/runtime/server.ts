@@ -17,6 +17,9 @@ const CAN_SHARE_PORTS = process.platform === 'linux';
 /** How long an orderly stop waits for answers under way before it cuts the connections. */
 const CLOSE_MS_MAX = 5_000;
 
+/** For a port where a crowd arrives: the 512 connections of a proxy are all let in within 32 turns of the event loop. */
+export const ACCEPTORS_FOR_A_CROWD = 16;
+
 /** A server that listens. */
 export interface Listening {
   readonly port: number;

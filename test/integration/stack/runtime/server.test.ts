@@ -3,11 +3,10 @@ import { connect, type Socket } from 'node:net';
 import { Hono } from 'hono';
 import { afterEach, expect, test } from 'vitest';
 import { ConfigError } from '../../../../stack/runtime/config.ts';
-import { type Listening, listen } from '../../../../stack/runtime/server.ts';
+import { ACCEPTORS_FOR_A_CROWD, type Listening, listen } from '../../../../stack/runtime/server.ts';
 import { until } from '../../../support/until.ts';
 
 const HOST = '127.0.0.1';
-const ACCEPTORS = 16;
 const CLIENTS = 160;
 /** With one socket a turn accepts one connection, so this is far from enough. */
 const TURNS_MAX = CLIENTS / 2;
@@ -48,7 +47,7 @@ test.runIf(process.platform === 'linux')(
     let isOver = false;
     let turns = 0;
     let turnsNeeded: number | undefined;
-    const { port } = await serve(ACCEPTORS, () => {
+    const { port } = await serve(ACCEPTORS_FOR_A_CROWD, () => {
       asked += 1;
       if (asked === CLIENTS) turnsNeeded = turns;
     });
@@ -70,16 +69,16 @@ test.runIf(process.platform === 'linux')(
 );
 
 test('a port that another server has is refused, whether it shares it or not', async () => {
-  for (const acceptors of [1, ACCEPTORS]) {
+  for (const acceptors of [1, ACCEPTORS_FOR_A_CROWD]) {
     const { port } = await serve(acceptors);
-    for (const others of [1, ACCEPTORS]) {
+    for (const others of [1, ACCEPTORS_FOR_A_CROWD]) {
       await expect(listen(app, port, { hostname: HOST, acceptors: others })).rejects.toThrow(ConfigError);
     }
   }
 });
 
 test('an orderly stop answers what was asked, and ends the idle connections of every socket', async () => {
-  const { port, close } = await serve(ACCEPTORS);
+  const { port, close } = await serve(ACCEPTORS_FOR_A_CROWD);
   const sockets = await crowd(port);
   const answers = sockets.map(async (socket) => {
     let text = '';
