@@ -1,6 +1,6 @@
 import type { MetricName, Sample } from './measure/sample.ts';
 import { median } from './measure/statistics.ts';
-import { formatNumber, type Row, rowsOf } from './report/table.ts';
+import { findRow, formatNumber, type Row, rowsOf } from './report/table.ts';
 
 /** Something that the project wants to be true on two shared processors. */
 export interface Goal {
@@ -23,11 +23,7 @@ type Find = (scenario: string, side: string, params: Readonly<Record<string, num
 
 /** Compares what was measured with every goal. Medians; for first and returning voters the worse of the two. */
 export function judgeGoals(samples: readonly Sample[]): Goal[] {
-  const find: Find = (scenario, side, params) =>
-    rowsOf(samples, scenario).find(
-      (row) =>
-        row.side === side && Object.entries(params).every(([name, value]) => row.params[name] === value),
-    );
+  const find: Find = (scenario, side, params) => findRow(samples, scenario, side, params);
   return [
     ...captureGoals(find),
     ...wayGoals(find),

@@ -64,6 +64,6 @@ function intervalOf({ offered, accepted, refused, failed, latencies }: Bucket): 
 function latencyOf(latencies: readonly number[]): Latency {
   if (latencies.length === 0) return { p50: 0, p99: 0, p999: 0, max: 0 };
   const sorted = Float64Array.from(latencies).sort();
-  const at = (share: number): number => quantile(sorted as unknown as readonly number[], share);
+  const at = (share: number): number => quantile(sorted, share);
   return { p50: at(0.5), p99: at(0.99), p999: at(0.999), max: at(1) };
 }

@@ -2,7 +2,7 @@
 const RESAMPLES = 2_000;
 
 /** The value below which the given share of the sorted values lies, interpolated; NaN of none. */
-export function quantile(sorted: readonly number[], share: number): number {
+export function quantile(sorted: ArrayLike<number>, share: number): number {
   if (sorted.length === 0) return Number.NaN;
   const place = (sorted.length - 1) * share;
   const below = sorted[Math.floor(place)] as number;

@@ -1,6 +1,6 @@
 import { BenchError } from '../errors.ts';
 import type { MetricName, Sample } from '../measure/sample.ts';
-import { rowsOf } from '../report/table.ts';
+import { findRow } from '../report/table.ts';
 import type { Costs } from './plan.ts';
 
 /**
@@ -15,10 +15,7 @@ export function costsFrom(samples: readonly Sample[]): Costs {
       .map(({ params }) => params['connections'] ?? 0),
   );
   const find = (scenario: string, side: string, name: MetricName, params: Record<string, number>): number => {
-    const row = rowsOf(samples, scenario).find(
-      (one) => one.side === side && Object.entries(params).every(([key, value]) => one.params[key] === value),
-    );
-    const value = row?.metrics[name]?.median;
+    const value = findRow(samples, scenario, side, params)?.metrics[name]?.median;
     if (value === undefined)
       throw new BenchError(`the result has no ${name} of "${side}" in ${scenario}: run it first`);
     return value;

@@ -31,6 +31,18 @@ export function rowsOf(samples: readonly Sample[], scenario: string): Row[] {
   });
 }
 
+/** The row of one side whose parameters have the given values; it may have others beside them. */
+export function findRow(
+  samples: readonly Sample[],
+  scenario: string,
+  side: string,
+  params: Readonly<Record<string, number>>,
+): Row | undefined {
+  return rowsOf(samples, scenario).find(
+    (row) => row.side === side && Object.entries(params).every(([name, value]) => row.params[name] === value),
+  );
+}
+
 /** The names of the scenarios that were measured, in their order. */
 export function scenariosOf(samples: readonly Sample[]): string[] {
   return [...new Set(samples.map(({ scenario }) => scenario))];

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { Load, median } from '../support/open-loop.ts';
+import { median } from '../../bench/measure/statistics.ts';
+import { Load } from '../support/open-loop.ts';
 import { scratchFolder } from '../support/process.ts';
 import { startProxy, type TestProxy } from '../support/proxy.ts';
 import { startRedis, type TestRedis } from '../support/redis.ts';

@@ -104,8 +104,3 @@ export class Load {
     return { outcomes: await Promise.all(waiting), seconds, acceptedInTime };
   }
 }
-
-/** The value in the middle. */
-export function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
-}

@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest';
+import { median } from '../../bench/measure/statistics.ts';
 import type { Engine } from '../../stack/lab/engine.ts';
 import type { Lab } from '../../stack/lab/lab.ts';
-import { Load, median } from '../support/open-loop.ts';
+import { Load } from '../support/open-loop.ts';
 import { containerOf, untilCounted, VOTE_HOST } from './system.ts';
 
 /** So little that this machine can offer three times what the handlers can take, and still have time for the proxy. */
