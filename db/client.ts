@@ -1,4 +1,4 @@
-import { Kysely, PostgresDialect } from 'kysely';
+import { Kysely, PostgresDialect, type PostgresPool, type PostgresPoolClient } from 'kysely';
 import pg from 'pg';
 import type { Database } from './schema.ts';
 
@@ -38,7 +38,39 @@ export function openDb({ url, connectionsMax, statementMsMax, name, onIdleError 
   // A connection may also break while somebody holds it and asks nothing; the next query on it fails. Without a
   // listener that event would end the process.
   pool.on('connect', (client) => client.on('error', () => {}));
-  return new Kysely<Database>({ dialect: new PostgresDialect({ pool }) });
+  return new Kysely<Database>({ dialect: new PostgresDialect({ pool: leavingSilence(pool) }) });
+}
+
+/**
+ * A pool that never lends a connection again on which an answer did not come. The driver would, and whatever is asked
+ * next would wait behind the old question until the kernel gives the connection up, which takes a quarter of an hour
+ * when the other machine has lost its power.
+ */
+function leavingSilence(pool: pg.Pool): PostgresPool {
+  return {
+    options: pool.options,
+    connect: async () => {
+      const client = await pool.connect();
+      let silence: Error | undefined;
+      const query = async (text: string, values: readonly unknown[]): Promise<pg.QueryResult> => {
+        // A transaction that failed wants to be rolled back; its end rolls it back as well.
+        if (silence) throw silence;
+        try {
+          return await client.query(text, [...values]);
+        } catch (error) {
+          // An error of Postgres is an answer too.
+          if (!(error instanceof pg.DatabaseError)) silence = error as Error;
+          throw error;
+        }
+      };
+      return {
+        // Cursors, which Kysely could ask for as well, are for streams, of which we have none.
+        query: query as unknown as PostgresPoolClient['query'],
+        release: (isDiscarded = false) => client.release(isDiscarded || silence !== undefined),
+      };
+    },
+    end: () => pool.end(),
+  };
 }
 
 const parserOf: typeof pg.types.getTypeParser = (oid: number, format?: unknown) =>

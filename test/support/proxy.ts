@@ -8,6 +8,8 @@ type Endpoint = { readonly port: number } | { readonly path: string };
 export interface TestProxy {
   /** Breaks every connection now. */
   cut(): void;
+  /** Passes nothing on any more, on the connections that are open now; for them, the machine behind has vanished. */
+  silence(): void;
   /** Breaks every connection as soon as an answer has passed it by half. */
   cutInMidAnswer(): void;
   /** Resolves when a client has sent at least `bytes` at a time, before the answer can have come. */
@@ -66,6 +68,9 @@ export async function startProxy(
   await once(server, 'listening');
   return {
     cut,
+    silence: () => {
+      for (const socket of sockets) socket.removeAllListeners('data').pause();
+    },
     cutInMidAnswer: () => {
       isArmed = true;
     },
