@@ -1,6 +1,7 @@
 import { sql } from 'kysely';
 import { isSound, jobKey, type ReceivedBatch } from '../workers/job.ts';
 import type { Db } from './client.ts';
+import { tallyWritten, WRITE_LATEST } from './votes.ts';
 
 /** What one commit did. `duplicates` are jobs that had been counted before. */
 export interface CommitResult {
@@ -27,6 +28,7 @@ const MALFORMED_CHARACTERS_MAX = 2_000;
  * - A voter's row moves only from an older vote to a newer one, by `(cast_at, choice_id)`, so the order of commits
  *   does not matter.
  * - `old` in RETURNING is the row that was really replaced, read under its lock, so the deltas are exact.
+ * - A vote for a poll that is only about to be known is kept in `rejected_votes`; see `countLatePolls`.
  * - Rows are locked in the order of their keys, so two statements seldom wait for each other in a circle.
  *
  * @param shard the caller's rows in `tallies` and `committed`; callers with a shard each never wait for each other there
@@ -75,16 +77,7 @@ export async function commitBatches(
       where is_taken
       order by poll_id, voter_id, cast_us desc, choice_id desc
     ),
-    written as (
-      insert into votes as mine (poll_id, voter_id, choice_id, cast_at)
-      select poll_id, voter_id, choice_id, timestamptz 'epoch' + cast_us * interval '1 microsecond'
-      from latest
-      order by poll_id, voter_id
-      on conflict (poll_id, voter_id) do update
-        set choice_id = excluded.choice_id, cast_at = excluded.cast_at
-        where (excluded.cast_at, excluded.choice_id) > (mine.cast_at, mine.choice_id)
-      returning new.poll_id, new.voter_id, new.choice_id, old.choice_id as replaced
-    ),
+    written as (${WRITE_LATEST}),
     outcome as (
       select job_no,
         count(*) filter (where replaced is null) as counted,
@@ -123,19 +116,7 @@ export async function commitBatches(
       order by source, seq
       returning source, votes, counted, changed, superseded, rejected
     ),
-    tallied as (
-      insert into tallies as mine (poll_id, choice_id, shard, votes)
-      select poll_id, choice_id, ${shard}::int, sum(change)
-      from (
-        select poll_id, choice_id, 1 as change from written
-        union all
-        select poll_id, replaced, -1 from written where replaced is not null
-      ) as changes
-      group by poll_id, choice_id
-      having sum(change) <> 0
-      order by poll_id, choice_id
-      on conflict (poll_id, choice_id, shard) do update set votes = mine.votes + excluded.votes
-    ),
+    tallied as (${tallyWritten(shard)}),
     totalled as (
       insert into committed as mine (source, shard, jobs, votes)
       select source, ${shard}::int, count(*), sum(votes)

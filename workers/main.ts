@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Db, openDb } from '../db/client.ts';
 import { commitBatches } from '../db/commit.ts';
 import { grantReaders } from '../db/grants.ts';
+import { countLatePolls } from '../db/late-polls.ts';
 import { mirrorLedger } from '../db/ledgers.ts';
 import { migrate } from '../db/migrate.ts';
 import { upsertPolls } from '../db/polls.ts';
@@ -87,6 +88,8 @@ async function prepare(
       if (applied.length > 0) log.info('migrated the schema', { applied });
       await grantReaders(db);
       await upsertPolls(db, polls);
+      const late = await countLatePolls(db);
+      if (late > 0) log.info('counted votes that were here before their poll', { votes: late });
       readiness.ready('postgres');
       return;
     } catch (error) {
