@@ -15,15 +15,11 @@ import {
   type VotingParts,
 } from './voting.ts';
 
-export interface VoteAppParts extends VotingParts {
-  readonly polls: readonly Poll[];
-}
-
 /**
  * The voters' side: a page for each poll, and the place to send votes to. The contract is in DESIGN under
  * "HTTP: vote"; `problem.ts` has every error.
  */
-export function createVoteApp(parts: VoteAppParts): Hono {
+export function createVoteApp(parts: VotingParts): Hono {
   const { polls, now = Date.now } = parts;
   const pollById = new Map(polls.map((poll) => [poll.id, poll]));
   const pages = createPages(polls);
@@ -51,6 +47,8 @@ export function createVoteApp(parts: VoteAppParts): Hono {
       return c.json({ ...definition, phase }, 200, JSON_HEADERS);
     }
     const chosen = getCookie(c, `${CHOICE_COOKIE}_${poll.id}`);
+    const voter = voting.welcome(requestOf(c));
+    if (voter) c.header('Set-Cookie', voter);
     return c.body(pages.poll(poll, { phase, chosen }), 200, VOTER_PAGE_HEADERS);
   };
 

@@ -1,9 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { VoteAppParts } from './app.ts';
 import { BODY_BYTES_MAX } from './ballot.ts';
 import { createPages } from './page.ts';
 import { nodeRequest } from './request.ts';
-import { type Answer, createVoting } from './voting.ts';
+import { type Answer, createVoting, type VotingParts } from './voting.ts';
 
 /**
  * Takes plain votes from Node's server as they are, without a detour through Fetch's requests and responses, which
@@ -13,7 +12,7 @@ import { type Answer, createVoting } from './voting.ts';
  * @returns a listener that says whether it has taken the request
  */
 export function createVoteListener(
-  parts: VoteAppParts,
+  parts: VotingParts,
 ): (incoming: IncomingMessage, outgoing: ServerResponse) => boolean {
   const pollByUrl = new Map(parts.polls.map((poll) => [`/polls/${poll.id}/votes`, poll]));
   const voting = createVoting(parts, createPages(parts.polls));

@@ -8,7 +8,7 @@ import { type ProcessParts, runProcess } from '../../stack/runtime/process.ts';
 import { Readiness } from '../../stack/runtime/readiness.ts';
 import { connectFailingFast, parseRedisAddress } from '../../stack/runtime/redis.ts';
 import { ACCEPTORS_FOR_A_CROWD, listen } from '../../stack/runtime/server.ts';
-import { createVoteApp, type VoteAppParts } from './app.ts';
+import { createVoteApp } from './app.ts';
 import { Capture } from './capture.ts';
 import { createClock } from './clock.ts';
 import { aggregateMetrics, reportToPrimary, superviseProcesses } from './cluster.ts';
@@ -16,6 +16,7 @@ import { createVoteListener } from './listener.ts';
 import { createVoteMetrics } from './metrics.ts';
 import { VoteQueue } from './queue.ts';
 import { createVoterTokens } from './voter.ts';
+import type { VotingParts } from './voting.ts';
 
 const SETTINGS = {
   port: settings.port(8080),
@@ -80,7 +81,7 @@ async function serve(config: Config<typeof SETTINGS>, { log, shutdown }: Process
     if (left > 0) log.warn('stopped with votes unwritten; none of them was answered 202', { votes: left });
   });
 
-  const appParts: VoteAppParts = {
+  const voting: VotingParts = {
     polls,
     capture,
     tokens: createVoterTokens(config.voterKey),
@@ -89,8 +90,8 @@ async function serve(config: Config<typeof SETTINGS>, { log, shutdown }: Process
     log,
     onProblem: metrics.onProblem,
   };
-  const server = await listen(createVoteApp(appParts), config.port, {
-    first: createVoteListener(appParts),
+  const server = await listen(createVoteApp(voting), config.port, {
+    first: createVoteListener(voting),
     // Several processes share one socket instead, so that those who wait for one that is killed are not lost.
     acceptors: cluster.isWorker ? 1 : ACCEPTORS_FOR_A_CROWD,
   });

@@ -40,6 +40,7 @@ export interface Answer {
 }
 
 export interface VotingParts {
+  readonly polls: readonly Poll[];
   readonly capture: Pick<Capture, 'capture'>;
   readonly tokens: VoterTokens;
   readonly clock: Clock;
@@ -54,6 +55,11 @@ export interface VotingParts {
 
 /** Takes votes, and says why it does not take others. */
 export interface Voting {
+  /**
+   * The cookie that goes with a page, for a visitor who has none: who taps twice before the first answer is there, or
+   * again because it never came, is then one voter and not two.
+   */
+  welcome(request: VoteRequest): string | undefined;
   /** Never throws: whatever is wrong is an answer. */
   take(poll: Poll, request: VoteRequest): Promise<Answer>;
   /**
@@ -67,10 +73,15 @@ export interface Voting {
 
 /** What happens to a vote between its request and its answer, whatever server they travel through. */
 export function createVoting(parts: VotingParts, pages: ReturnType<typeof createPages>): Voting {
-  const { capture, tokens, clock, admission, log, now = Date.now, onProblem } = parts;
+  const { polls, capture, tokens, clock, admission, log, now = Date.now, onProblem } = parts;
+
+  const welcome = (request: VoteRequest): string | undefined => {
+    if (admission === 'issued' || presentedToken(request) !== undefined) return undefined;
+    return voterCookie(request, tokens.mint());
+  };
 
   const take = async (poll: Poll, request: VoteRequest): Promise<Answer> => {
-    let voterCookie: string | undefined;
+    let remember: string | undefined;
     try {
       const format = ballotFormat(request);
       refuseOtherSites(request);
@@ -83,20 +94,23 @@ export function createVoting(parts: VotingParts, pages: ReturnType<typeof create
       }
       const voter = admit(request);
       const castAt = clock(voter.lastCastAt);
-      voterCookie = cookie(request, VOTER_COOKIE, tokens.sign({ id: voter.id, lastCastAt: castAt }));
+      remember = voterCookie(request, { id: voter.id, lastCastAt: castAt });
       const receipt = await capture.capture([poll.id, voter.id, choice, castAt]);
       if (isBrowserForm(request)) {
-        const choiceCookie = cookie(request, `${CHOICE_COOKIE}_${poll.id}`, choice);
-        const headers = { Location: `/polls/${poll.id}`, 'Set-Cookie': [voterCookie, choiceCookie] };
+        const page = `/polls/${poll.id}`;
+        // Only where it is shown: a voter of many polls would one day send more cookies than a server takes.
+        const shownAt = poll.id === polls[0]?.id ? '/' : page;
+        const choiceCookie = cookie(request, `${CHOICE_COOKIE}_${poll.id}`, choice, shownAt);
+        const headers = { Location: page, 'Set-Cookie': [remember, choiceCookie] };
         return { status: 303, headers, body: '' };
       }
       const accepted = { status: 'accepted', poll: poll.id, choice, castAt: formatMicros(castAt), receipt };
-      const headers = { ...JSON_HEADERS, 'Set-Cookie': voterCookie };
+      const headers = { ...JSON_HEADERS, 'Set-Cookie': remember };
       return { status: 202, headers, body: JSON.stringify(accepted) };
     } catch (error) {
       const { status, headers, body } = refuse(error, poll, isBrowserForm(request));
       // Sent with a refusal too: a new voter who tries again is then the same voter, and not counted twice.
-      return { status, headers: { ...headers, ...(voterCookie && { 'Set-Cookie': voterCookie }) }, body };
+      return { status, headers: { ...headers, ...(remember && { 'Set-Cookie': remember }) }, body };
     }
   };
 
@@ -116,6 +130,10 @@ export function createVoting(parts: VotingParts, pages: ReturnType<typeof create
     return { status, headers: { ...VOTER_PAGE_HEADERS, ...extra }, body };
   };
 
+  function voterCookie(request: VoteRequest, voter: Voter): string {
+    return cookie(request, VOTER_COOKIE, tokens.sign(voter), '/');
+  }
+
   function admit(request: VoteRequest): Voter {
     const token = presentedToken(request);
     if (token === undefined) {
@@ -128,7 +146,7 @@ export function createVoting(parts: VotingParts, pages: ReturnType<typeof create
     return voter;
   }
 
-  return { take, refuse };
+  return { welcome, take, refuse };
 }
 
 function problemOf(error: unknown, log: Log): Problem {
@@ -156,9 +174,9 @@ function presentedToken(request: VoteRequest): string | undefined {
 }
 
 /** `Secure` only where the voter's own connection is encrypted; else the browser would throw the cookie away. */
-function cookie(request: VoteRequest, name: string, value: string): string {
+function cookie(request: VoteRequest, name: string, value: string, path: string): string {
   const secure = request.header('x-forwarded-proto') === 'https' ? '; Secure' : '';
-  return `${name}=${value}; Path=/; Max-Age=${COOKIE_SECONDS}; HttpOnly; SameSite=Lax${secure}`;
+  return `${name}=${value}; Path=${path}; Max-Age=${COOKIE_SECONDS}; HttpOnly; SameSite=Lax${secure}`;
 }
 
 /**

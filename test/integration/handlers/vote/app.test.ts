@@ -121,6 +121,16 @@ describe('POST /polls/{poll}/votes', () => {
     expect(text).toMatch(/value="cats" aria-pressed="false"/);
   });
 
+  test('remembers a choice only where it is shown', async () => {
+    const pathOf = async (poll: string): Promise<string | undefined> => {
+      const answer = await post(`/polls/${poll}/votes`, 'choice=dogs', BROWSER);
+      const cookie = answer.headers.getSetCookie().find((text) => text.startsWith('turnout_choice_'));
+      return /; Path=([^;]+);/.exec(cookie ?? '')?.[1];
+    };
+    expect(await pathOf('cats-vs-dogs')).toBe('/');
+    expect(await pathOf('now')).toBe('/polls/now');
+  });
+
   test('knows the voter by cookie and by bearer token, and orders their votes', async () => {
     const token = tokens.sign({ id: tokens.mint().id, lastCastAt: (NOW + 9_000_000_000) * 1_000 });
     await post(VOTES, '{"choice":"cats"}', { ...JSON_TYPE, cookie: `a=b; turnout_voter=${token}` });
@@ -326,6 +336,28 @@ describe('GET', () => {
     const page = await (await app.request('/', { headers: { accept: 'text/html', cookie } })).text();
     expect(page).not.toContain('script>');
     expect(page).not.toMatch(/<button[^>]*aria-pressed="true"/);
+  });
+
+  test('makes a visitor one voter, however often the first vote is sent', async () => {
+    const page = await app.request('/polls/cats-vs-dogs', { headers: { accept: 'text/html' } });
+    const cookie = cookieOf(page);
+    await Promise.all([
+      post(VOTES, 'choice=cats', { ...BROWSER, cookie }),
+      post(VOTES, 'choice=dogs', { ...BROWSER, cookie }),
+    ]);
+    const [first, second] = await queuedVotes();
+    expect(first?.[1]).toBe(tokens.verify(cookie.slice('turnout_voter='.length))?.id);
+    expect(second?.[1]).toBe(first?.[1]);
+    expect(second?.[3]).toBeGreaterThan(first?.[3] ?? Number.NaN);
+  });
+
+  test('gives no token to who has one, even a wrong one, nor where they are issued elsewhere', async () => {
+    for (const cookie of [`turnout_voter=${tokens.sign(tokens.mint())}`, 'turnout_voter=x']) {
+      const page = await app.request('/', { headers: { accept: 'text/html', cookie } });
+      expect(page.headers.getSetCookie()).toEqual([]);
+    }
+    const page = await createApp('issued').request('/', { headers: { accept: 'text/html' } });
+    expect(page.headers.getSetCookie()).toEqual([]);
   });
 
   test('gives the definition of a poll as JSON to who asks for JSON', async () => {

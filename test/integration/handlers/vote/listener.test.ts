@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createVoteApp, type VoteAppParts } from '../../../../handlers/vote/app.ts';
+import { createVoteApp } from '../../../../handlers/vote/app.ts';
 import { NotCapturedError } from '../../../../handlers/vote/capture.ts';
 import { createVoteListener } from '../../../../handlers/vote/listener.ts';
 import { createVoterTokens } from '../../../../handlers/vote/voter.ts';
+import type { VotingParts } from '../../../../handlers/vote/voting.ts';
 import { Secret } from '../../../../stack/runtime/secret.ts';
 import { type Listening, listen } from '../../../../stack/runtime/server.ts';
 import { recordLog } from '../../../support/log.ts';
@@ -62,7 +63,7 @@ describe.each(['open', 'issued'] as const)('with admission %s', (admission) => {
     let past: Listening;
     let through: Listening;
     beforeAll(async () => {
-      const parts: VoteAppParts = {
+      const parts: VotingParts = {
         polls,
         capture: {
           capture: async () => {
