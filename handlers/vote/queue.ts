@@ -16,6 +16,8 @@ import type { Sink } from './capture.ts';
 const REQUIRED_SETTINGS: Readonly<Record<string, string>> = {
   appendonly: 'yes',
   appendfsync: 'always',
+  // Else no write is synced while Redis rewrites its file.
+  'no-appendfsync-on-rewrite': 'no',
   'maxmemory-policy': 'noeviction',
 };
 /**
@@ -33,6 +35,8 @@ const DEFAULT_USER = 'default';
 const MEMORY_SHARE_MAX = 0.9;
 const MEMORY_CHECK_INTERVAL_MS = 500;
 const SETTINGS_CHECK_RETRY_MS = 1_000;
+/** Somebody may change the settings of a Redis that runs. */
+const SETTINGS_CHECK_INTERVAL_MS = 5_000;
 /** Jobs added are news to nobody: the stream of events is kept as short as BullMQ allows. */
 const EVENTS_KEPT_MAX = 10;
 
@@ -45,7 +49,8 @@ class WriteRefusedError extends Error {
  * The node's own queue, as the place where votes are captured.
  *
  *   connecting ──ready, settings right──▶ open ──connection lost──▶ connecting
- *                └─settings wrong──▶ unfit ──settings mended──▶ open
+ *                └─settings wrong──▶ unfit ◀─settings changed─ open
+ *                                     unfit ──settings mended──▶ open
  */
 export class VoteQueue implements Sink {
   readonly #source: string;
@@ -53,6 +58,7 @@ export class VoteQueue implements Sink {
   readonly #log: Log;
   #queue: Queue;
   readonly #memoryCheck: NodeJS.Timeout;
+  readonly #settingsRecheck: NodeJS.Timeout;
   #settingsRetry: NodeJS.Timeout | undefined;
   #state: { name: 'connecting' | 'unfit' | 'open'; fault: string | undefined } = {
     name: 'connecting',
@@ -74,6 +80,7 @@ export class VoteQueue implements Sink {
     redis.on('close', () => this.#enter('connecting', 'the queue is not connected'));
     if (redis.status === 'ready') void this.#checkSettings();
     this.#memoryCheck = setInterval(() => void this.#checkMemory(), MEMORY_CHECK_INTERVAL_MS);
+    this.#settingsRecheck = setInterval(() => void this.#recheckSettings(), SETTINGS_CHECK_INTERVAL_MS);
   }
 
   get fault(): string | undefined {
@@ -108,6 +115,7 @@ export class VoteQueue implements Sink {
 
   async close(): Promise<void> {
     clearInterval(this.#memoryCheck);
+    clearInterval(this.#settingsRecheck);
     clearTimeout(this.#settingsRetry);
     await this.#queue.close().catch(() => undefined);
     this.#redis.disconnect();
@@ -135,23 +143,47 @@ export class VoteQueue implements Sink {
     this.#onFault(this.fault);
   }
 
-  /** Asks for one setting at a time: older servers answer only one. */
   async #checkSettings(): Promise<void> {
     clearTimeout(this.#settingsRetry);
     try {
-      const wrong = [...(await this.#wrongSettings()), ...(await this.#wrongRules())];
-      await this.#queue.waitUntilReady();
-      if (wrong.length === 0) return this.#enter('open', undefined);
-      this.#enter('unfit', `the queue's Redis is not safe: ${wrong.join('; ')}`);
+      await this.#untilQueueReady();
+      const unsafe = await this.#unsafe();
+      this.#enter(unsafe ? 'unfit' : 'open', unsafe);
+      if (!unsafe) return;
     } catch (error) {
       if (this.#redis.status !== 'ready') return;
-      // BullMQ never recovers from a connection that broke while it asked for the version.
-      this.#queue = this.#openQueue();
       this.#enter('unfit', `the queue's Redis does not tell its settings (${(error as Error).message})`);
     }
     this.#settingsRetry = setTimeout(() => void this.#checkSettings(), SETTINGS_CHECK_RETRY_MS);
   }
 
+  async #recheckSettings(): Promise<void> {
+    if (this.#state.name !== 'open') return;
+    const unsafe = await this.#unsafe().catch(() => undefined);
+    if (unsafe && this.#state.name === 'open') await this.#checkSettings();
+  }
+
+  async #untilQueueReady(): Promise<void> {
+    const queue = this.#queue;
+    try {
+      await queue.waitUntilReady();
+    } catch (error) {
+      // BullMQ never recovers from a connection that broke while it asked for the version.
+      if (queue === this.#queue) {
+        this.#queue = this.#openQueue();
+        void queue.close().catch(() => undefined);
+      }
+      throw error;
+    }
+  }
+
+  /** Why this Redis could lose what it has taken; `undefined` when it could not. */
+  async #unsafe(): Promise<string | undefined> {
+    const wrong = [...(await this.#wrongSettings()), ...(await this.#wrongRules())];
+    return wrong.length === 0 ? undefined : `the queue's Redis is not safe: ${wrong.join('; ')}`;
+  }
+
+  /** Asks for one setting at a time: older servers answer only one. */
   async #wrongSettings(): Promise<string[]> {
     const wrong: string[] = [];
     for (const [name, required] of Object.entries(REQUIRED_SETTINGS)) {

@@ -117,12 +117,33 @@ describe('a Redis that cannot keep a promise', () => {
   test.each([
     ['appendonly', 'no', 'appendonly is no, must be yes'],
     ['appendfsync', 'everysec', 'appendfsync is everysec, must be always'],
+    ['no-appendfsync-on-rewrite', 'yes', 'no-appendfsync-on-rewrite is yes, must be no'],
     ['maxmemory-policy', 'allkeys-lru', 'maxmemory-policy is allkeys-lru, must be noeviction'],
   ])('with %s %s is named in one line, and no vote is taken', async (name, value, message) => {
     const { queue, capture, lines } = await openQueue([`--${name}`, value]);
     await until('the setting was seen', () => queue.fault?.includes(message));
     await expect(capture.capture(vote(1, 'cats', 0))).rejects.toThrow(NotCapturedError);
     expect(lines.filter((line) => JSON.stringify(line).includes(message))).toHaveLength(1);
+  });
+
+  test('is noticed when its settings change while it runs', async () => {
+    const { redis, queue } = await openQueue();
+    await untilOpen(queue);
+    await redis.client.config('SET', 'appendonly', 'no');
+    await until('the setting was seen', () => queue.fault?.includes('appendonly is no'));
+  });
+
+  test('and does not tell its settings is asked again and again, by one queue', async () => {
+    const { redis, queue } = await openQueue(['--rename-command', 'CONFIG', '']);
+    const refusals = async (): Promise<number> =>
+      Number(/errorstat_ERR:count=(\d+)/.exec(await redis.client.info('errorstats'))?.[1] ?? 0);
+    await until('it was asked', () => queue.fault?.includes('does not tell its settings'));
+    // Every queue that is opened writes its version there.
+    await until('the queue is open', () => redis.client.exists('bull:votes:meta').then(Boolean));
+    await redis.client.del('bull:votes:meta');
+    const before = await refusals();
+    await until('it was asked twice more', async () => (await refusals()) >= before + 2);
+    expect(await redis.client.exists('bull:votes:meta')).toBe(0);
   });
 
   test('is taken once its settings are mended', async () => {
