@@ -1,6 +1,6 @@
 import { type Job, UnrecoverableError, Worker } from 'bullmq';
 import { Redis } from 'ioredis';
-import { withDeadline } from '../stack/runtime/deadline.ts';
+import { DeadlineError, withDeadline } from '../stack/runtime/deadline.ts';
 import type { Log } from '../stack/runtime/log.ts';
 import { connectFailingFast, connectionOptions, type RedisAddress } from '../stack/runtime/redis.ts';
 import {
@@ -65,7 +65,7 @@ export class DrainedNode {
   #concurrency: number;
   #running: RunningWorker;
   #jobsInHand = 0;
-  #activeAt = Date.now();
+  #activeAt = performance.now();
 
   constructor(options: NodeOptions) {
     this.#options = options;
@@ -99,7 +99,13 @@ export class DrainedNode {
       .hexists(worker.toKey('meta'), 'paused')
       .hgetall(LEDGER_KEY)
       .exec();
-    const answers = await withDeadline(question, PROBE_MS_MAX, `asking ${this.#options.address.name}`);
+    const answers = await withDeadline(question, PROBE_MS_MAX, `asking ${this.#options.address.name}`).catch(
+      (error: unknown) => {
+        // The machine may be gone without a word. Then only a new connection finds out when it is back.
+        if (error instanceof DeadlineError) this.#probe.disconnect(true);
+        throw error;
+      },
+    );
     const [waiting, paused, fields] = (answers ?? []).map(([error, answer]) => {
       if (error) throw error;
       return answer;
@@ -152,19 +158,19 @@ export class DrainedNode {
 
   async #process(job: Job): Promise<void> {
     this.#jobsInHand += 1;
-    this.#activeAt = Date.now();
+    this.#activeAt = performance.now();
     try {
       await this.#options.count(parseBatch(job.data));
     } catch (error) {
       throw new UnrecoverableError((error as Error).message);
     } finally {
       this.#jobsInHand -= 1;
-      this.#activeAt = Date.now();
+      this.#activeAt = performance.now();
     }
   }
 
   #replaceIfHanging({ waitingJobs, isPaused }: NodeReport): void {
-    const now = Date.now();
+    const now = performance.now();
     if (waitingJobs === 0 || isPaused || this.#jobsInHand >= this.#concurrency) this.#activeAt = now;
     if (now - this.#activeAt < HANG_MS) return;
     const { log, address } = this.#options;

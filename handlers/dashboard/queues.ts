@@ -18,6 +18,7 @@ import type { NodeReading } from './settle.ts';
 /** No call to a node is waited for longer than this. */
 const CALL_MS_MAX = 1_000;
 const DISCOVERY_INTERVAL_MS = 2_000;
+const DISCOVERY_MS_MAX = 5_000;
 /** Ids are listed as one answer of Redis, which does nothing else meanwhile: a few milliseconds for so many. */
 const JOBS_LISTED_MAX = 20_000;
 /** A longer queue is searched in steps of so many keys, between which Redis serves others. */
@@ -254,7 +255,7 @@ export class NodeQueues {
   async #look(): Promise<void> {
     const { discover, log, onChange } = this.#options;
     try {
-      const found = await discover();
+      const found = await withDeadline(discover(), DISCOVERY_MS_MAX, 'finding the nodes');
       if (this.#isClosed) return;
       this.#update(found);
     } catch (error) {

@@ -41,6 +41,8 @@ export class Feed {
   readonly #options: FeedOptions;
   readonly #listeners = new Set<(snapshot: Snapshot) => void>();
   #snapshot: Snapshot | undefined;
+  /** By a clock that nobody sets, as are all waits here; `asOf` is for the viewers. */
+  #snapshotAt = Number.NEGATIVE_INFINITY;
   #reading: Promise<void> | undefined;
   #startedAt = Number.NEGATIVE_INFINITY;
   #lastFault = 'not read yet';
@@ -61,9 +63,9 @@ export class Feed {
    * @throws ResultsUnavailableError when there has never been one
    */
   async latest(): Promise<Snapshot> {
-    if (this.#snapshot && Date.now() - this.#snapshot.asOf < READ_INTERVAL_MS) return this.#snapshot;
+    if (this.#snapshot && performance.now() - this.#snapshotAt < READ_INTERVAL_MS) return this.#snapshot;
     const reading = this.#reading ?? (this.#mayStart() ? this.#start() : undefined);
-    const waitMs = this.#startedAt + READ_WAIT_MS_MAX - Date.now();
+    const waitMs = this.#startedAt + READ_WAIT_MS_MAX - performance.now();
     // Counted from the start of the read: of those who come later, none waits for a database that hangs.
     if (reading && waitMs > 0) await withDeadline(reading, waitMs, 'a read').catch(() => undefined);
     if (this.#snapshot) return this.#snapshot;
@@ -93,26 +95,29 @@ export class Feed {
         if (!this.#reading && this.#mayStart()) void this.#start();
         this.#keepReading();
       },
-      Math.max(1, this.#startedAt + READ_INTERVAL_MS - Date.now()),
+      Math.max(1, this.#startedAt + READ_INTERVAL_MS - performance.now()),
     );
   }
 
   #mayStart(): boolean {
-    return Date.now() - this.#startedAt >= READ_INTERVAL_MS;
+    return performance.now() - this.#startedAt >= READ_INTERVAL_MS;
   }
 
   #start(): Promise<void> {
-    this.#startedAt = Date.now();
-    this.#reading = this.#read(this.#startedAt).finally(() => {
+    this.#startedAt = performance.now();
+    this.#reading = this.#read().finally(() => {
       this.#reading = undefined;
     });
     return this.#reading;
   }
 
-  async #read(asOf: number): Promise<void> {
+  async #read(): Promise<void> {
     const { read, log, onRead } = this.#options;
+    const startedAt = this.#startedAt;
+    const asOf = Date.now();
     try {
       this.#snapshot = { results: await read(), asOf };
+      this.#snapshotAt = startedAt;
       onRead?.('read');
     } catch (error) {
       onRead?.('failed');

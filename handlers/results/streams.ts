@@ -81,7 +81,7 @@ export class Streams {
       stream.onAbort(end);
       try {
         let sent: string | undefined;
-        let writtenAt = Date.now();
+        let writtenAt = performance.now();
         while (!isOver) {
           const edition: Edition | undefined = waiting && edit(waiting);
           const id = String(waiting?.asOf);
@@ -90,14 +90,14 @@ export class Streams {
             const retry = sent === undefined ? { retry: reconnectMs() } : {};
             await this.#within(stream.writeSSE({ id, data: edition.body, ...retry }));
             sent = edition.content;
-            writtenAt = Date.now();
-          } else if (Date.now() - writtenAt >= this.#heartbeatIntervalMs) {
+            writtenAt = performance.now();
+          } else if (performance.now() - writtenAt >= this.#heartbeatIntervalMs) {
             await this.#within(stream.write(': still here\n\n'));
-            writtenAt = Date.now();
+            writtenAt = performance.now();
           }
           if (isOver || waiting) continue;
           await new Promise<void>((resolve) => {
-            const timer = setTimeout(resolve, writtenAt + this.#heartbeatIntervalMs - Date.now());
+            const timer = setTimeout(resolve, writtenAt + this.#heartbeatIntervalMs - performance.now());
             wake = () => {
               clearTimeout(timer);
               resolve();

@@ -98,7 +98,7 @@ export class Capture {
     if (this.#closed) return 'this process is stopping';
     if (this.#options.sink.fault) return this.#options.sink.fault;
     if (this.#mode === 'retrying') return 'the queue did not take the last votes';
-    if (this.#isStalled(Date.now())) return 'the queue takes too long';
+    if (this.#isStalled(performance.now())) return 'the queue takes too long';
     if (this.#line.length >= this.#options.bufferVotesMax) return 'the buffer is full';
     return undefined;
   }
@@ -113,7 +113,7 @@ export class Capture {
     const { refusal } = this;
     if (refusal) return Promise.reject(new NotCapturedError(refusal));
     return new Promise((resolve, reject) => {
-      this.#line.push({ vote, expiresAt: Date.now() + CAPTURE_MS_MAX, resolve, reject });
+      this.#line.push({ vote, expiresAt: performance.now() + CAPTURE_MS_MAX, resolve, reject });
       if (this.#mode === 'idle') this.#begin();
     });
   }
@@ -145,7 +145,7 @@ export class Capture {
 
   #begin(): void {
     this.#mode = 'writing';
-    this.#sweeper = setInterval(() => this.#sweep(Date.now()), SWEEP_INTERVAL_MS);
+    this.#sweeper = setInterval(() => this.#sweep(performance.now()), SWEEP_INTERVAL_MS);
     // Not before all requests that have arrived in this turn of the event loop are in line.
     setImmediate(() => void this.#run());
   }
@@ -189,7 +189,7 @@ export class Capture {
     const { sink, log, onWrite } = this.#options;
     for (let delayMs = RETRY_DELAY_MS_MIN; ; delayMs = Math.min(delayMs * 2, RETRY_DELAY_MS_MAX)) {
       const startedAt = performance.now();
-      this.#writeStartedAt = Date.now();
+      this.#writeStartedAt = performance.now();
       try {
         await sink.write(batches, ledger);
         if (this.#mode === 'retrying') log.info('the queue takes votes again', { seq: ledger.seq });

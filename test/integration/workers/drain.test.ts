@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { Queue } from 'bullmq';
 import { sql } from 'kysely';
 import pg from 'pg';
@@ -10,6 +11,8 @@ import { type Batch, jobKey } from '../../../workers/job.ts';
 import { type Drain, startDrain } from '../../support/drain.ts';
 import { recordLog } from '../../support/log.ts';
 import { createDatabase, type TestDatabase } from '../../support/postgres.ts';
+import { scratchFolder } from '../../support/process.ts';
+import { startProxy } from '../../support/proxy.ts';
 import { startRedis, type TestRedis } from '../../support/redis.ts';
 import { storedBatches, storedTallies } from '../../support/tables.ts';
 import { until } from '../../support/until.ts';
@@ -163,6 +166,21 @@ describe('the drain', () => {
     await enqueue(one, [batch(2, [vote(2, 'cats', 0)])]);
     await talliesAre([[`${POLL} cats`, 2]]);
   });
+});
+
+test('a node that vanished without a word is asked over a new connection', async () => {
+  const [node] = nodes as [TestRedis];
+  const folder = await scratchFolder();
+  const path = join(folder.path, 'p.sock');
+  const proxy = await startProxy({ path }, { path: node.socket });
+  cleanups.push(folder.remove, proxy.close);
+  const drain = await startDrain({ db: database.db, sockets: [path] });
+  cleanups.push(drain.stop);
+  const isUp = () => drain.fleet.nodes.get(path)?.isUp;
+  await until('it answers', () => isUp() === true);
+  proxy.silence();
+  await until('it is missed', () => isUp() === false);
+  await until('it is back', () => isUp() === true);
 });
 
 describe('the ledger', () => {

@@ -54,6 +54,14 @@ describe('a feed', () => {
     expect(reads).toBe(2);
   });
 
+  test('goes on when somebody sets the clock back', async () => {
+    await feed.latest();
+    vi.setSystemTime(Date.now() - 3_600_000);
+    await vi.advanceTimersByTimeAsync(READ_INTERVAL_MS);
+    await feed.latest();
+    expect(reads).toBe(2);
+  });
+
   test('says when it began to read', async () => {
     const asOf = Date.now();
     expect(await feed.latest()).toEqual({ results: someResults(), asOf });
