@@ -8,7 +8,7 @@ const SHUTDOWN_MS_MAX = 25_000;
  * Stops a process in order. What was set up last is taken down first, so each part still has what it stands on.
  *
  * running ──signal──▶ stopping ──all steps done──▶ exit 0
- *                        └──second signal, or SHUTDOWN_MS_MAX──▶ exit 1
+ *                        └──same signal again, or SHUTDOWN_MS_MAX──▶ exit 1
  */
 export class Shutdown {
   readonly #log: Log;
@@ -46,11 +46,16 @@ export class Shutdown {
     this.#log.info('stopped', { reason });
   }
 
-  /** Takes over SIGTERM and SIGINT: the first stops in order, the second at once. */
+  /**
+   * Takes over SIGTERM and SIGINT: the first stops in order, the same once more at once. Ctrl-C reaches all processes of
+   * a terminal; one whose parent then stops it in order as well gets two that are not the same, and goes on in order.
+   */
   listen(): void {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+      let isRepeated = false;
       process.on(signal, () => {
-        if (this.isStopping) process.exit(1);
+        if (isRepeated) process.exit(1);
+        isRepeated = true;
         void withDeadline(this.stop(signal), SHUTDOWN_MS_MAX, 'the shutdown').then(
           () => process.exit(0),
           (error: unknown) => {

@@ -236,6 +236,15 @@ describe('with several processes behind one port', () => {
     expect(await service.end('SIGTERM')).toBe(0);
     expect(await childrenOf(service.child.pid ?? 0)).toEqual([]);
   });
+
+  test('Ctrl-C, which all of them get, stops all in order', async () => {
+    const service = await start('interrupted', { WEB_CONCURRENCY: '2' });
+    const pids = await childrenOf(service.child.pid ?? 0);
+    for (const pid of pids) process.kill(pid, 'SIGINT');
+    expect(await service.end('SIGINT')).toBe(0);
+    const log = await service.output();
+    expect(log.match(/"stopped"/g)).toHaveLength(3);
+  });
 });
 
 describe('a wrong configuration', () => {
