@@ -63,7 +63,8 @@ export async function auditSources(db: Db, namedMax = MISSING_NAMED_MAX): Promis
         select coalesce(json_agg(number order by number), '[]')
         from (
           select number
-          from generate_series(1, highest) as number
+          -- As far as that, so many are missing, however high a number somebody has claimed.
+          from generate_series(1, least(highest, coalesce(jobs, 0) + ${namedMax}::bigint)) as number
           where not exists (select from batches b where b.source = known.source and b.seq = number)
           order by number
           limit ${namedMax}

@@ -10,9 +10,12 @@ interface PollDefinition {
   readonly closesAt?: number | undefined;
 }
 
+/** Of choices that are no longer in the file. */
+const LAST_POSITION = 2 ** 31 - 1;
+
 /**
  * Makes the tables say what the polls file says. A poll or choice that is no longer in the file stays, because votes
- * for it may still be on their way; it only loses its place.
+ * for it may still be on their way: the poll is shown no more, and the choice behind the others.
  */
 export async function upsertPolls(db: Db, polls: readonly PollDefinition[]): Promise<void> {
   await db.transaction().execute(async (trx) => {
@@ -40,6 +43,7 @@ export async function upsertPolls(db: Db, polls: readonly PollDefinition[]): Pro
         })),
       )
       .execute();
+    await trx.updateTable('choices').set({ position: LAST_POSITION }).execute();
     await trx
       .insertInto('choices')
       .values(

@@ -72,7 +72,7 @@ export async function readResults(db: Db): Promise<Results> {
           'choices', (
             select json_agg(
               json_build_object('id', choices.id, 'label', choices.label, 'votes', coalesce(tally.votes, 0))
-              order by choices.position
+              order by choices.position, choices.id
             )
             from choices
             left join tally on tally.poll_id = choices.poll_id and tally.choice_id = choices.id

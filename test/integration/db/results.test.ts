@@ -4,6 +4,7 @@ import { auditSources } from '../../../db/audit.ts';
 import { commitBatches } from '../../../db/commit.ts';
 import { mirrorLedger } from '../../../db/ledgers.ts';
 import { retireNode } from '../../../db/nodes.ts';
+import { upsertPolls } from '../../../db/polls.ts';
 import { readResults } from '../../../db/results.ts';
 import { createDatabase, type TestDatabase } from '../../support/postgres.ts';
 import { emptyTables } from '../../support/tables.ts';
@@ -47,6 +48,23 @@ describe('a source is settled', () => {
     await commit(SOURCE, 3);
     expect((await readResults(database.db)).settled).toBe(true);
   });
+});
+
+test('choices come in the order of the file, and those that it has no more after them', async () => {
+  const offer = (...ids: string[]) => {
+    const choices = ids.map((id) => ({ id, label: id }));
+    return upsertPolls(database.db, [{ id: 'colours', question: 'Which?', choices }]);
+  };
+  await offer('red', 'green', 'blue', 'white');
+  await offer('blue', 'green');
+  const poll = (await readResults(database.db)).polls.find((one) => one.poll === 'colours');
+  expect(poll?.choices.map(({ id }) => id)).toEqual(['blue', 'green', 'red', 'white']);
+});
+
+test('the first missing jobs are named, however high a number a ledger claims', async () => {
+  await commit(SOURCE, 1, 3);
+  await mirror(SOURCE, 999_999_999_999_999);
+  expect(await auditSources(database.db, 3)).toMatchObject([{ jobs: 2, missing: [2, 4, 5] }]);
 });
 
 describe('the nodes were observed', () => {
