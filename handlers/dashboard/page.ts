@@ -1,5 +1,6 @@
 import { html } from 'hono/html';
 import { type Html, page, pageHeaders } from '../web/layout.ts';
+import { UPDATE_SCRIPT } from '../web/update.ts';
 import { FATES, nameLostJobs } from './settle.ts';
 import type { LedgerView } from './view.ts';
 
@@ -30,9 +31,8 @@ const MEANINGS: Readonly<Record<Fate, string>> = {
 /** What must not be. */
 const BAD: ReadonlySet<Fate> = new Set(['failed', 'lost']);
 
-/** Replaces the page's content by a fresh one; the password goes along by itself. */
-const SCRIPT = `
-async function refresh() {
+/** Fetches this very page again and changes what differs; the password goes along by itself. */
+const SCRIPT = `${UPDATE_SCRIPT}async function refresh() {
   if (document.hidden) return;
   try {
     const response = await fetch(location.href, { signal: AbortSignal.timeout(15000) });
@@ -41,7 +41,7 @@ async function refresh() {
     const open = [...document.querySelectorAll('details')].map((details) => details.open);
     fresh.querySelectorAll('details').forEach((details, i) => { details.open = open[i] ?? details.open; });
     const focused = document.activeElement?.id;
-    document.querySelector('main').replaceChildren(...fresh.querySelector('main').childNodes);
+    update(document.querySelector('main'), fresh.querySelector('main'));
     if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
   } catch {
     document.getElementById('offline').hidden = false;
@@ -174,7 +174,7 @@ function sourcesCard({ sources }: LedgerView): Html {
   return html`<details class="card"><summary id="sources">Votes by source: every process that ever took votes (${NUMBER.format(
     sources.length,
   )})</summary>
-<div class="scroll" tabindex="0" role="region" aria-labelledby="sources"><table class="table">
+<div class="scroll" id="sources-table" tabindex="0" role="region" aria-labelledby="sources"><table class="table">
 <thead><tr><th scope="col">Source</th>${numberHeads(FATES.map(capitalised))}${numberHeads(['Jobs', 'Lost jobs'])}</tr></thead>
 <tbody>${sources.map(
     (row) => html`
@@ -189,7 +189,7 @@ function absence({ node, reachable, retired, pending }: LedgerView['nodes'][numb
   if (reachable) return '';
   if (pending > 0) return UNREACHABLE;
   return html`<small>node unreachable; results wait for it</small>
-<form method="post" action="/nodes/${encodeURIComponent(node)}/retire"><button id="retire-${node}">It will not come back</button></form>`;
+<form method="post" action="/nodes/${encodeURIComponent(node)}/retire"><button id="retire-${node}" aria-label="It will not come back: ${node}">It will not come back</button></form>`;
 }
 
 const UNREACHABLE = html`<small>node unreachable: what is missing may be on it</small>`;
@@ -198,7 +198,7 @@ function card(id: string, title: string, note: string, rows: Html): Html {
   return html`<section class="card" aria-labelledby="${id}">
 <h2 id="${id}">${title}</h2>
 <p class="muted">${note}</p>
-<div class="scroll" tabindex="0" role="region" aria-labelledby="${id}"><table class="table">${rows}</table></div>
+<div class="scroll" id="${id}-table" tabindex="0" role="region" aria-labelledby="${id}"><table class="table">${rows}</table></div>
 </section>`;
 }
 

@@ -1,5 +1,6 @@
 import { html } from 'hono/html';
 import { type Html, page, pageHeaders } from '../web/layout.ts';
+import { UPDATE_SCRIPT } from '../web/update.ts';
 import type { Snapshot } from './feed.ts';
 import { type ResultView, viewOf } from './view.ts';
 
@@ -32,16 +33,7 @@ function speak() {
   document.getElementById('spoken').textContent = spoken = text;
   spokenAt = Date.now();
 }
-function update(mine, theirs) {
-  if (mine.isEqualNode(theirs)) return;
-  if (mine.nodeType !== Node.ELEMENT_NODE) { mine.data = theirs.data; return; }
-  for (const { name } of [...mine.attributes]) if (!theirs.hasAttribute(name)) mine.removeAttribute(name);
-  for (const { name, value } of theirs.attributes) if (mine.getAttribute(name) !== value) mine.setAttribute(name, value);
-  const old = [...mine.childNodes], fresh = [...theirs.childNodes];
-  if (old.length === fresh.length && old.every((node, i) => node.nodeName === fresh[i].nodeName))
-    old.forEach((node, i) => update(node, fresh[i]));
-  else mine.replaceChildren(...fresh);
-}
+${UPDATE_SCRIPT}
 async function refresh() {
   if (document.hidden) return;
   try {
