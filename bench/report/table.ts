@@ -1,7 +1,7 @@
 import { METRIC_NAMES, METRICS, type MetricName, type Sample } from '../measure/sample.ts';
-import { type Summary, summarize } from '../measure/statistics.ts';
+import { median, type Summary, summarize } from '../measure/statistics.ts';
 
-/** All rounds of one side under the same parameters. */
+/** All rounds of one side under the same parameters. What was measured several times in a round is its median there. */
 export interface Row {
   readonly side: string;
   readonly params: Readonly<Record<string, number>>;
@@ -22,7 +22,10 @@ export function rowsOf(samples: readonly Sample[], scenario: string): Row[] {
     const values: Partial<Record<MetricName, readonly number[]>> = {};
     const metrics: Partial<Record<MetricName, Summary>> = {};
     for (const name of METRIC_NAMES) {
-      const found = group.map(({ metrics: each }) => each[name]).filter((value) => value !== undefined);
+      const found = [...Map.groupBy(group, ({ round }) => round).values()].flatMap((round) => {
+        const measured = round.map((sample) => sample.metrics[name]).filter((value) => value !== undefined);
+        return measured.length === 0 ? [] : [median(measured)];
+      });
       if (found.length === 0) continue;
       values[name] = found;
       metrics[name] = summarize(found);

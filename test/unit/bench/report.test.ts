@@ -82,6 +82,17 @@ describe('a comparison', () => {
     expect(compareResults(before, samplesOf('another', [1]))).toEqual([]);
   });
 
+  test('takes what was measured several times in a round for one round', () => {
+    const often = (from: number): Sample[] =>
+      [1, 2].flatMap((round) =>
+        Array.from({ length: 25 }, (_, index) => ({
+          ...(samplesOf('turnout', [from + index / 100])[0] as Sample),
+          round,
+        })),
+      );
+    expect(compareResults(often(40), often(80)).map(({ verdict }) => verdict)).toEqual(['too few rounds']);
+  });
+
   test('is a table with what is real first', () => {
     const other = samplesOf('empty', [1, 2, 3, 4, 5]);
     const { rows } = comparisonTable(
@@ -104,6 +115,14 @@ describe('the goals', () => {
     expect(
       holds([...empty, ...first, ...samplesOf('turnout, returning voters', [26])], 'CPU of the empty'),
     ).toBe(false);
+  });
+
+  test('hold for the spike only when all is counted, and nothing twice', () => {
+    const spike = (lost: number, tallyMismatches = 0): Sample[] => [
+      { scenario: 'spike', side: 'turnout', round: 1, params: {}, metrics: { lost, tallyMismatches } },
+    ];
+    expect(holds(spike(0), 'spike')).toBe(true);
+    for (const wrong of [spike(3), spike(-3), spike(0, 1)]) expect(holds(wrong, 'spike')).toBe(false);
   });
 
   test('are not judged where nothing was measured', () => {
