@@ -1,4 +1,5 @@
 import { Lab, type LabPostgres, type LabServer } from '../lab/lab.ts';
+import { resetTables } from '../lab/tables.ts';
 import type { Load } from '../load/client.ts';
 import type { LoadOrder, LoadResult, RequestKind } from '../load/order.ts';
 import { type Component, startUsage, type Usage } from '../measure/cpu.ts';
@@ -51,7 +52,7 @@ const onPostgres = (name: string): Side => ({
   name,
   kind: 'first',
   start: async (lab, postgres) => {
-    await postgres.db.deleteFrom('votes').execute();
+    await resetTables(postgres.db);
     const server = await lab.startBaseline(name, { DATABASE_URL: postgres.url });
     return { server, components: [server.component, postgres.component] };
   },
