@@ -22,7 +22,14 @@ export function costsFrom(samples: readonly Sample[]): Costs {
   };
   const drained = { workers: 1, nodes: 1 };
   return {
-    usFormVote: find('capture', 'turnout, browser form', 'usTotal', { connections }),
+    // The load sends forms without a token; a page's visitor has one, and it costs what it costs a returning voter.
+    usFormVote:
+      find('capture', 'turnout, browser form', 'usTotal', { connections }) +
+      Math.max(
+        0,
+        find('capture', 'turnout, returning voters', 'usTotal', { connections }) -
+          find('capture', 'turnout', 'usTotal', { connections }),
+      ),
     usPage: find('capture', 'turnout, page only', 'usHandler', { connections }),
     usRedis:
       find('capture', 'turnout, browser form', 'usRedis', { connections }) +

@@ -29,6 +29,8 @@ export interface Plan {
     readonly voterMicros: number;
     readonly votersPerSecondEach: number;
     readonly redisShare: number;
+    /** Page views and votes, over all frontends. */
+    readonly requestsPerSecond: number;
     readonly redisGigabytesEach: number;
     readonly diskGigabytesEach: number;
   };
@@ -48,6 +50,8 @@ export const REDIS_BUSY_SHARE_MAX = 0.6;
 const MEMORY_SHARE_FOR_QUEUE = 0.4;
 /** Redis rewrites its append-only file when it has doubled. */
 export const DISK_REWRITE_FACTOR = 2;
+/** More machines than this of one kind are a burden; then larger ones are taken, if there are any. */
+const FRONTENDS_WIELDY = 20;
 /** Spare frontends: so many may die at the peak. */
 export const FRONTENDS_SPARE_SHARE = 0.1;
 const FRONTENDS_MIN = 2;
@@ -64,18 +68,16 @@ const BYTES_PER_GIGABYTE = 1e9;
  *
  * @param voters how many come; each votes once
  * @param seconds in which most of them come
- * @param frontendInstance the kind of frontend; the largest database in the table counts
+ * @param frontendInstance the kind of frontend; if it is left out the smallest of which not too many are needed
  */
-export function planFor(
-  voters: number,
-  seconds: number,
-  costs: Costs,
-  frontendInstance: Instance = FRONTEND_INSTANCES.at(-1) as Instance,
-): Plan {
+export function planFor(voters: number, seconds: number, costs: Costs, frontendInstance?: Instance): Plan {
   const curve = curveOf(voters, seconds);
   const postgres = postgresFor(curve, costs);
   const backlog = backlogOf(curve, postgres.votesPerSecond);
-  const frontends = frontendsFor(curve, backlog, costs, frontendInstance);
+  const kinds = frontendInstance ? [frontendInstance] : FRONTEND_INSTANCES;
+  const plans = kinds.map((instance) => frontendsFor(curve, backlog, costs, instance));
+  const frontends = (plans.find(({ count }) => count <= FRONTENDS_WIELDY) ??
+    plans.at(-1)) as Plan['frontends'];
   const workers = workersFor(postgres, costs);
   return {
     curve,
@@ -126,6 +128,7 @@ function frontendsFor(
     instance,
     voterMicros,
     votersPerSecondEach,
+    requestsPerSecond: peakPerSecond * (1 + PAGES_PER_VOTER),
     redisShare: ((peakPerSecond / count) * costs.usRedis) / MICROS_PER_SECOND,
     redisGigabytesEach: queueGigabytes / count,
     diskGigabytesEach: (DISK_REWRITE_FACTOR * voters * costs.diskBytes) / count / BYTES_PER_GIGABYTE,

@@ -15,6 +15,8 @@ const COSTS: Costs = {
   diskBytes: 95,
 };
 
+const LARGEST = FRONTEND_INSTANCES.at(-1);
+
 describe('a crowd', () => {
   const curve = curveOf(1_000_000, 600);
 
@@ -40,14 +42,14 @@ describe('a crowd', () => {
 
 describe('a plan', () => {
   test('has enough frontends for the peak, and some to spare', () => {
-    const { curve, frontends } = planFor(100_000_000, 600, COSTS);
+    const { curve, frontends } = planFor(100_000_000, 600, COSTS, LARGEST);
     expect(frontends.voterMicros).toBe(80);
     expect(frontends.votersPerSecondEach).toBeCloseTo((16 * 0.6 * 1e6) / 80);
     expect(frontends.count).toBe(Math.ceil((curve.peakPerSecond / frontends.votersPerSecondEach) * 1.1));
   });
 
   test('is bound by the one processor of a Redis where that is less', () => {
-    const { frontends } = planFor(100_000_000, 600, { ...COSTS, usRedis: 20 });
+    const { frontends } = planFor(100_000_000, 600, { ...COSTS, usRedis: 20 }, LARGEST);
     expect(frontends.votersPerSecondEach).toBeCloseTo((0.6 * 1e6) / 20);
     expect(frontends.redisShare).toBeLessThanOrEqual(0.6);
   });
@@ -71,14 +73,23 @@ describe('a plan', () => {
 
   test('takes the smallest database that keeps up with a small crowd, and two frontends and workers at least', () => {
     const { postgres, frontends, workers, backlog } = planFor(10_000, 600, COSTS);
-    expect(postgres.instance.name).toBe('m7g.large');
+    expect([postgres.instance.name, frontends.instance.name]).toEqual(['m7g.large', 'c7g.large']);
     expect([frontends.count, workers.count, backlog.longest]).toEqual([2, 2, 0]);
+  });
+
+  test('takes larger frontends rather than very many', () => {
+    const { frontends } = planFor(100_000_000, 600, COSTS);
+    expect(frontends.count).toBeLessThanOrEqual(20);
+    const smaller = FRONTEND_INSTANCES[FRONTEND_INSTANCES.indexOf(frontends.instance) - 1];
+    expect(planFor(100_000_000, 600, COSTS, smaller).frontends.count).toBeGreaterThan(20);
+    expect(planFor(10_000_000_000, 600, COSTS).frontends.instance).toBe(LARGEST);
   });
 
   test('is written with its formulas', () => {
     const text = renderPlan(planFor(100_000_000, 600, COSTS), COSTS, 'commit abc');
     expect(text).toContain('100,000,000 voters, 95 % of them within 10.0 minutes');
     expect(text).toContain('40.0 + 2 · 20.0 = 80.0 µs');
+    expect(text).toContain('WEB_CONCURRENCY=4 VOTE_CPUS=4');
     expect(text).toContain('commit abc');
     expect(text).not.toMatch(/NaN|undefined|Infinity/);
   });
