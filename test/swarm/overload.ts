@@ -26,7 +26,9 @@ async function limitVote(engine: Engine, cpus: string): Promise<void> {
 
 /** The processor is what the handlers lack here; `test/e2e/overload.test.ts` has the same with a slow disk. */
 export function testOverload(lab: Lab): void {
-  test('offered three times what the handlers’ processors can take, the proxy refuses the rest at once', async () => {
+  test('offered three times what the handlers’ processors can take, the proxy refuses the rest at once', async ({
+    skip,
+  }) => {
     const frontends = lab.engines('frontend');
     const address = { host: lab.proxyAddress, port: 80 };
     const load = new Load(address, VOTE_HOST);
@@ -56,9 +58,8 @@ export function testOverload(lab: Lab): void {
         `statuses ${[...statuses].map(([status, { length }]) => `${status}: ${length}`).join(', ')}`,
       ];
       console.log(told.join('; '));
-      if (atRest > QUIET_MS_MEDIAN_MAX) {
-        console.log('Others use so much of this machine that this says nothing about the handlers.');
-      } else {
+      const isQuiet = atRest <= QUIET_MS_MEDIAN_MAX;
+      if (isQuiet) {
         expect(accepted.length + refused.length).toBe(outcomes.length);
         expect(outcomes.length / seconds / peak).toBeGreaterThan(0.8 * OVERLOAD);
         expect(acceptedInTime / seconds / peak).toBeGreaterThan(GOODPUT_SHARE_MIN);
@@ -68,6 +69,7 @@ export function testOverload(lab: Lab): void {
       // Nobody was killed for being busy.
       for (const engine of frontends) await containerOf(engine, 'vote');
       expect((await untilCounted(lab)).total.lost).toBe(0);
+      skip(!isQuiet, 'others use so much of this machine that it says nothing about the handlers');
     } finally {
       load.close();
       strangers.close();
