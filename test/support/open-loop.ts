@@ -65,7 +65,7 @@ export class Load {
     let accepted = 0;
     const client = async (): Promise<void> => {
       while (performance.now() - startedAt < msMax) {
-        const { status } = await this.castVote();
+        const { status } = await this.#try();
         if (status === 202) accepted += 1;
         else await sleep(TICK_MS);
       }

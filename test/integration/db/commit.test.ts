@@ -62,8 +62,12 @@ describe('a commit', () => {
       await commit(batches);
       return (performance.now() - startedAt) / (jobs * 500);
     };
-    const large = Math.min(await msPerVote(1, 20), await msPerVote(101, 20), await msPerVote(201, 20));
-    const small = Math.min(await msPerVote(301, 5), await msPerVote(401, 5), await msPerVote(501, 5));
+    let [large, small] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
+    // In turns, so that whatever else this machine does meets both.
+    for (const first of [1, 201, 401]) {
+      large = Math.min(large, await msPerVote(first, 20));
+      small = Math.min(small, await msPerVote(first + 100, 5));
+    }
     // A plan that joins row by row takes twenty times as long.
     expect(small / large).toBeLessThan(5);
   });
