@@ -52,10 +52,12 @@ const PAIR_SHARE = 0.2;
  */
 export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   const { signal, onProgress } = options;
-  const folder = await scratchFolder();
   const system = await startSystem(options);
+  const folder = await scratchFolder();
   const interruption = new Promise<never>((_resolve, reject) => {
-    signal?.addEventListener('abort', () => reject(new Error('interrupted')));
+    const interrupt = (): void => reject(new Error('interrupted'));
+    if (signal?.aborted) interrupt();
+    signal?.addEventListener('abort', interrupt);
   });
   try {
     return await Promise.race([interruption, breakAndJudge(system, folder.path, options)]);

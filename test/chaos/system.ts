@@ -23,6 +23,7 @@ class Unit {
   readonly #spawn: () => TestProcess;
   readonly #isUp: () => Promise<boolean>;
   #process: TestProcess | undefined;
+  #isClosed = false;
 
   constructor(name: string, spawn: () => TestProcess, isUp: () => Promise<boolean>) {
     this.name = name;
@@ -41,9 +42,15 @@ class Unit {
     return !child || child.exitCode !== null || child.signalCode !== null;
   }
 
-  /** Does nothing while it runs: two faults may both want to mend it. */
+  /** Does nothing while it runs, because two faults may both want to mend it, and once it is closed. */
   start(): void {
-    if (this.hasEnded) this.#process = this.#spawn();
+    if (this.hasEnded && !this.#isClosed) this.#process = this.#spawn();
+  }
+
+  /** Ends it for good, whatever faults are still under way. */
+  async close(signal: NodeJS.Signals): Promise<void> {
+    this.#isClosed = true;
+    await this.end(signal);
   }
 
   async startAndWait(): Promise<void> {
@@ -106,7 +113,7 @@ export async function startSystem(options: ChaosSystemOptions): Promise<ChaosSys
   };
   try {
     const { postgres, port: postgresPort } = await startPostgres(folder.path);
-    cleanups.push(() => postgres.end('SIGINT'));
+    cleanups.push(() => postgres.close('SIGINT'));
     const proxyPort = await freePort();
     const postgresProxy = await startProxy({ port: proxyPort }, { port: postgresPort });
     cleanups.push(postgresProxy.close);
@@ -121,9 +128,9 @@ export async function startSystem(options: ChaosSystemOptions): Promise<ChaosSys
       hasDisks &&= disk;
       const frontend = await startFrontend(`frontend0${number}`, home, folder.path);
       cleanups.push(
-        () => frontend.redis.end('SIGKILL'),
+        () => frontend.redis.close('SIGKILL'),
         frontend.proxy.close,
-        () => frontend.handler.end('SIGTERM'),
+        () => frontend.handler.close('SIGTERM'),
       );
       frontends.push(frontend);
     }
@@ -132,7 +139,7 @@ export async function startSystem(options: ChaosSystemOptions): Promise<ChaosSys
     const nodes = frontends.map(({ queueNode }) => queueNode).join();
     for (let number = 1; number <= options.workers; number++) {
       const worker = await startWorker(`worker${number}`, folder.path, nodes, proxyPort);
-      cleanups.push(() => worker.end('SIGKILL'));
+      cleanups.push(() => worker.close('SIGKILL'));
       workers.push(worker);
     }
     const db = openDb({

@@ -117,11 +117,22 @@ async function query(lab: Lab, statement: string): Promise<string[]> {
   return output.split('\n').filter(Boolean);
 }
 
+const TALLIES_THAT_DIFFER = `
+  select choice_id, tally, recount
+  from (select choice_id, sum(votes) as tally from tallies where poll_id = '${POLL}' group by choice_id) as t
+  full join (select choice_id, count(*) as recount from votes where poll_id = '${POLL}' group by choice_id) as v
+    using (choice_id)
+  where coalesce(tally, 0) <> coalesce(recount, 0)`;
+
 /** What the tables say differently from what the voters wrote down; empty when every 202 counts, and counts once. */
 export async function compare(lab: Lab, voters: Voters): Promise<string[]> {
   const rows = await query(lab, `select voter_id, choice_id from votes where poll_id = '${POLL}'`);
   const stored = new Map(rows.map((row) => row.split('|') as [string, string]));
   const differences: string[] = [];
+  if (voters.accepted.size === 0) differences.push('nobody has voted');
+  // The running counts against the votes: what is counted twice, or not at all, shows there.
+  for (const row of await query(lab, TALLIES_THAT_DIFFER))
+    differences.push(`tally and recount differ: ${row}`);
   for (const [voter, { choice }] of voters.accepted) {
     if (voters.uncertain.has(voter)) continue;
     const found = stored.get(voter);
