@@ -44,12 +44,12 @@ const RULES: readonly Rule[] = [
 /** Only these may touch what all processes share. */
 const PRIVILEGES: readonly { readonly text: RegExp; readonly what: string; readonly who: RegExp }[] = [
   {
-    text: /\bprocess\.env\b/,
+    text: /\bprocess\.env\b|from ['"](node:)?process['"]/,
     what: 'reads the environment',
     who: /^(stack\/runtime\/config\.ts|stack\/(lab|local)\/|test\/|bench\/)/,
   },
   {
-    text: /process\.on\(\s*['"]SIG|process\.on\(signal/,
+    text: /\bprocess\.(on|once|addListener|prependListener)\(\s*(['"]SIG|signal)/,
     what: 'handles signals',
     who: /^(stack\/runtime\/shutdown\.ts|stack\/local\/|test\/|bench\/)/,
   },

@@ -27,7 +27,10 @@ describe('the import rules', () => {
     expect(withModule({ path: 'db/x.ts', text: 'process.env["X"]' })).toEqual([
       'db/x.ts: reads the environment',
     ]);
-    expect(withModule({ path: 'db/x.ts', text: "process.on('SIGTERM', stop)" })).toHaveLength(1);
+    expect(withModule({ path: 'db/x.ts', text: "import { env } from 'node:process'" })).toHaveLength(1);
+    for (const listen of ['on', 'once', 'addListener']) {
+      expect(withModule({ path: 'db/x.ts', text: `process.${listen}('SIGTERM', stop)` })).toHaveLength(1);
+    }
   });
 
   test('fail when they find nothing to look at', () => {
