@@ -7,6 +7,10 @@ TURNOUT_STACK=${TURNOUT_STACK:-turnout}
 TURNOUT_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # shellcheck disable=SC2034
 TURNOUT_ROLES='interlock frontend worker store'
+# The secrets that secrets.sh makes, each with the name of the stack before it.
+# shellcheck disable=SC2034
+TURNOUT_SECRETS='voter_key redis_acl vote_redis_url worker_queue_nodes dashboard_queue_nodes postgres_password postgres_roles
+  worker_database_url results_database_url dashboard_database_url dashboard_users proxy_users'
 
 say() { printf '%s\n' "$*"; }
 
@@ -41,6 +45,22 @@ wait_until() {
     [ "$SECONDS" -lt "$deadline" ] || fail "$what: not within $seconds s"
     sleep 1
   done
+}
+
+# request HOST PATH [OPTION…]: asks a site at the proxy of $url, over TLS where the site takes nothing else. What curl is told
+# in the options is sent only there. Fails unless the answer is one.
+request() {
+  local host=$1 path=$2 address
+  shift 2
+  # shellcheck disable=SC2154
+  case $(curl --silent --max-time 5 --output /dev/null --write-out '%{http_code}' --header "Host: $host" "$url/" </dev/null) in
+    000) return 1 ;;
+    30[1278])
+      address=${url#*://}
+      curl --silent --show-error --fail --max-time 20 --connect-to "$host:443:${address%%[:/]*}:443" "$@" "https://$host$path"
+      ;;
+    *) curl --silent --show-error --fail --max-time 20 --header "Host: $host" "$@" "$url$path" ;;
+  esac
 }
 
 # A version that changes with the content, so that a deployment replaces exactly what is different.

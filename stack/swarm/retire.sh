@@ -31,10 +31,9 @@ case $(role_of "$node") in
   *) fail "$node is no frontend" ;;
 esac
 
-# The password comes from a file, so that the list of processes does not show it.
+# dashboard PATH [OPTION…]. The password comes from a file, so that the list of processes does not show it.
 dashboard() {
-  curl --silent --show-error --max-time 10 --header "Host: $DASHBOARD_HOST" \
-    --config <(sed -n 's/^operator=\(.*\)/user = "operator:\1"/p' "$CREDENTIALS") "$@"
+  request "$DASHBOARD_HOST" "$@" --config <(sed -n 's/^operator=\(.*\)/user = "operator:\1"/p' "$CREDENTIALS")
 }
 
 has_ended() {
@@ -45,32 +44,40 @@ has_ended() {
 # field NAME: a number of the node's line in the ledger.
 field() { printf '%s' "$line" | sed -n 's/.*"'"$1"'":\([0-9]*\).*/\1/p'; }
 
+# Only a ledger that is true now can say so: while Postgres or the node cannot be asked the dashboard shows what it last knew.
 is_counted() {
   local report
-  report=$(dashboard --fail "$url/ledger" 2>/dev/null) || return 1
+  report=$(dashboard /ledger 2>/dev/null) || return 1
+  [[ $report == *'"postgres":{"reachable":true,'* ]] || return 1
   line=$(printf '%s' "$report" | grep -o '{"node":"'"$name"'"[^}]*}' | head -n 1)
-  # A node that never took a vote is not in the ledger.
-  [ -n "$line" ] || return 0
+  if [ -z "$line" ]; then
+    # A node that never took a vote is not in the ledger. Nor is one that could never be asked.
+    [[ $report != *'"reachable":false'* ]]
+    return
+  fi
+  [[ $line == *'"reachable":true'* ]] || return 1
   [ "$(field lost)" = 0 ] || fail "the audit says that votes of $node are lost; its Redis stays for you to look at"
   [ "$(field failed)" = 0 ] || fail "jobs of $node have failed; retry them on the dashboard, then run this again"
   [ "$(field pending)" = 0 ]
 }
 
+line=''
 if [ "$(role_of "$node")" = frontend ]; then
   docker node update --label-add retiring=true "$node" >/dev/null
   wait_until "$STOP_SECONDS_MAX" "the end of the handler on $node" has_ended vote
   say "$node takes no more votes."
   wait_until "$COUNT_SECONDS_MAX" "the count of the last votes of $node" is_counted
-  say "Every vote of $node is counted: $(field accepted) accepted, 0 pending."
+  accepted=$(field accepted)
+  say "Every vote of $node is counted: ${accepted:-0} accepted, 0 pending."
   docker node update --label-rm role "$node" >/dev/null
 fi
 wait_until "$STOP_SECONDS_MAX" "the end of the Redis on $node" has_ended redis
 
 is_retired() {
   local answer
-  answer=$(dashboard --request POST "$url/nodes/$name/retire" 2>/dev/null) || return 1
+  answer=$(dashboard "/nodes/$name/retire" --request POST --no-fail 2>/dev/null) || return 1
   # A node that never took a vote is unknown, and nobody waits for it.
-  [[ $answer == *'"status":"retired"'* || $answer == *'"code":"unknown_node"'* ]]
+  [[ $answer == *'"status":"retired"'* ]] || [[ -z $line && $answer == *'"code":"unknown_node"'* ]]
 }
 wait_until 60 "the dashboard to take note that $node is retired" is_retired
 docker node update --availability drain "$node" >/dev/null

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# verify.sh [--url http://ADDRESS]: sends a vote through the proxy and waits until it is counted.
+# verify.sh [--url http://ADDRESS]: sends a vote through the proxy and waits until it is counted. The vote counts like any
+# other; with TURNOUT_VERIFY_VOTE=no, or where nobody may vote now, it only looks at the pages.
 #
 # The address is the proxy's; without it, that of the first node whose role is interlock (then run this on a manager).
 
@@ -21,28 +22,35 @@ case "${1-} $#" in
   *) usage ;;
 esac
 
-request() { curl --silent --show-error --max-time 5 "$@"; }
+has_poll() { definition=$(request "$VOTE_HOST" / -H 'Accept: application/json' 2>/dev/null); }
+
+has_results() { request "$RESULTS_HOST" "/polls/$poll/results" >/dev/null 2>&1; }
 
 vote() {
-  answer=$(request --fail -H "Host: $VOTE_HOST" -H 'Content-Type: application/json' \
-    --data "{\"choice\":\"$choice\"}" "$url/polls/$poll/votes" 2>/dev/null)
+  answer=$(request "$VOTE_HOST" "/polls/$poll/votes" -H 'Content-Type: application/json' \
+    --data "{\"choice\":\"$choice\"}" 2>/dev/null)
 }
 
-is_counted() {
-  request --fail -H "Host: $RESULTS_HOST" "$url/receipts/$receipt" 2>/dev/null | grep -q '"counted"'
+is_counted() { request "$RESULTS_HOST" "/receipts/$receipt" 2>/dev/null | grep -q '"counted"'; }
+
+cast_one() {
+  wait_until 60 "a 202 for a vote at $url" vote
+  receipt=$(printf '%s' "$answer" | sed -n 's/.*"receipt":"\([^"]*\)".*/\1/p')
+  say "Voted $choice in $poll; the receipt is $receipt."
+  wait_until "$COUNTED_SECONDS_MAX" "the count of $receipt" is_counted
+  say 'The vote is counted.'
 }
 
-
-has_poll() { definition=$(request --fail -H "Host: $VOTE_HOST" -H 'Accept: application/json' "$url/" 2>/dev/null); }
 wait_until 60 "a page for $VOTE_HOST at $url" has_poll
 poll=$(printf '%s' "$definition" | sed -n 's/^{"poll":"\([^"]*\)".*/\1/p')
 choice=$(printf '%s' "$definition" | sed -n 's/.*"choices":\[{"id":"\([^"]*\)".*/\1/p')
 if [ -z "$poll" ] || [ -z "$choice" ]; then fail "this is not a poll: $definition"; fi
-wait_until 60 "a 202 for a vote at $url" vote
-receipt=$(printf '%s' "$answer" | sed -n 's/.*"receipt":"\([^"]*\)".*/\1/p')
-say "Voted $choice in $poll; the receipt is $receipt."
-wait_until "$COUNTED_SECONDS_MAX" "the count of $receipt" is_counted
-say 'The vote is counted.'
+if [ "${TURNOUT_VERIFY_VOTE:-yes}" = no ] || [ "${VOTER_ADMISSION:-open}" = issued ] || [[ $definition != *'"phase":"open"'* ]]; then
+  wait_until 60 "results for $RESULTS_HOST at $url" has_results
+  say "The pages of $poll are there. No vote was sent: the poll is not open, or not to this script."
+else
+  cast_one
+fi
 say
 say "Point these names at ${url#http://}, for instance in /etc/hosts:"
 for host in "$VOTE_HOST" "$RESULTS_HOST" "$DASHBOARD_HOST"; do say "  http://$host"; done

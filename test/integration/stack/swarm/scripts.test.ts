@@ -1,0 +1,224 @@
+import { execFile } from 'node:child_process';
+import { chmod, readFile, writeFile } from 'node:fs/promises';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { LedgerReport } from '../../../../handlers/dashboard/ledger.ts';
+import { viewOf } from '../../../../handlers/dashboard/view.ts';
+import { scratchFolder } from '../../../support/process.ts';
+
+const SCRIPTS = join(import.meta.dirname, '../../../../stack/swarm');
+const RUN_MS_MAX = 40_000;
+
+/**
+ * Stands in for Docker's client: answers come from files named after what is asked, and every command is a line of a log.
+ * What these tests are about is what the scripts conclude; on a real Swarm they run in `npm run test:swarm`.
+ */
+const DOCKER = `#!/usr/bin/env bash
+printf '%s\\n' "$*" >>"$FAKE/log"
+case "$*" in
+  'version '*) echo 1 ;;
+  info*ControlAvailable*) echo true ;;
+  info*LocalNodeState*) cat "$FAKE/state" ;;
+  'node inspect --format {{index .Spec.Labels "role"}}'*) echo frontend ;;
+  'node inspect --format {{.Description.Hostname}}'*) echo frontend01 ;;
+  'node ls --quiet') echo 1 ;;
+  'stack services --quiet '*) echo turnout_vote ;;
+  'stack services '*) echo 'turnout_vote global 2/2' ;;
+  'service inspect '*'{{$.Spec.Name}}'*) cat "$FAKE/update" ;;
+  'service inspect '*) cut -d ' ' -f 1 "$FAKE/update" ;;
+esac
+`;
+
+let folder: Awaited<ReturnType<typeof scratchFolder>>;
+let server: Server;
+let answer: (
+  path: string,
+  method: string,
+) => { status?: number; headers?: Record<string, string>; body?: unknown };
+
+beforeEach(async () => {
+  folder = await scratchFolder();
+  await writeFile(join(folder.path, 'docker'), DOCKER);
+  await chmod(join(folder.path, 'docker'), 0o755);
+  await writeFile(join(folder.path, 'credentials'), 'operator=secret\n');
+  await writeFile(join(folder.path, 'update'), '');
+  await writeFile(join(folder.path, 'log'), '');
+  server = createServer((request, response) => {
+    const { status = 200, headers = {}, body } = answer(request.url ?? '', request.method ?? '');
+    response.writeHead(status, headers).end(body === undefined ? '' : JSON.stringify(body));
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+});
+afterEach(async () => {
+  server.close();
+  await folder.remove();
+});
+
+/** What a script said, and whether it succeeded. */
+async function run(script: string, args: readonly string[] = [], env: Record<string, string> = {}) {
+  const options = {
+    env: {
+      PATH: `${folder.path}:/usr/local/bin:/usr/bin:/bin`,
+      FAKE: folder.path,
+      TURNOUT_CREDENTIALS: join(folder.path, 'credentials'),
+      ...env,
+    },
+    timeout: RUN_MS_MAX,
+  };
+  return promisify(execFile)('bash', [join(SCRIPTS, script), ...args], options).then(
+    ({ stdout }) => ({ succeeded: true, said: stdout }),
+    ({ stdout, stderr }: { stdout: string; stderr: string }) => ({ succeeded: false, said: stdout + stderr }),
+  );
+}
+
+const url = () => `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+const commands = async () => (await readFile(join(folder.path, 'log'), 'utf8')).split('\n');
+
+describe('retire.sh', () => {
+  const fates = {
+    accepted: 5,
+    counted: 5,
+    changed: 0,
+    superseded: 0,
+    rejected: 0,
+    pending: 0,
+    failed: 0,
+    lost: 0,
+  };
+  const jobs = { accepted: 1, committed: 1, pending: 0, failed: 0, lost: 0 };
+  const row = {
+    source: 'frontend01.x',
+    node: 'frontend01',
+    reachable: true,
+    retired: false,
+    ...fates,
+    jobs,
+    lostJobs: [],
+  };
+  const queue = {
+    name: '10.0.0.1:6379',
+    nodes: ['frontend01'],
+    fault: undefined,
+    waiting: 0,
+    active: 0,
+    delayed: 0,
+    failed: 0,
+    memory: { used: 0, max: 0 },
+    appendOnlyFile: 'on',
+  } as unknown as LedgerReport['nodes'][number];
+  const report = (changes: Partial<LedgerReport> = {}) =>
+    viewOf({ asOf: 0, settledAt: 0, rows: [row], nodes: [queue], postgresFault: undefined, ...changes });
+
+  async function retire(ledger: unknown, retirement: { status: number; body: unknown }, status = 200) {
+    answer = (path, method) => {
+      if (method === 'POST') return retirement;
+      return path === '/ledger' ? { status, body: ledger } : { status: status === 200 ? 401 : status };
+    };
+    const result = await run('retire.sh', ['frontend01', '--url', url()], {
+      TURNOUT_RETIRE_SECONDS_MAX: '1',
+    });
+    const hasLetGo = (await commands()).some((command) => command.includes('--label-rm role'));
+    return { ...result, hasLetGo };
+  }
+  const retired = { status: 200, body: { node: 'frontend01', status: 'retired' } };
+  const unknown = { status: 404, body: { code: 'unknown_node' } };
+
+  test('lets a frontend go when the audit says that all is counted', async () => {
+    const { succeeded, hasLetGo, said } = await retire(report(), retired);
+    expect(said).toContain('5 accepted, 0 pending');
+    expect({ succeeded, hasLetGo }).toEqual({ succeeded: true, hasLetGo: true });
+  });
+
+  test('lets one go that never took a vote', async () => {
+    const { succeeded, hasLetGo } = await retire(report({ rows: [] }), unknown);
+    expect({ succeeded, hasLetGo }).toEqual({ succeeded: true, hasLetGo: true });
+  });
+
+  test.each([
+    ['Postgres cannot be asked', report({ postgresFault: 'away' })],
+    ['Postgres could never be asked', report({ postgresFault: 'away', rows: [], settledAt: undefined })],
+    ['the node cannot be asked', report({ rows: [{ ...row, reachable: false }] })],
+    [
+      'a node that nobody knows yet cannot be asked',
+      report({ rows: [], nodes: [{ ...queue, fault: 'away' }] }),
+    ],
+    ['votes wait', report({ rows: [{ ...row, pending: 1 }] })],
+    ['the answer is no ledger', {}],
+  ])('keeps its Redis while %s', async (_, ledger) => {
+    for (const retirement of [retired, unknown]) {
+      expect(await retire(ledger, retirement)).toMatchObject({ succeeded: false, hasLetGo: false });
+    }
+  });
+
+  test('takes no redirect for an answer', async () => {
+    expect(await retire(undefined, retired, 307)).toMatchObject({ succeeded: false, hasLetGo: false });
+  });
+});
+
+describe('deploy.sh', () => {
+  test('says that all runs when all runs', async () => {
+    await writeFile(join(folder.path, 'update'), 'completed turnout_vote: update completed\n');
+    expect(await run('deploy.sh')).toMatchObject({ succeeded: true });
+  });
+
+  test.each(['paused', 'rollback_paused', 'rollback_completed'])(
+    'says that an update failed: %s',
+    async (state) => {
+      await writeFile(join(folder.path, 'update'), `${state} turnout_vote: it ended too early\n`);
+      const { succeeded, said } = await run('deploy.sh');
+      expect(succeeded).toBe(false);
+      expect(said).toContain('turnout_vote: it ended too early');
+    },
+  );
+});
+
+describe('verify.sh', () => {
+  const poll = (phase: string) => ({
+    poll: 'cats-vs-dogs',
+    question: '?',
+    choices: [{ id: 'cats', label: 'Cats' }],
+    phase,
+  });
+  let votes: number;
+
+  async function verify(phase: string, env: Record<string, string> = {}) {
+    votes = 0;
+    answer = (path, method) => {
+      if (path === '/') return { body: poll(phase) };
+      if (path.startsWith('/receipts/')) return { body: { status: 'counted' } };
+      if (path.endsWith('/results')) return { body: {} };
+      if (method === 'POST') votes += 1;
+      return { status: 202, body: { receipt: 'frontend01.x.1' } };
+    };
+    return { ...(await run('verify.sh', ['--url', url()], env)), votes };
+  }
+
+  test('votes, and waits for the count', async () => {
+    const { succeeded, said, votes: cast } = await verify('open');
+    expect({ succeeded, cast }).toEqual({ succeeded: true, cast: 1 });
+    expect(said).toContain('The vote is counted.');
+  });
+
+  test.each([
+    ['not open', {}],
+    ['closed', {}],
+    ['open', { VOTER_ADMISSION: 'issued' }],
+    ['open', { TURNOUT_VERIFY_VOTE: 'no' }],
+  ])('only looks when a vote is not possible or not wanted: %s %j', async (phase, env) => {
+    expect(await verify(phase, env)).toMatchObject({ succeeded: true, votes: 0 });
+  });
+});
+
+describe('join.sh', () => {
+  test('does not throw a node out of a Swarm whose managers do not answer yet', async () => {
+    await writeFile(join(folder.path, 'state'), 'pending\n');
+    const args = ['--manager', '127.0.0.1:1', '--advertise', '127.0.0.1'];
+    const { succeeded, said } = await run('join.sh', args, { TURNOUT_PENDING_SECONDS_MAX: '1' });
+    expect(succeeded).toBe(false);
+    expect(said).toContain('waits for its managers');
+    expect(await commands()).not.toContain('swarm leave --force');
+  });
+});
