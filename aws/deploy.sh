@@ -13,6 +13,8 @@ set -euo pipefail
 
 ONLINE_SECONDS_MAX=900
 COMMAND_SECONDS_MAX=3600
+# Systems Manager may be late with what it knows.
+ANSWER_SECONDS_MAX=300
 LOOK_SECONDS=${TURNOUT_LOOK_SECONDS:-5}
 
 name=turnout
@@ -65,8 +67,11 @@ on_manager() {
   local id status
   id=$(aws ssm send-command --document-name AWS-RunShellScript --instance-ids "$manager" --query Command.CommandId --output text \
     --parameters "{\"commands\":[\"$1\"],\"executionTimeout\":[\"$COMMAND_SECONDS_MAX\"]}")
+  local deadline=$((SECONDS + COMMAND_SECONDS_MAX + ANSWER_SECONDS_MAX))
   while :; do
     sleep "$LOOK_SECONDS"
+    [ "$SECONDS" -lt "$deadline" ] || fail "on the manager, $1: nobody says how it ended
+$(aws ssm get-command-invocation --command-id "$id" --instance-id "$manager" --query Status --output text 2>&1)"
     status=$(invocation Status)
     case $status in
       Pending | InProgress | Delayed | '') ;;

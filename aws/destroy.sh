@@ -8,6 +8,7 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../stack/swarm/lib.sh
 . "$(dirname "$0")/../stack/swarm/lib.sh"
 
+RELEASE_SECONDS_MAX=300
 DRAIN_SECONDS_MAX=${TURNOUT_DRAIN_SECONDS_MAX:-3600}
 
 name=turnout drain=yes sure=
@@ -33,11 +34,23 @@ frontends() {
     --query 'AutoScalingGroups[].Instances[].InstanceId'
 }
 
-no_frontends() { [ -z "$(frontends)" ]; }
+# A call that failed has not said that there is none.
+no_frontends() {
+  local left
+  left=$(frontends) || return 1
+  [ -z "$left" ]
+}
 
+# volumes STATUS[,STATUS]: the disks of frontends.
 volumes() {
   aws ec2 describe-volumes --query 'Volumes[].VolumeId' --output text \
-    --filters "Name=tag:turnout:stack,Values=$name" Name=tag:turnout:role,Values=frontend Name=status,Values=available
+    --filters "Name=tag:turnout:stack,Values=$name" Name=tag:turnout:role,Values=frontend "Name=status,Values=$1"
+}
+
+no_volumes_in_use() {
+  local left
+  left=$(volumes in-use) || return 1
+  [ -z "$left" ]
 }
 
 has_stack || fail "there is no stack $name here"
@@ -51,7 +64,8 @@ if [ -n "$drain" ]; then
   say 'Draining the frontends.'
   aws autoscaling update-auto-scaling-group --auto-scaling-group-name "$name-frontend" --min-size 0 --desired-capacity 0
   wait_until "$DRAIN_SECONDS_MAX" 'the end of all frontends' no_frontends
-  left=$(volumes)
+  wait_until "$RELEASE_SECONDS_MAX" 'the release of all disks of frontends' no_volumes_in_use
+  left=$(volumes available)
   [ -z "$left" ] || fail "these disks of frontends may have votes that are not counted: $left
 start a frontend in their zone, which takes them over, or run this with --undrained"
 fi
@@ -62,7 +76,8 @@ disk=$(output StoreDisk)
 aws cloudformation delete-stack --stack-name "$name"
 say 'Waiting until the stack is gone.'
 aws cloudformation wait stack-delete-complete --stack-name "$name"
-for volume in $(volumes); do
+left=$(volumes available)
+for volume in $left; do
   aws ec2 delete-volume --volume-id "$volume"
   say "Removed the disk $volume."
 done

@@ -19,7 +19,7 @@ url=${TURNOUT_DASHBOARD:-$(proxy_url)}
 
 # The password comes from standard input: arguments can be read by everybody.
 ledger=$(printf 'user = "operator:%s"\n' "$(sed -n 's/^operator=//p' "$CREDENTIALS")" |
-  curl --config - --fail --silent --show-error --max-time 20 -H "Host: $dashboard_host" "$url/ledger")
+  request "$dashboard_host" /ledger --config -)
 [ "$(jq .postgres.reachable <<<"$ledger")" = true ] || fail 'the dashboard cannot ask Postgres'
 
 install -d "$(dirname "$HISTORY")"

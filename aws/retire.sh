@@ -23,12 +23,16 @@ require_manager
 fetch_credentials
 read -r _ _ DASHBOARD_HOST <<<"$(parameter release)"
 export DASHBOARD_HOST
-if docker node inspect "$node" >/dev/null 2>&1; then
+# An engine that does not answer now says nothing about the node: this fails then, and is tried again. After a restart there
+# may be two nodes of this name, of which one is Ready.
+nodes=$(docker node ls --format '{{.ID}} {{.Hostname}} {{.Status}}')
+id=$(awk -v name="$node" '$2 == name && (id == "" || $3 == "Ready") { id = $1 } END { print id }' <<<"$nodes")
+if [ -n "$id" ]; then
   beat &
   heart=$!
   # shellcheck disable=SC2064
   trap "kill $heart" EXIT
-  "$SWARM/retire.sh" "$node"
+  "$SWARM/retire.sh" "$id"
   # From here on nothing is on the disk that is not counted.
   aws ec2 modify-instance-attribute --instance-id "$instance" \
     --block-device-mappings '[{"DeviceName":"/dev/sdf","Ebs":{"DeleteOnTermination":true}}]'

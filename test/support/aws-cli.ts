@@ -13,6 +13,8 @@ interface AwsState {
   images?: string[];
   /** Outputs of the stack; absent when there is no stack. */
   outputs?: Record<string, string>;
+  /** It has no answer for who asks about groups. */
+  isThrottled?: boolean;
   /** How Systems Manager's commands end; `Success` when it is not said. */
   commandStatus?: string;
 }
@@ -62,12 +64,12 @@ function putParameter(): void {
 function describeVolumes(): void {
   const zones = filter('availability-zone');
   const holders = filter('attachment.instance-id');
-  const isFree = filter('status')?.includes('available');
+  const statuses = filter('status');
   const found = (state.volumes ?? []).filter(
     ({ zone, instance }) =>
       (!zones || zones.includes(zone)) &&
       (!holders || holders.includes(instance ?? '')) &&
-      (!isFree || instance === undefined),
+      (!statuses || statuses.includes(instance === undefined ? 'available' : 'in-use')),
   );
   say(found.map(({ id }) => id).join('\t'));
 }
@@ -101,6 +103,7 @@ function describeInstances(): void {
 
 /** Those that leave, if that is the question; else all. */
 function describeGroups(): void {
+  if (state.isThrottled) refuse('Throttling');
   const wantsLeaving = option('query').includes('Terminating:Wait');
   const leaving = (state.instances ?? []).filter(
     ({ lifecycle }) => !wantsLeaving || lifecycle === 'Terminating:Wait',

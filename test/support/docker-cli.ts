@@ -20,6 +20,8 @@ interface DockerState {
   /** Managers that nobody can reach. */
   unreachable?: string[];
   nodes?: Node[];
+  /** The managers are electing one. */
+  hasNoLeader?: boolean;
   self?: string;
 }
 
@@ -108,6 +110,7 @@ const COMMANDS: Readonly<Record<string, () => void>> = {
   'swarm join': joinSwarm,
   'swarm join-token': () => say(`token-of-a-${args.at(-1)}`),
   'node ls': () => {
+    if (state.hasNoLeader) fail('Error response from daemon: rpc error: The swarm does not have a leader');
     for (const node of state.nodes ?? [])
       say(args.includes('--quiet') ? node.ID : render(option('--format'), rowOf(node)));
   },

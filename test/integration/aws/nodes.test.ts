@@ -281,7 +281,7 @@ describe('retire.sh', () => {
     expect(seen).toBe('dashboard.example.com operator=secret\n');
     const calls = await instance.standIns.calls();
     const order = [
-      'retire.sh frontend-0d1',
+      'retire.sh id-frontend-0d1',
       'aws ec2 modify-instance-attribute',
       'aws autoscaling complete-lifecycle-action',
     ];
@@ -298,6 +298,23 @@ describe('retire.sh', () => {
     await instance.replace('retire.sh', 'echo "the queue is not empty" >&2; exit 1');
     expect(await instance.failureOf('retire.sh', 'i-0d1')).toContain('the queue is not empty');
     expect(await instance.callsOf('aws ec2 modify')).toEqual([]);
+    expect(await instance.callsOf('aws autoscaling complete')).toEqual([]);
+  });
+
+  test('drains the one that is there, when a restart has left two of its name', async () => {
+    const former = { ...node('frontend-0d1', 'down', 'frontend'), ID: 'former' };
+    await lead(former, node('frontend-0d1', 'ready', 'frontend'));
+    await instance.keep('credentials', 'operator=secret');
+    await instance.replace('retire.sh');
+    await instance.run('retire.sh', ['i-0d1']);
+    expect(await instance.callsOf('retire.sh')).toEqual(['retire.sh id-frontend-0d1']);
+  });
+
+  test('lets nothing go while the engine does not say who is in the Swarm', async () => {
+    await lead(node('frontend-0d1', 'ready', 'frontend'));
+    const state = await instance.standIns.read<object>('docker.json');
+    await instance.standIns.write('docker.json', { ...state, hasNoLeader: true });
+    expect(await instance.failureOf('retire.sh', 'i-0d1')).toContain('does not have a leader');
     expect(await instance.callsOf('aws autoscaling complete')).toEqual([]);
   });
 

@@ -118,9 +118,11 @@ describe('deploy.sh', () => {
 });
 
 describe('destroy.sh', () => {
-  const answers = async (answer: string): Promise<string> => {
+  const answers = async (answer: string, env: Record<string, string> = {}): Promise<string> => {
     const script = `printf '%s\\n' '${answer}' | bash '${join(operator.project, 'aws/destroy.sh')}'`;
-    return promisify(execFile)('bash', ['-c', script], { env: { ...operator.standIns.env, ...FAST } }).then(
+    return promisify(execFile)('bash', ['-c', script], {
+      env: { ...operator.standIns.env, ...FAST, ...env },
+    }).then(
       ({ stdout }) => stdout,
       (error: { stderr: string }) => error.stderr,
     );
@@ -159,6 +161,14 @@ describe('destroy.sh', () => {
     expect(await operator.callsOf('aws ec2 delete-volume')).toEqual([
       'aws ec2 delete-volume --volume-id vol-1',
     ]);
+  });
+
+  test('takes a call that failed for no answer, and not for no frontends', async () => {
+    await operator.standIns.write('aws.json', { outputs: OUTPUTS, isThrottled: true });
+    expect(await answers('turnout', { TURNOUT_DRAIN_SECONDS_MAX: '1' })).toContain(
+      'the end of all frontends: not within',
+    );
+    expect(await operator.callsOf('aws cloudformation delete-stack')).toEqual([]);
   });
 
   test('asks, and removes nothing on another answer', async () => {
