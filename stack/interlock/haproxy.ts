@@ -5,6 +5,7 @@ import type { Certificate, Servers } from './route.ts';
 /** Names with a dot are ours: the name of a service has none. */
 const WEB = 'web.http';
 const TLS = 'web.tls';
+const HOSTS_PER_LINE = 40;
 const TLS_ENDS_HERE = 'web.tls-ends-here';
 const UNKNOWN_HOST = 'web.unknown-host';
 const POST_RATE = 'web.post-rate';
@@ -112,15 +113,24 @@ function rules({ sites, redirects }: Model): string[] {
   ];
   return entries
     .toSorted((a, b) => b.root.length - a.root.length || a.order - b.order || (a.name < b.name ? -1 : 1))
-    .map(({ name, hosts, root, scheme }) => {
-      const conditions = [
-        `{ var(txn.host) -m str ${hosts.join(' ')} }`,
-        // With a slash at the end of both, /api is a prefix of /api and of /api/x, and not of /apix.
-        ...(root ? [`{ path,concat(/) -m beg ${root}/ }`] : []),
-        ...(scheme ? [`${scheme === 'http' ? '!' : ''}{ ssl_fc }`] : []),
-      ];
-      return `  use_backend ${name} if ${conditions.join(' ')}`;
-    });
+    .flatMap(({ name, hosts, root, scheme }) =>
+      inLines(hosts).map((some) => {
+        const conditions = [
+          `{ var(txn.host) -m str ${some} }`,
+          // With a slash at the end of both, /api is a prefix of /api and of /api/x, and not of /apix.
+          ...(root ? [`{ path,concat(/) -m beg ${root}/ }`] : []),
+          ...(scheme ? [`${scheme === 'http' ? '!' : ''}{ ssl_fc }`] : []),
+        ];
+        return `  use_backend ${name} if ${conditions.join(' ')}`;
+      }),
+    );
+}
+
+/** Hosts, as many together as a line may have: HAProxy takes 64 words and no more. */
+function inLines(hosts: readonly string[]): string[] {
+  return Array.from({ length: Math.ceil(hosts.length / HOSTS_PER_LINE) }, (_, line) =>
+    hosts.slice(line * HOSTS_PER_LINE, (line + 1) * HOSTS_PER_LINE).join(' '),
+  );
 }
 
 /** Connections whose TLS ends at a task, by the host that the client names; the others go on to the frontend above. */
@@ -132,8 +142,8 @@ function tls(sites: readonly Site[], hasCertificates: boolean): string[][] {
       '  tcp-request inspect-delay 5s',
       '  tcp-request content accept if { req.ssl_hello_type 1 }',
       '  tcp-request content reject',
-      ...sites.map(
-        ({ name, hosts }) => `  use_backend ${name} if { req.ssl_sni,lower -m str ${hosts.join(' ')} }`,
+      ...sites.flatMap(({ name, hosts }) =>
+        inLines(hosts).map((some) => `  use_backend ${name} if { req.ssl_sni,lower -m str ${some} }`),
       ),
       ...(hasCertificates ? [`  default_backend ${TLS_ENDS_HERE}`] : []),
     ],

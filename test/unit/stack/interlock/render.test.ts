@@ -145,6 +145,20 @@ describe('the routes', () => {
     });
   });
 
+  test.skipIf(haproxyIsMissing)('of a service with as many hosts as it may have are taken by HAProxy', () => {
+    const hosts = (at: string) => Array.from({ length: 100 }, (_, number) => `h${number}.${at}.test`).join();
+    const many = [
+      web('plain', { hosts: hosts('plain'), context_root: '/a' }),
+      web('through', { hosts: hosts('through'), ssl_passthrough: 'true', port: '443' }),
+    ];
+    const { model, faults } = compose(many);
+    expect(faults).toEqual({});
+    expect(check(model)).toBe('Configuration file is valid');
+    for (const host of ['h0.plain.test', 'h99.plain.test', 'h99.through.test']) {
+      expect(renderRoutes(model)).toContain(` ${host}`);
+    }
+  });
+
   test('do not depend on the order in which Docker tells the services', () => {
     const all = Object.values(SCENARIOS).flat();
     const unique = [...new Map(all.map((one) => [one.name, one])).values()];
@@ -200,8 +214,8 @@ describe('the routes', () => {
       }),
       { numRuns: 2_000 },
     );
-    // Else this would have looked at nothing but wrong labels.
-    expect(routed).toBeGreaterThan(100);
+    // About one in sixteen is routed. Else this would have looked at nothing but wrong labels.
+    expect(routed).toBeGreaterThan(20);
   });
 
   test('give a place that two want to the one who was there first', () => {
