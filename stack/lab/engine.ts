@@ -127,8 +127,9 @@ export class Engine {
     const children = childrenOf(pid);
     process.kill(pid, 'SIGKILL');
     // The kernel ends the rest of the namespace together with its first process.
+    const deadline = Date.now() + STOP_MS_MAX;
     for (const child of children) {
-      while (isAlive(child)) await sleep(POLL_MS);
+      while (isAlive(child) && Date.now() < deadline) await sleep(POLL_MS);
     }
   }
 

@@ -52,7 +52,7 @@ export class Lab {
     const nodes = cast(this.#options);
     const { progress } = this.#options;
     await requirePrograms(progress);
-    this.#takeLock();
+    this.#release = lockLabs();
     await removeLeftovers();
     await mkdir(FOLDERS.data, { recursive: true });
     await mkdir(FOLDERS.run, { recursive: true });
@@ -149,12 +149,6 @@ export class Lab {
   readonly credentials = join(FOLDERS.data, 'credentials');
   readonly #images = join(FOLDERS.data, 'images.tar');
 
-  #takeLock(): void {
-    const lock = takeLock(LOCK);
-    if (!lock.taken) throw new StartError(`another lab is open (pid ${lock.pid}); there can be only one`);
-    this.#release = lock.release;
-  }
-
   /** @param images an engine that has them already */
   async #boot(node: LabNode, images?: Engine): Promise<void> {
     const engine = new Engine(node, FOLDERS);
@@ -177,8 +171,28 @@ export class Lab {
   }
 }
 
-/** Removes whatever a lab has left on this machine, whether it was closed or crashed. */
-export async function removeLeftovers(): Promise<void> {
+/** @returns gives the lock back */
+function lockLabs(): () => void {
+  const lock = takeLock(LOCK);
+  if (!lock.taken) throw new StartError(`another lab is open (pid ${lock.pid}); there can be only one`);
+  return lock.release;
+}
+
+/**
+ * Removes whatever a lab that crashed has left on this machine.
+ *
+ * @throws StartError when a lab is open
+ */
+export async function clean(): Promise<void> {
+  const release = lockLabs();
+  try {
+    await removeLeftovers();
+  } finally {
+    release();
+  }
+}
+
+async function removeLeftovers(): Promise<void> {
   for (const name of runningNodes()) {
     await new Engine({ name, role: 'manager', address: '' }, FOLDERS).kill();
   }

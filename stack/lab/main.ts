@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { parseArgs } from 'node:util';
 import { StartError } from '../local/errors.ts';
 import { listenForSignals } from '../local/signals.ts';
-import { Lab, removeLeftovers } from './lab.ts';
+import { clean, Lab } from './lab.ts';
 
 const HELP = `Usage: npm run lab -- [options]
 
@@ -34,7 +34,7 @@ async function main(): Promise<number> {
       return 0;
     }
     if (options.clean) {
-      await removeLeftovers();
+      await clean();
       say('Nothing of a lab is left.');
       return 0;
     }

@@ -31,6 +31,8 @@ const LOCK_POLL_MS = 200;
 const PARENT_POLL_MS = 500;
 /** A slow network may take minutes to install; nobody should wait for a hung one for ever. */
 const LOCK_WAIT_MS_MAX = 15 * 60_000;
+/** Whoever only builds needs none: a laptop that deploys to machines elsewhere. */
+const WITHOUT_REDIS = new Set(['handlers/build.ts', 'test/check.ts']);
 const SERVERS = ['redis-server', 'valkey-server'];
 const HINT = 'Debian or Ubuntu: apt-get install redis-server; macOS: brew install redis';
 /** Debian asks this script before it starts a service; 101 means "do not". */
@@ -65,10 +67,12 @@ if (process.env.npm_lifecycle_event) {
 }
 
 const [script, ...args] = process.argv.slice(2);
+let needsRedis = true;
 try {
   if (!script) throw new BootstrapError('usage: node stack/local/bootstrap.mjs <script.ts> [args…]');
-  requireRedisOrApt();
-  if (!isInstalled() || !hasRedis()) await underLock(prepare);
+  needsRedis = !WITHOUT_REDIS.has(script);
+  if (needsRedis) requireRedisOrApt();
+  if (!isInstalled() || (needsRedis && !hasRedis())) await underLock(prepare);
   process.exit(await run(NODE, [script, ...args], { stdio: 'inherit' }));
 } catch (error) {
   if (received) process.exit(exitCodeOf(null, received));
@@ -78,7 +82,7 @@ try {
 
 async function prepare() {
   if (!isInstalled()) await installPackages();
-  if (!hasRedis()) await installRedis();
+  if (needsRedis && !hasRedis()) await installRedis();
 }
 
 /** Only one bootstrap at a time changes a checkout; the others wait, and then find everything done. */

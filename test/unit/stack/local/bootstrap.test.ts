@@ -51,6 +51,7 @@ function script(text: string): string {
 function start(...args: string[]) {
   const child = spawn(process.execPath, [at('stack/local/bootstrap.mjs'), ...args], {
     env: { PATH: at('bin'), TMPDIR: folder.path },
+    cwd: folder.path,
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   started.push(child);
@@ -119,6 +120,13 @@ test('without a Redis and a way to install one, it says what to install', async 
   expect(errors).toBe(
     'neither redis-server nor valkey-server is on the PATH (Debian or Ubuntu: apt-get install redis-server; macOS: brew install redis)\n',
   );
+});
+
+test('who only builds needs no Redis', async () => {
+  chmodSync(at('bin/redis-server'), 0o644);
+  mkdirSync(at('handlers'));
+  writeFileSync(at('handlers/build.ts'), 'console.log("built")');
+  expect(await start('handlers/build.ts').ended).toMatchObject({ code: 0, errors: '' });
 });
 
 test('a Valkey is as good', async () => {
