@@ -123,7 +123,7 @@ become_manager() {
   for kind in worker manager; do "$SWARM/token.sh" "$kind" | keep_parameter SecureString "$kind-token"; done
   cp "$TURNOUT_ROOT"/aws/units/* "$UNITS"
   systemctl daemon-reload
-  systemctl enable --quiet --now turnout-tend.timer turnout-measure.timer
+  systemctl enable --quiet --now turnout-reconcile-nodes.timer turnout-measure.timer
 }
 
 INSTANCE=$(metadata instance-id)

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { globSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { build } from 'esbuild';
-import { BUNDLING, ROOT } from '../handlers/bundling.ts';
+import { BUNDLING, ROOT } from '#handlers/bundling.ts';
 
 const BASELINES = join(ROOT, 'dist/bench');
 

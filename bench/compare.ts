@@ -1,5 +1,6 @@
+import { median } from '#kit/quantile.ts';
 import { METRIC_NAMES, METRICS, type MetricName, type Sample } from './measure/sample.ts';
-import { bootstrapRatio, mannWhitney, median } from './measure/statistics.ts';
+import { bootstrapRatio, mannWhitney } from './measure/statistics.ts';
 import { formatNumber, rowsOf, scenariosOf, type TextTable } from './report/table.ts';
 
 /** A difference this unlikely to be chance is called real. Five rounds a side can just tell so: 2 in 252. */

@@ -1,5 +1,5 @@
+import { median } from '#kit/quantile.ts';
 import type { MetricName, Sample } from './measure/sample.ts';
-import { median } from './measure/statistics.ts';
 import { findRow, formatNumber, type Row, rowsOf } from './report/table.ts';
 
 /** Something that the project wants to be true on two shared processors. */

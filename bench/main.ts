@@ -2,7 +2,6 @@ import { join } from 'node:path';
 import { buildAll } from './build.ts';
 import { compareResults, comparisonTable } from './compare.ts';
 import { BenchError } from './errors.ts';
-import { closeAllLabs } from './lab/lab.ts';
 import type { Sample } from './measure/sample.ts';
 import { HELP, type Options, parseOptions } from './options.ts';
 import { costsFrom } from './plan/costs.ts';
@@ -13,13 +12,14 @@ import { describeRun, type Result, readNewest, readResult, writeResult } from '.
 import { renderText } from './report/table.ts';
 import { Progress, renderGoals, renderScenario } from './report/terminal.ts';
 import { SCENARIOS } from './scenarios/all.ts';
+import { closeAllTestbeds } from './testbed/testbed.ts';
 
 /** `npm run bench`: measures, prints tables, writes the result and its page; or plans. See `HELP`. */
 const RESULTS = join(import.meta.dirname, 'results');
 const SECONDS_PER_MINUTE = 60;
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-  process.once(signal, () => void closeAllLabs().finally(() => process.exit(130)));
+  process.once(signal, () => void closeAllTestbeds().finally(() => process.exit(130)));
 }
 try {
   const options = parseOptions(

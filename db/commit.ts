@@ -1,5 +1,5 @@
 import { sql } from 'kysely';
-import { isSound, jobKey, type ReceivedBatch } from '../workers/job.ts';
+import { isSound, jobKey, type ReceivedBatch } from '#job';
 import type { Db } from './client.ts';
 import { tallyWritten, WRITE_LATEST } from './votes.ts';
 

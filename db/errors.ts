@@ -7,7 +7,7 @@ const INTEGRITY_VIOLATION_CLASS = '23';
 const UNIQUE_VIOLATION = '23505';
 
 /** What to do about a failed statement. */
-export type Remedy = 'retry at once' | 'retry later' | 'give up';
+export type RetryPolicy = 'retry at once' | 'retry later' | 'give up';
 
 /** Lost a race against another commit: nothing to wait for. */
 const RACES: ReadonlySet<unknown> = new Set(['40001', '40P01', UNIQUE_VIOLATION]);
@@ -17,7 +17,7 @@ const RACES: ReadonlySet<unknown> = new Set(['40001', '40P01', UNIQUE_VIOLATION]
  * is retried at once; anything that may pass (no connection, too many of them, a server that shuts down or starts up, a
  * full disk, a time-out) later, for as long as it takes; only an error about the data itself is final.
  */
-export function remedyFor(error: unknown): Remedy {
+export function retryPolicyFor(error: unknown): RetryPolicy {
   const code = (error as { code?: unknown } | null)?.code;
   if (RACES.has(code)) return 'retry at once';
   const isAboutData =

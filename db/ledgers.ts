@@ -1,5 +1,5 @@
 import { sql } from 'kysely';
-import { type LedgerEntry, nodeOf } from '../workers/job.ts';
+import { type LedgerEntry, nodeOf } from '#job';
 import type { Db } from './client.ts';
 
 /**

@@ -1,5 +1,5 @@
 import { sql } from 'kysely';
-import { parseJobKey } from '../workers/job.ts';
+import { parseJobKey } from '#job';
 import type { Db } from './client.ts';
 
 /** The counts of a poll at one moment. Times are milliseconds since 1970. */

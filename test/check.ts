@@ -1,12 +1,12 @@
 import { spawnSync } from 'node:child_process';
 import { globSync } from 'node:fs';
 import { join } from 'node:path';
+import { ROOT } from '#dev/root.ts';
 import { findViolations, readModules } from './imports.ts';
 
 /**
  * `npm run check`: the gate before every commit. Runs everything, says what failed, and exits 1 if anything did.
  */
-const ROOT = join(import.meta.dirname, '..');
 const BIN = join(ROOT, 'node_modules/.bin');
 
 function run(title: string, program: string, ...args: string[]): boolean {

@@ -3,103 +3,151 @@ import { dirname, join, relative } from 'node:path';
 
 const ROOT = dirname(import.meta.dirname);
 
-/** Who may import whom, as ARCHITECTURE.md says. The first rule whose `from` matches a file is the file's rule. */
-interface Rule {
-  readonly from: RegExp;
-  readonly mayImport: readonly RegExp[];
+/**
+ * A unit is a folder (or a single file) with one import rule. The first unit whose path is a prefix of a file's path
+ * owns that file, so `workers/job.ts` stands before `workers/`.
+ */
+interface Unit {
+  readonly path: string;
+  /** The units it may import besides itself; `all` for every unit but those of `except`. */
+  readonly mayImport: readonly string[] | 'all';
+  readonly except?: readonly string[];
 }
 
-const RUNTIME = /^stack\/runtime\//;
-const JOB = /^workers\/job\.ts$/;
+const RUNTIME = 'stack/runtime/';
+const JOB = 'workers/job.ts';
+const CAPTURED = [JOB, RUNTIME, 'handlers/web/'];
 
-const RULES: readonly Rule[] = [
-  { from: /^handlers\/bundling\.ts$/, mayImport: [] },
-  { from: /^handlers\/build\.ts$/, mayImport: [/^handlers\/bundling\.ts$/] },
-  { from: /^handlers\/web\//, mayImport: [/^handlers\/web\//] },
-  { from: /^handlers\/vote\//, mayImport: [/^handlers\/(vote|web)\//, JOB, RUNTIME] },
-  { from: /^handlers\/results\//, mayImport: [/^handlers\/(results|web)\//, JOB, RUNTIME, /^db\//] },
-  { from: /^handlers\/dashboard\//, mayImport: [/^handlers\/(dashboard|web)\//, JOB, RUNTIME, /^db\//] },
-  { from: JOB, mayImport: [] },
-  { from: /^workers\//, mayImport: [/^workers\//, /^db\//, RUNTIME] },
-  { from: /^db\//, mayImport: [/^db\//, JOB] },
-  { from: RUNTIME, mayImport: [RUNTIME] },
-  // The audit is the dashboard's ledger in a terminal.
-  {
-    from: /^stack\/local\/audit/,
-    mayImport: [
-      /^stack\/local\//,
-      RUNTIME,
-      /^db\//,
-      JOB,
-      /^handlers\/dashboard\/(ledger|queues|settle)\.ts$/,
-    ],
-  },
-  { from: /^stack\/images\//, mayImport: [] },
-  { from: /^stack\/lab\//, mayImport: [/^stack\/(lab|local)\//, RUNTIME] },
-  { from: /^stack\/interlock\//, mayImport: [/^stack\/interlock\//, RUNTIME] },
-  { from: /^stack\/local\//, mayImport: [/^stack\/local\//, RUNTIME] },
-  { from: /^(test|bench)\//, mayImport: [/./] },
+const UNITS: readonly Unit[] = [
+  { path: 'handlers/bundling.ts', mayImport: [] },
+  { path: 'handlers/build.ts', mayImport: ['handlers/bundling.ts'] },
+  { path: 'handlers/web/', mayImport: [] },
+  { path: 'handlers/vote/', mayImport: CAPTURED },
+  { path: 'handlers/results/', mayImport: [...CAPTURED, 'db/'] },
+  { path: 'handlers/dashboard/', mayImport: [...CAPTURED, 'db/', 'workers/audit/'] },
+  { path: JOB, mayImport: [] },
+  // `npm run audit` never ships, so it shares the host tools of `stack/dev/`.
+  { path: 'workers/audit/cli/', mayImport: ['workers/audit/', 'db/', RUNTIME, 'stack/dev/'] },
+  { path: 'workers/audit/', mayImport: [JOB, 'db/', RUNTIME] },
+  { path: 'workers/', mayImport: [JOB, 'db/', RUNTIME] },
+  { path: 'db/', mayImport: [JOB] },
+  { path: RUNTIME, mayImport: [] },
+  { path: 'stack/images/', mayImport: [] },
+  { path: 'stack/interlock/', mayImport: [RUNTIME] },
+  { path: 'stack/dev/start/', mayImport: ['stack/dev/', RUNTIME] },
+  { path: 'stack/dev/cluster/', mayImport: ['stack/dev/', RUNTIME] },
+  { path: 'stack/dev/', mayImport: [RUNTIME] },
+  { path: 'bench/', mayImport: 'all', except: ['test/'] },
+  { path: 'test/kit/', mayImport: 'all', except: ['bench/', 'test/'] },
+  // The tests of the bench import what they test.
+  { path: 'test/unit/bench/', mayImport: 'all' },
+  { path: 'test/e2e/bench.test.ts', mayImport: 'all' },
+  { path: 'test/', mayImport: 'all', except: ['bench/'] },
 ];
 
-/** Only these may touch what all processes share. */
-const PRIVILEGES: readonly { readonly text: RegExp; readonly what: string; readonly who: RegExp }[] = [
+/** Capabilities that belong to a few files, found by text. Code that never ships (`dev`, `test`, `bench`) is exempt. */
+const CAPABILITIES: readonly { readonly text: RegExp; readonly what: string; readonly owner: RegExp }[] = [
   {
     text: /\bprocess\.env\b|from ['"](node:)?process['"]/,
     what: 'reads the environment',
-    who: /^(stack\/runtime\/config\.ts|stack\/(lab|local)\/|test\/|bench\/)/,
+    owner: /^(stack\/runtime\/config\.ts|stack\/dev\/|test\/|bench\/)/,
   },
   {
     text: /\bprocess\.(on|once|addListener|prependListener)\(\s*(['"]SIG|signal)/,
     what: 'handles signals',
-    who: /^(stack\/runtime\/shutdown\.ts|stack\/local\/|test\/|bench\/)/,
+    owner: /^(stack\/runtime\/shutdown\.ts|stack\/dev\/|test\/|bench\/)/,
   },
 ];
 
-/** A source file: its path from the root, and the paths of the project's own files that it imports. */
+/** A source file: its path from the root, the specifiers it imports, and its text. */
 export interface Module {
   readonly path: string;
   readonly imports: readonly string[];
   readonly text: string;
 }
 
-/** Finds all source files of the project. */
+/** Returns every source file of the project. */
 export function readModules(root = ROOT): Module[] {
   return globSync('{handlers,workers,db,stack,bench,test}/**/*.{ts,mjs}', { cwd: root })
     .filter((path) => !path.endsWith('.d.mts'))
     .map((path) => {
       const text = readFileSync(join(root, path), 'utf8');
-      const specifiers = text.matchAll(/(?:\bfrom|\bimport)\s*\(?\s*['"](\.[^'"]+)['"]/g);
-      const imports = [...specifiers].map(([, specifier = '']) =>
-        relative(root, join(root, dirname(path), specifier)),
-      );
-      return { path, imports, text };
+      const specifiers = text.matchAll(/(?:\bfrom|\bimport)\s*\(?\s*['"]([.#][^'"]+)['"]/g);
+      return { path, imports: [...specifiers].map(([, specifier = '']) => specifier), text };
     });
 }
 
-/** Everything that breaks the rules, a line each; also when there is nothing to look at. */
-export function findViolations(modules: readonly Module[]): string[] {
-  const violations: string[] = [];
-  const used = new Set<Rule>();
+/** Returns one line for each broken rule, and for each unit without a file. */
+export function findViolations(modules: readonly Module[], root = ROOT): string[] {
+  const resolve = resolver(root);
   const paths = new Set(modules.map(({ path }) => path));
+  const violations: string[] = [];
+  const edges = new Map<string, Set<string>>();
   for (const { path, imports, text } of modules) {
-    const rule = RULES.find(({ from }) => from.test(path));
-    if (!rule) {
-      violations.push(`${path}: no rule says what it may import`);
+    const unit = unitOf(path);
+    if (!unit) {
+      violations.push(`${path}: belongs to no unit in test/imports.ts`);
       continue;
     }
-    used.add(rule);
-    for (const imported of imports) {
-      if (!paths.has(imported)) violations.push(`${path}: imports ${imported}, which is not a source file`);
-      else if (!rule.mayImport.some((allowed) => allowed.test(imported))) {
-        violations.push(`${path}: must not import ${imported}`);
+    const imported = edges.get(unit.path) ?? new Set();
+    edges.set(unit.path, imported);
+    for (const specifier of imports) {
+      const target = resolve(path, specifier);
+      const other = unitOf(target);
+      if (specifier.startsWith('../../'))
+        violations.push(`${path}: ${specifier} needs an alias of package.json`);
+      if (!other || !paths.has(target))
+        violations.push(`${path}: imports ${target}, which is not a source file`);
+      else if (other !== unit) {
+        imported.add(other.path);
+        if (!mayImport(unit, other)) violations.push(`${path}: must not import ${target}`);
       }
     }
-    for (const { text: pattern, what, who } of PRIVILEGES) {
-      if (pattern.test(text) && !who.test(path)) violations.push(`${path}: ${what}`);
+    for (const { text: pattern, what, owner } of CAPABILITIES) {
+      if (pattern.test(text) && !owner.test(path)) violations.push(`${path}: ${what}`);
     }
   }
-  for (const rule of RULES) {
-    if (!used.has(rule)) violations.push(`the rule for ${rule.from} finds no file`);
-  }
-  return violations;
+  for (const { path } of UNITS) if (!edges.has(path)) violations.push(`${path}: the unit has no file`);
+  return [...violations, ...findCycles(edges)];
+}
+
+function unitOf(path: string): Unit | undefined {
+  return UNITS.find((unit) => path.startsWith(unit.path));
+}
+
+function mayImport({ mayImport, except = [] }: Unit, { path }: Unit): boolean {
+  return (mayImport === 'all' || mayImport.includes(path)) && !except.includes(path);
+}
+
+/** Resolves relative specifiers and the aliases of package.json to paths from the root. */
+function resolver(root: string): (from: string, specifier: string) => string {
+  const { imports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+    imports: Record<string, string>;
+  };
+  return (from, specifier) => {
+    if (specifier.startsWith('.')) return relative(root, join(root, dirname(from), specifier));
+    for (const [alias, target] of Object.entries(imports)) {
+      const prefix = alias.replace('*', '');
+      const rest = specifier.slice(prefix.length);
+      if (alias === specifier || (alias.endsWith('*') && specifier.startsWith(prefix))) {
+        return target.replace('./', '').replace('*', rest);
+      }
+    }
+    return specifier;
+  };
+}
+
+/** Returns one line for each unit that reaches itself through other units. */
+function findCycles(edges: ReadonlyMap<string, ReadonlySet<string>>): string[] {
+  const reach = (from: string, seen: Set<string>): Set<string> => {
+    for (const next of edges.get(from) ?? []) {
+      if (seen.has(next)) continue;
+      seen.add(next);
+      reach(next, seen);
+    }
+    return seen;
+  };
+  return [...edges.keys()]
+    .filter((unit) => reach(unit, new Set()).has(unit))
+    .map((unit) => `${unit}: imports itself through other folders`);
 }

@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
-import { installPrograms } from './support/programs.ts';
+import { ROOT } from '#dev/root.ts';
+import { installPrograms } from '#kit/programs.ts';
 
 /** What `npm test` runs; the tests on a Swarm have a command of their own, `npm run test:swarm`. */
 const PROJECTS = ['unit', 'integration', 'e2e'].flatMap((name) => ['--project', name]);
@@ -9,7 +10,6 @@ const PROJECTS = ['unit', 'integration', 'e2e'].flatMap((name) => ['--project', 
  * `npm test [-- vitest arguments]`: the gate, fresh bundles, then all tests. With arguments only the tests they name:
  * `npm test -- capture` for a file, `npm test -- --project unit` for a project, `npm test -- -u` for golden files.
  */
-const ROOT = join(import.meta.dirname, '..');
 const BIN = join(ROOT, 'node_modules/.bin');
 const chosen = process.argv.slice(2);
 

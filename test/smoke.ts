@@ -1,14 +1,14 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
-import { freePort, scratchFolder, startNode } from './support/process.ts';
-import { startRedis } from './support/redis.ts';
-import { until } from './support/until.ts';
+import { ROOT } from '#dev/root.ts';
+import { freePort, scratchFolder, startNode } from '#kit/process.ts';
+import { startRedis } from '#kit/redis.ts';
+import { until } from '#kit/until.ts';
 
 /**
  * The build's smoke test: starts the vote bundle against a running Redis and says how long it took from exec to the
  * first 202. Fails when there is none.
  */
-const ROOT = join(import.meta.dirname, '..');
 
 const redis = await startRedis();
 const folder = await scratchFolder();

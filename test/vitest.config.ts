@@ -20,7 +20,7 @@ export default defineConfig({
           ...common,
           name: 'integration',
           include: ['integration/**/*.test.ts'],
-          globalSetup: ['support/global.ts'],
+          globalSetup: ['kit/global.ts'],
         },
       },
       {
@@ -28,7 +28,7 @@ export default defineConfig({
           ...common,
           name: 'e2e',
           include: ['e2e/**/*.test.ts'],
-          globalSetup: ['support/global.ts'],
+          globalSetup: ['kit/global.ts'],
           // Whole systems: one after the other, so that each has the machine to itself.
           fileParallelism: false,
           testTimeout: 4 * TEST_MS_MAX,

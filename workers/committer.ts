@@ -1,7 +1,7 @@
-import type { CommitResult } from '../db/commit.ts';
-import { remedyFor } from '../db/errors.ts';
-import type { Log } from '../stack/runtime/log.ts';
-import type { ReceivedBatch } from './job.ts';
+import type { CommitResult } from '#db/commit.ts';
+import { retryPolicyFor } from '#db/errors.ts';
+import type { ReceivedBatch } from '#job';
+import type { Log } from '#runtime/log.ts';
 
 /** A job whose data Postgres will never take, although it could be read. Trying again does not help. */
 class UncommittableError extends Error {
@@ -126,15 +126,15 @@ export class Committer {
         for (const { resolve } of jobs) resolve();
         return;
       } catch (error) {
-        const remedy = remedyFor(error);
-        if (remedy === 'give up') return this.#isolate(jobs, shard, error);
-        if (remedy === 'retry at once') {
+        const retryPolicy = retryPolicyFor(error);
+        if (retryPolicy === 'give up') return this.#isolate(jobs, shard, error);
+        if (retryPolicy === 'retry at once') {
           log.debug('lost a race for a commit', { error });
         } else {
           log.repeated('cannot commit, trying again', { jobs: jobs.length, error });
           this.#report(shard, (error as Error).message);
         }
-        await this.#delay(remedy === 'retry at once' ? Math.random() * RETRY_DELAY_MS_MIN : delayMs);
+        await this.#delay(retryPolicy === 'retry at once' ? Math.random() * RETRY_DELAY_MS_MIN : delayMs);
         if (this.#stopped.signal.aborted) return;
       }
     }

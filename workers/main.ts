@@ -1,23 +1,23 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Db, openDb } from '../db/client.ts';
-import { commitBatches } from '../db/commit.ts';
-import { grantReaders } from '../db/grants.ts';
-import { countLatePolls } from '../db/late-polls.ts';
-import { mirrorLedger } from '../db/ledgers.ts';
-import { migrate } from '../db/migrate.ts';
-import { upsertPolls } from '../db/polls.ts';
-import { createAdminApp } from '../stack/runtime/admin.ts';
-import { readConfig, settings } from '../stack/runtime/config.ts';
-import { discoverNodes } from '../stack/runtime/discovery.ts';
-import { createMetrics } from '../stack/runtime/metrics.ts';
-import { type Poll, readPolls } from '../stack/runtime/polls.ts';
-import { type ProcessParts, runProcess } from '../stack/runtime/process.ts';
-import { Readiness } from '../stack/runtime/readiness.ts';
-import { listen } from '../stack/runtime/server.ts';
+import { type Db, openDb } from '#db/client.ts';
+import { commitBatches } from '#db/commit.ts';
+import { grantReaders } from '#db/grants.ts';
+import { countLatePolls } from '#db/late-polls.ts';
+import { mirrorLedger } from '#db/ledgers.ts';
+import { migrate } from '#db/migrate.ts';
+import { upsertPolls } from '#db/polls.ts';
+import { createAdminApp } from '#runtime/admin.ts';
+import { readConfig, settings } from '#runtime/config.ts';
+import { discoverNodes } from '#runtime/discovery.ts';
+import { createMetrics } from '#runtime/metrics.ts';
+import { type Poll, readPolls } from '#runtime/polls.ts';
+import { type ProcessParts, runProcess } from '#runtime/process.ts';
+import { Readiness } from '#runtime/readiness.ts';
+import { listen } from '#runtime/server.ts';
 import { Committer, LANES } from './committer.ts';
-import { Fleet } from './fleet.ts';
 import { createWorkerMetrics } from './metrics.ts';
 import { LedgerMirror } from './mirror.ts';
+import { NodePool } from './node-pool.ts';
 
 const STATEMENT_MS_MAX = 30_000;
 const PREPARE_RETRY_MS = 1_000;
@@ -61,7 +61,7 @@ await runProcess('worker', async (parts) => {
     onFault: (fault) => (fault ? readiness.notReady('postgres', fault) : readiness.ready('postgres')),
   });
   const mirror = new LedgerMirror((entries, readAt) => mirrorLedger(db, entries, readAt));
-  const fleet = new Fleet({
+  const fleet = new NodePool({
     discover,
     count: (batch) => committer.submit(batch),
     onLedger: (node, ledger, readAt) => mirror.update(node, ledger, readAt),

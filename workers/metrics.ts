@@ -1,6 +1,6 @@
-import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+import { Counter, Gauge, Histogram, type Registry } from '@prometheus-io/client';
 import type { CommitterOptions } from './committer.ts';
-import type { NodeState } from './fleet.ts';
+import type { NodeState } from './node-pool.ts';
 
 const COMMIT_SECONDS_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 const OUTCOMES = ['counted', 'changed', 'superseded', 'rejected'] as const;

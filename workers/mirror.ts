@@ -1,4 +1,4 @@
-import type { LedgerEntry } from './job.ts';
+import type { LedgerEntry } from '#job';
 
 /** Unchanged entries are written too, this often, so that everybody sees how fresh the mirror is. */
 const REFRESH_INTERVAL_MS = 10_000;

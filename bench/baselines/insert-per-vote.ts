@@ -1,6 +1,6 @@
 import { randomUUIDv7 } from 'node:crypto';
 import pg from 'pg';
-import { readConfig, settings } from '../../stack/runtime/config.ts';
+import { readConfig, settings } from '#runtime/config.ts';
 import { RECEIPT, serveVotes } from './server.ts';
 
 /** As many as a small Postgres with two processors likes; more make it slower. */

@@ -1,8 +1,8 @@
 import { Worker } from 'bullmq';
 import { Redis } from 'ioredis';
 import pg from 'pg';
-import { readConfig, settings } from '../../stack/runtime/config.ts';
-import { connectionOptions, parseRedisAddress } from '../../stack/runtime/redis.ts';
+import { readConfig, settings } from '#runtime/config.ts';
+import { connectionOptions, parseRedisAddress } from '#runtime/redis.ts';
 
 const CONCURRENCY = 50;
 const CONNECTIONS_MAX = 10;

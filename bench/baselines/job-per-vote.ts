@@ -1,7 +1,7 @@
 import { randomUUIDv7 } from 'node:crypto';
 import { Queue } from 'bullmq';
-import { readConfig, settings } from '../../stack/runtime/config.ts';
-import { connectFailingFast, parseRedisAddress } from '../../stack/runtime/redis.ts';
+import { readConfig, settings } from '#runtime/config.ts';
+import { connectFailingFast, parseRedisAddress } from '#runtime/redis.ts';
 import { serveVotes } from './server.ts';
 
 /** What BullMQ's tutorial does: one job a vote. */

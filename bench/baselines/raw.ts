@@ -1,5 +1,5 @@
 import { createServer } from 'node:http';
-import { readConfig, settings } from '../../stack/runtime/config.ts';
+import { readConfig, settings } from '#runtime/config.ts';
 import { CAST_AT, RECEIPT } from './server.ts';
 
 /** The ceiling of ceilings: Node's own server without any framework, which takes nothing and keeps nothing. */

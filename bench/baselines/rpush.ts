@@ -1,6 +1,6 @@
 import { randomUUIDv7 } from 'node:crypto';
-import { readConfig, settings } from '../../stack/runtime/config.ts';
-import { connectFailingFast, parseRedisAddress } from '../../stack/runtime/redis.ts';
+import { readConfig, settings } from '#runtime/config.ts';
+import { connectFailingFast, parseRedisAddress } from '#runtime/redis.ts';
 import { RECEIPT, serveVotes } from './server.ts';
 
 /** What the original voting example does: a list in Redis, one push a vote. */

@@ -1,6 +1,6 @@
 import { Hono } from 'hono';
-import { readConfig, settings } from '../../stack/runtime/config.ts';
-import { ACCEPTORS_FOR_A_CROWD, listen } from '../../stack/runtime/server.ts';
+import { readConfig, settings } from '#runtime/config.ts';
+import { ACCEPTORS_FOR_A_CROWD, listen } from '#runtime/server.ts';
 
 /** What every baseline does with a vote before it answers; gives what stands in the receipt. */
 type Take = (poll: string, choice: string) => Promise<string> | string;

@@ -1,7 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import { withDeadline } from '../../stack/runtime/deadline.ts';
+import { withDeadline } from '#runtime/deadline.ts';
 import type { FromLoad, LoadOrder, LoadResult, ToLoad } from './order.ts';
 
 const CONNECT_MS_MAX = 20_000;

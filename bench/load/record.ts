@@ -1,4 +1,4 @@
-import { quantile } from '../measure/statistics.ts';
+import { quantile } from '#kit/quantile.ts';
 import type { Interval, Latency, LoadResult } from './order.ts';
 
 const ACCEPTED = new Set([200, 202, 303]);

@@ -1,22 +1,7 @@
+import { median, quantile } from '#kit/quantile.ts';
+
 /** Enough resamples that the ends of a 95 % interval settle to the second digit. */
 const RESAMPLES = 2_000;
-
-/** The value below which the given share of the sorted values lies, interpolated; NaN of none. */
-export function quantile(sorted: ArrayLike<number>, share: number): number {
-  if (sorted.length === 0) return Number.NaN;
-  const place = (sorted.length - 1) * share;
-  const below = sorted[Math.floor(place)] as number;
-  const above = sorted[Math.ceil(place)] as number;
-  return below + (above - below) * (place - Math.floor(place));
-}
-
-/** NaN of none. */
-export function median(values: readonly number[]): number {
-  return quantile(
-    values.toSorted((a, b) => a - b),
-    0.5,
-  );
-}
 
 /** The middle of several measurements, and how far they lie apart. */
 export interface Summary {

@@ -1,4 +1,4 @@
-import { LANES } from '../../workers/committer.ts';
+import { LANES } from '#workers/committer.ts';
 import { type Backlog, backlogOf, type Curve, curveOf } from './curve.ts';
 import { FRONTEND_INSTANCES, type Instance, POSTGRES_INSTANCES, WORKER_INSTANCE } from './instances.ts';
 

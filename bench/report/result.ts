@@ -2,11 +2,11 @@ import { execFileSync } from 'node:child_process';
 import { globSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { arch, cpus, release, totalmem } from 'node:os';
 import { join } from 'node:path';
-import { findRedisServer } from '../../stack/local/redis.ts';
+import { ROOT } from '#dev/root.ts';
+import { findRedisServer } from '#dev/start/redis.ts';
 import { BenchError } from '../errors.ts';
 import type { Sample } from '../measure/sample.ts';
 
-const ROOT = join(import.meta.dirname, '../..');
 const RESULTS = 'bench/results';
 
 /** A run of the bench, with all that somebody needs who doubts it. */

@@ -1,5 +1,6 @@
+import { median } from '#kit/quantile.ts';
 import { METRIC_NAMES, METRICS, type MetricName, type Sample } from '../measure/sample.ts';
-import { median, type Summary, summarize } from '../measure/statistics.ts';
+import { type Summary, summarize } from '../measure/statistics.ts';
 
 /** All rounds of one side under the same parameters. What was measured several times in a round is its median there. */
 export interface Row {

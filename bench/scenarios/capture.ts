@@ -1,9 +1,9 @@
-import { Lab, type LabPostgres, type LabServer } from '../lab/lab.ts';
-import { resetTables } from '../lab/tables.ts';
 import type { Load } from '../load/client.ts';
 import type { LoadOrder, LoadResult, RequestKind } from '../load/order.ts';
 import { type Component, startUsage, type Usage } from '../measure/cpu.ts';
 import { costPerVote } from '../measure/vote-cost.ts';
+import { resetTables } from '../testbed/tables.ts';
+import { Testbed, type TestbedPostgres, type TestbedServer } from '../testbed/testbed.ts';
 import { type Bench, interleave, type Scenario } from './scenario.ts';
 
 /** Long enough for V8 to have compiled what runs for every vote. */
@@ -13,16 +13,19 @@ const WARM_CONNECTIONS = 256;
 interface Side {
   readonly name: string;
   readonly kind: RequestKind;
-  start(lab: Lab, postgres: LabPostgres): Promise<{ server: LabServer; components: readonly Component[] }>;
+  start(
+    testbed: Testbed,
+    postgres: TestbedPostgres,
+  ): Promise<{ server: TestbedServer; components: readonly Component[] }>;
 }
 
 /** Our own handler with its Redis, under the requests of one kind. */
 const turnout = (name: string, kind: RequestKind): Side => ({
   name,
   kind,
-  start: async (lab) => {
-    const redis = await lab.startRedis();
-    const server = await lab.startHandler('bench01', redis.socket);
+  start: async (testbed) => {
+    const redis = await testbed.startRedis();
+    const server = await testbed.startHandler('bench01', redis.socket);
     return { server, components: [server.component, redis.component] };
   },
 });
@@ -31,8 +34,8 @@ const turnout = (name: string, kind: RequestKind): Side => ({
 const keepingNothing = (name: string): Side => ({
   name,
   kind: 'first',
-  start: async (lab) => {
-    const server = await lab.startBaseline(name, {});
+  start: async (testbed) => {
+    const server = await testbed.startBaseline(name, {});
     return { server, components: [server.component] };
   },
 });
@@ -41,9 +44,9 @@ const keepingNothing = (name: string): Side => ({
 const onRedis = (name: string): Side => ({
   name,
   kind: 'first',
-  start: async (lab) => {
-    const redis = await lab.startRedis();
-    const server = await lab.startBaseline(name, { REDIS_URL: redis.socket });
+  start: async (testbed) => {
+    const redis = await testbed.startRedis();
+    const server = await testbed.startBaseline(name, { REDIS_URL: redis.socket });
     return { server, components: [server.component, redis.component] };
   },
 });
@@ -51,9 +54,9 @@ const onRedis = (name: string): Side => ({
 const onPostgres = (name: string): Side => ({
   name,
   kind: 'first',
-  start: async (lab, postgres) => {
+  start: async (testbed, postgres) => {
     await resetTables(postgres.db);
-    const server = await lab.startBaseline(name, { DATABASE_URL: postgres.url });
+    const server = await testbed.startBaseline(name, { DATABASE_URL: postgres.url });
     return { server, components: [server.component, postgres.component] };
   },
 });
@@ -77,21 +80,23 @@ export const capture: Scenario = {
   run: async (bench) => {
     const connections = bench.isQuick ? [16, 256] : [1, 16, 64, 256];
     const seconds = bench.isQuick ? 1 : 1.5;
-    await Lab.use(async (shared) => {
+    await Testbed.use(async (shared) => {
       const postgres = await shared.startPostgres();
       const load = shared.startLoad();
       for (const { round, side } of interleave(SIDES, bench.rounds)) {
         bench.progress(`round ${round} of ${bench.rounds}: ${side.name}`);
-        await Lab.use((lab) => runSide({ lab, bench, postgres, load, side, round, connections, seconds }));
+        await Testbed.use((testbed) =>
+          runSide({ testbed, bench, postgres, load, side, round, connections, seconds }),
+        );
       }
     });
   },
 };
 
 interface SideRun {
-  readonly lab: Lab;
+  readonly testbed: Testbed;
   readonly bench: Bench;
-  readonly postgres: LabPostgres;
+  readonly postgres: TestbedPostgres;
   readonly load: Load;
   readonly side: Side;
   readonly round: number;
@@ -100,7 +105,7 @@ interface SideRun {
 }
 
 async function runSide({
-  lab,
+  testbed,
   bench,
   postgres,
   load,
@@ -109,7 +114,7 @@ async function runSide({
   connections,
   seconds,
 }: SideRun): Promise<void> {
-  const { server, components } = await side.start(lab, postgres);
+  const { server, components } = await side.start(testbed, postgres);
   const common = { ports: [server.port], kind: side.kind };
   await runLoad(load, components, { ...common, connections: WARM_CONNECTIONS, seconds: WARM_SECONDS });
   for (const count of connections) {

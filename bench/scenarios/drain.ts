@@ -1,9 +1,9 @@
-import { fill, fillJobPerVote, setPaused } from '../lab/backlog.ts';
-import { Lab, type LabPostgres } from '../lab/lab.ts';
-import { committedVotes, resetTables, storedVotes } from '../lab/tables.ts';
 import { type Component, startUsage } from '../measure/cpu.ts';
 import { untilDone } from '../measure/progress.ts';
 import { costPerVote } from '../measure/vote-cost.ts';
+import { fill, fillJobPerVote, setPaused } from '../testbed/backlog.ts';
+import { committedVotes, resetTables, storedVotes } from '../testbed/tables.ts';
+import { Testbed, type TestbedPostgres } from '../testbed/testbed.ts';
 import { type Bench, interleave, type Scenario } from './scenario.ts';
 
 export const VOTES_PER_JOB = 500;
@@ -31,14 +31,14 @@ export const drain: Scenario = {
   run: async (bench) => {
     const votes = bench.isQuick ? 250_000 : 1_000_000;
     const baselineVotes = bench.isQuick ? 10_000 : 20_000;
-    await Lab.use(async (shared) => {
+    await Testbed.use(async (shared) => {
       const postgres = await shared.startPostgres();
       for (const { round, side } of interleave<Side | 'baseline'>([...SIDES, 'baseline'], bench.rounds)) {
         await resetTables(postgres.db);
-        await Lab.use((lab) =>
+        await Testbed.use((testbed) =>
           side === 'baseline'
-            ? runBaseline({ lab, bench, postgres, round, votes: baselineVotes })
-            : runSide({ lab, bench, postgres, round, votes }, side),
+            ? runBaseline({ testbed, bench, postgres, round, votes: baselineVotes })
+            : runSide({ testbed, bench, postgres, round, votes }, side),
         );
       }
     });
@@ -46,20 +46,23 @@ export const drain: Scenario = {
 };
 
 interface Run {
-  readonly lab: Lab;
+  readonly testbed: Testbed;
   readonly bench: Bench;
-  readonly postgres: LabPostgres;
+  readonly postgres: TestbedPostgres;
   readonly round: number;
   readonly votes: number;
 }
 
-async function runSide({ lab, bench, postgres, round, votes }: Run, { workers, nodes }: Side): Promise<void> {
+async function runSide(
+  { testbed, bench, postgres, round, votes }: Run,
+  { workers, nodes }: Side,
+): Promise<void> {
   bench.progress(`round ${round}: ${workers} worker(s), ${nodes} node(s)`);
-  const redises = await Promise.all(Array.from({ length: nodes }, () => lab.startRedis()));
+  const redises = await Promise.all(Array.from({ length: nodes }, () => testbed.startRedis()));
   const sockets = redises.map(({ socket }) => socket);
   const servers = await Promise.all(
     Array.from({ length: workers }, (_, index) =>
-      lab.startWorker(`worker${index + 1}`, sockets, postgres.url),
+      testbed.startWorker(`worker${index + 1}`, sockets, postgres.url),
     ),
   );
   const components = [
@@ -75,7 +78,7 @@ async function runSide({ lab, bench, postgres, round, votes }: Run, { workers, n
 }
 
 /** Lets the workers of these nodes count enough that V8 has compiled what runs for every job. */
-export async function warmUp(sockets: readonly string[], { db }: LabPostgres): Promise<void> {
+export async function warmUp(sockets: readonly string[], { db }: TestbedPostgres): Promise<void> {
   const before = await committedVotes(db);
   await fill(sockets, WARM_VOTES, VOTES_PER_JOB);
   await untilDone('the warm-up is counted', async () => (await committedVotes(db)) - before, WARM_VOTES);
@@ -85,7 +88,7 @@ export async function warmUp(sockets: readonly string[], { db }: LabPostgres): P
 export async function measureDrain(options: {
   readonly sockets: readonly string[];
   readonly components: readonly Component[];
-  readonly postgres: LabPostgres;
+  readonly postgres: TestbedPostgres;
   readonly votes: number;
 }) {
   const { sockets, components, postgres, votes } = options;
@@ -102,11 +105,11 @@ export async function measureDrain(options: {
   return { ...costPerVote(endUsage(), done), votesPerSecond: done / seconds };
 }
 
-async function runBaseline({ lab, bench, postgres, round, votes }: Run): Promise<void> {
+async function runBaseline({ testbed, bench, postgres, round, votes }: Run): Promise<void> {
   bench.progress(`round ${round}: one job and one insert a vote`);
-  const { client, socket, component } = await lab.startRedis();
+  const { client, socket, component } = await testbed.startRedis();
   const env = { REDIS_URL: socket, DATABASE_URL: postgres.url };
-  const worker = lab.startBaselineWorker('job-per-vote-worker', env);
+  const worker = testbed.startBaselineWorker('job-per-vote-worker', env);
   await fillJobPerVote(socket, WARM_JOBS);
   await untilDone('the warm-up is done', () => storedVotes(postgres.db), WARM_JOBS);
   await setPaused([socket], true);

@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis';
-import { until } from '../../test/support/until.ts';
-import { fill, fillJobPerVote } from '../lab/backlog.ts';
-import { Lab } from '../lab/lab.ts';
+import { until } from '#kit/until.ts';
+import { fill, fillJobPerVote } from '../testbed/backlog.ts';
+import { Testbed } from '../testbed/testbed.ts';
 import type { Scenario } from './scenario.ts';
 
 const REWRITE_MS_MAX = 60_000;
@@ -34,8 +34,8 @@ export const memory: Scenario = {
     for (const { name, votesPerJob, fill: fillWith } of SIDES) {
       const votes = votesPerJob === 1 || bench.isQuick ? 50_000 : 250_000;
       bench.progress(`${name}, ${votesPerJob} vote(s) a job`);
-      await Lab.use(async (lab) => {
-        const { client, socket } = await lab.startRedis();
+      await Testbed.use(async (testbed) => {
+        const { client, socket } = await testbed.startRedis();
         await client.config('SET', 'auto-aof-rewrite-percentage', '0');
         // The first job of a queue brings scripts and keys that the others share.
         await fillWith(socket, votesPerJob);

@@ -1,9 +1,9 @@
-import { fill, setPaused } from '../lab/backlog.ts';
-import { Lab, type LabPostgres } from '../lab/lab.ts';
-import { resetTables } from '../lab/tables.ts';
 import type { Load } from '../load/client.ts';
 import type { Component } from '../measure/cpu.ts';
 import { costPerVote } from '../measure/vote-cost.ts';
+import { fill, setPaused } from '../testbed/backlog.ts';
+import { resetTables } from '../testbed/tables.ts';
+import { Testbed, type TestbedPostgres } from '../testbed/testbed.ts';
 import { latencyMetrics, runLoad } from './capture.ts';
 import { measureDrain, VOTES_PER_JOB, warmUp } from './drain.ts';
 import { type Bench, interleave, type Scenario } from './scenario.ts';
@@ -25,35 +25,37 @@ export const scale: Scenario = {
     const rounds = bench.isQuick ? 1 : 3;
     // Ten million votes take their time: more rounds of them would not fit.
     const backlogRounds = bench.isQuick ? 1 : 2;
-    await Lab.use(async (shared) => {
+    await Testbed.use(async (shared) => {
       const postgres = await shared.startPostgres();
       const load = shared.startLoad();
       for (const { round, side } of interleave([1, 2, 4, 8], rounds)) {
         bench.progress(`round ${round}: ${side} node(s)`);
-        await Lab.use((lab) => captureOnNodes({ lab, bench, load, round, nodes: side }));
+        await Testbed.use((testbed) => captureOnNodes({ testbed, bench, load, round, nodes: side }));
       }
       for (const { round, side } of interleave(backlogs, backlogRounds)) {
         bench.progress(`round ${round}: ${side} votes waiting`);
         await resetTables(postgres.db);
-        await Lab.use((lab) => workUnderBacklog({ lab, bench, load, postgres, round, backlog: side }));
+        await Testbed.use((testbed) =>
+          workUnderBacklog({ testbed, bench, load, postgres, round, backlog: side }),
+        );
       }
     });
   },
 };
 
 async function captureOnNodes(options: {
-  readonly lab: Lab;
+  readonly testbed: Testbed;
   readonly bench: Bench;
   readonly load: Load;
   readonly round: number;
   readonly nodes: number;
 }): Promise<void> {
-  const { lab, bench, load, round, nodes } = options;
+  const { testbed, bench, load, round, nodes } = options;
   const names = Array.from({ length: nodes }, (_, index) => `bench0${index + 1}`);
   const frontends = await Promise.all(
     names.map(async (name) => {
-      const redis = await lab.startRedis();
-      return { redis, handler: await lab.startHandler(name, redis.socket) };
+      const redis = await testbed.startRedis();
+      return { redis, handler: await testbed.startHandler(name, redis.socket) };
     }),
   );
   const components = frontends.flatMap(({ redis, handler }) => [handler.component, redis.component]);
@@ -74,16 +76,16 @@ async function captureOnNodes(options: {
 }
 
 async function workUnderBacklog(options: {
-  readonly lab: Lab;
+  readonly testbed: Testbed;
   readonly bench: Bench;
   readonly load: Load;
-  readonly postgres: LabPostgres;
+  readonly postgres: TestbedPostgres;
   readonly round: number;
   readonly backlog: number;
 }): Promise<void> {
-  const { lab, bench, load, postgres, round, backlog } = options;
-  const redis = await lab.startRedis();
-  const handler = await lab.startHandler('bench01', redis.socket);
+  const { testbed, bench, load, postgres, round, backlog } = options;
+  const redis = await testbed.startRedis();
+  const handler = await testbed.startHandler('bench01', redis.socket);
   const capturing = [handler.component, redis.component];
   const order = { ports: [handler.port], kind: 'first', connections: BACKLOG_CONNECTIONS } as const;
   await setPaused([redis.socket], true);
@@ -98,22 +100,30 @@ async function workUnderBacklog(options: {
     metrics: { ...latencyMetrics(result), ...costPerVote(usage, result.accepted) },
   });
   await Promise.all([handler.close(), redis.client.flushall()]);
-  await drainBacklogs({ lab, bench, postgres, round, backlog, socket: redis.socket, redis: redis.component });
+  await drainBacklogs({
+    testbed,
+    bench,
+    postgres,
+    round,
+    backlog,
+    socket: redis.socket,
+    redis: redis.component,
+  });
 }
 
 /** The worker is warmed up on a node of its own, while the backlog is held back on the other. */
 async function drainBacklogs(options: {
-  readonly lab: Lab;
+  readonly testbed: Testbed;
   readonly bench: Bench;
-  readonly postgres: LabPostgres;
+  readonly postgres: TestbedPostgres;
   readonly round: number;
   readonly backlog: number;
   readonly socket: string;
   readonly redis: Component;
 }): Promise<void> {
-  const { lab, bench, postgres, round, backlog, socket, redis } = options;
-  const warm = await lab.startRedis();
-  const worker = await lab.startWorker('worker', [warm.socket, socket], postgres.url);
+  const { testbed, bench, postgres, round, backlog, socket, redis } = options;
+  const warm = await testbed.startRedis();
+  const worker = await testbed.startWorker('worker', [warm.socket, socket], postgres.url);
   const components = [worker.component, redis, postgres.component];
   await warmUp([warm.socket], postgres);
   const drained: Awaited<ReturnType<typeof measureDrain>>[] = [];

@@ -1,12 +1,12 @@
 import type { Redis } from 'ioredis';
-import { auditTallies } from '../../db/audit.ts';
-import { LEDGER_KEY, readLedger } from '../../workers/job.ts';
-import { Lab, type LabPostgres } from '../lab/lab.ts';
-import { committedVotes, storedVotes } from '../lab/tables.ts';
+import { auditTallies } from '#db/audit.ts';
+import { LEDGER_KEY, readLedger } from '#job';
 import type { Interval, LoadOrder, RatePoint } from '../load/order.ts';
 import { startUsage } from '../measure/cpu.ts';
 import { untilDone } from '../measure/progress.ts';
 import { costPerVote } from '../measure/vote-cost.ts';
+import { committedVotes, storedVotes } from '../testbed/tables.ts';
+import { Testbed, type TestbedPostgres } from '../testbed/testbed.ts';
 import { latencyMetrics, runLoad } from './capture.ts';
 import type { Bench, Scenario } from './scenario.ts';
 
@@ -36,19 +36,19 @@ export const spike: Scenario = {
     const shape: Shape = bench.isQuick
       ? { quietSeconds: 4, peakSeconds: 6, tailSeconds: 12, halfLifeSeconds: 3 }
       : { quietSeconds: 5, peakSeconds: 10, tailSeconds: 35, halfLifeSeconds: 7 };
-    await Lab.use((lab) => runSpike(lab, bench, shape));
+    await Testbed.use((testbed) => runSpike(testbed, bench, shape));
   },
 };
 
-async function runSpike(lab: Lab, bench: Bench, shape: Shape): Promise<void> {
-  const postgres = await lab.startPostgres();
-  const redises = await Promise.all(Array.from({ length: NODES }, () => lab.startRedis()));
+async function runSpike(testbed: Testbed, bench: Bench, shape: Shape): Promise<void> {
+  const postgres = await testbed.startPostgres();
+  const redises = await Promise.all(Array.from({ length: NODES }, () => testbed.startRedis()));
   const handlers = await Promise.all(
-    redises.map(({ socket }, index) => lab.startHandler(`bench0${index + 1}`, socket)),
+    redises.map(({ socket }, index) => testbed.startHandler(`bench0${index + 1}`, socket)),
   );
   const sockets = redises.map(({ socket }) => socket);
-  const worker = await lab.startWorker('worker', sockets, postgres.url);
-  const load = lab.startLoad();
+  const worker = await testbed.startWorker('worker', sockets, postgres.url);
+  const load = testbed.startLoad();
   const components = [...handlers, ...redises, worker, postgres].map(({ component }) => component);
   const order = { ports: handlers.map(({ port }) => port), kind: 'first', connections: CONNECTIONS } as const;
 
@@ -139,7 +139,7 @@ function seriesOf(intervals: readonly Interval[]) {
 }
 
 /** Looks at ledgers and totals now and then: what is on disk and not counted yet waits in the queues. */
-function watchQueue(clients: readonly Redis[], { db }: LabPostgres) {
+function watchQueue(clients: readonly Redis[], { db }: TestbedPostgres) {
   const startedAt = performance.now();
   const queueSeconds: number[] = [];
   const queued: number[] = [];

@@ -1,13 +1,13 @@
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { freePort, scratchFolder, startNode, type TestProcess } from '../../test/support/process.ts';
-import { voteEnv } from '../../test/support/system.ts';
-import { Lab, type LabPostgres } from '../lab/lab.ts';
+import { ROOT } from '#dev/root.ts';
+import { freePort, scratchFolder, startNode, type TestProcess } from '#kit/process.ts';
+import { voteEnv } from '#kit/system.ts';
 import { readResidentBytes } from '../measure/cpu.ts';
+import { Testbed, type TestbedPostgres } from '../testbed/testbed.ts';
 import { interleave, type Scenario } from './scenario.ts';
 
-const ROOT = join(import.meta.dirname, '../..');
 const POLLS_FILE = join(ROOT, 'stack/polls.json');
 const READY_MS_MAX = 20_000;
 /** How often a process that starts is asked; the answer is late by half of this on average. */
@@ -16,7 +16,7 @@ const BYTES_PER_MEGABYTE = 2 ** 20;
 
 interface Bundle {
   readonly name: string;
-  readonly env: (redis: string, postgres: LabPostgres) => Record<string, string>;
+  readonly env: (redis: string, postgres: TestbedPostgres) => Record<string, string>;
   /** Whether it serves. */
   readonly ask: (port: number, adminPort: number) => Promise<boolean>;
 }
@@ -60,8 +60,8 @@ export const start: Scenario = {
   title: 'cold start of each bundle, against a Redis and a PostgreSQL that already run',
   run: async (bench) => {
     const rounds = bench.isQuick ? 5 : 10;
-    await Lab.use(async (lab) => {
-      const [redis, postgres] = [await lab.startRedis(), await lab.startPostgres()];
+    await Testbed.use(async (testbed) => {
+      const [redis, postgres] = [await testbed.startRedis(), await testbed.startPostgres()];
       for (const { round, side } of interleave(BUNDLES, rounds)) {
         bench.progress(`round ${round} of ${rounds}: ${side.name}`);
         const script = join(ROOT, `dist/${side.name}.mjs`);

@@ -1,11 +1,11 @@
 import { Hono } from 'hono';
-import type { Retirement } from '../../db/nodes.ts';
-import type { Log } from '../../stack/runtime/log.ts';
-import type { Secret } from '../../stack/runtime/secret.ts';
+import type { Retirement } from '#db/nodes.ts';
+import type { Log } from '#runtime/log.ts';
+import type { Secret } from '#runtime/secret.ts';
 import { SAFE_HEADERS } from '../web/layout.ts';
 import { answerProblem, INTERNAL, NOT_FOUND, type Problem } from '../web/problem.ts';
 import { refuseOtherSites, requireUser } from './auth.ts';
-import type { Ledger } from './ledger.ts';
+import type { LiveAudit } from './live-audit.ts';
 import { DASHBOARD_PAGE_HEADERS, dashboardPage } from './page.ts';
 import { viewOf } from './view.ts';
 
@@ -14,7 +14,7 @@ export const BOARD_PATH = '/queues';
 
 export interface DashboardAppParts {
   readonly users: ReadonlyMap<string, Secret>;
-  readonly ledger: Pick<Ledger, 'latest' | 'expire'>;
+  readonly ledger: Pick<LiveAudit, 'latest' | 'expire'>;
   readonly board: Hono;
   /** See `retireNode` in `db/nodes.ts`. */
   readonly retire: (node: string) => Promise<Retirement>;

@@ -1,6 +1,6 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import type { Context, MiddlewareHandler } from 'hono';
-import type { Secret } from '../../stack/runtime/secret.ts';
+import type { Secret } from '#runtime/secret.ts';
 import { answerProblem } from '../web/problem.ts';
 
 const READING_METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD']);

@@ -6,9 +6,9 @@ import { BullMQAdapter } from '@bull-board/api/bullMQAdapter';
 import { HonoAdapter } from '@bull-board/hono';
 import { serveStatic } from '@hono/node-server/serve-static';
 import { Hono } from 'hono';
-import { withDeadline } from '../../stack/runtime/deadline.ts';
+import type { NodeQueue } from '#audit/queues.ts';
+import { withDeadline } from '#runtime/deadline.ts';
 import { SAFE_HEADERS } from '../web/layout.ts';
-import type { NodeQueue } from './queues.ts';
 
 /** A node that is down must not hold up the board for the others. */
 const READ_MS_MAX = 1_000;

@@ -1,17 +1,17 @@
-import { auditSources } from '../../db/audit.ts';
-import { openDb } from '../../db/client.ts';
-import { retireNode } from '../../db/nodes.ts';
-import { createAdminApp } from '../../stack/runtime/admin.ts';
-import { readConfig, settings } from '../../stack/runtime/config.ts';
-import { discoverNodes } from '../../stack/runtime/discovery.ts';
-import { createMetrics } from '../../stack/runtime/metrics.ts';
-import { runProcess } from '../../stack/runtime/process.ts';
-import { Readiness } from '../../stack/runtime/readiness.ts';
-import { listen } from '../../stack/runtime/server.ts';
+import { NodeQueues } from '#audit/queues.ts';
+import { auditSources } from '#db/audit.ts';
+import { openDb } from '#db/client.ts';
+import { retireNode } from '#db/nodes.ts';
+import { createAdminApp } from '#runtime/admin.ts';
+import { readConfig, settings } from '#runtime/config.ts';
+import { discoverNodes } from '#runtime/discovery.ts';
+import { createMetrics } from '#runtime/metrics.ts';
+import { runProcess } from '#runtime/process.ts';
+import { Readiness } from '#runtime/readiness.ts';
+import { listen } from '#runtime/server.ts';
 import { BOARD_PATH, createDashboardApp } from './app.ts';
 import { createBoard } from './board.ts';
-import { Ledger } from './ledger.ts';
-import { NodeQueues } from './queues.ts';
+import { LiveAudit } from './live-audit.ts';
 
 const SETTINGS = {
   port: settings.port(8082),
@@ -47,7 +47,7 @@ await runProcess('dashboard', async ({ log, shutdown }) => {
   const queues = new NodeQueues({ discover: discoverNodes(config.queueNodes), log, onChange: board.show });
   shutdown.defer('close the queues', () => queues.close());
 
-  const ledger = new Ledger({ queues, audit: () => auditSources(db), log });
+  const ledger = new LiveAudit({ queues, audit: () => auditSources(db), log });
   const app = createDashboardApp({
     users: config.dashboardUsers,
     ledger,

@@ -1,8 +1,8 @@
 import { html } from 'hono/html';
+import { nameLostJobs, OUTCOMES } from '#audit/reconcile.ts';
 import { type Html, page, pageHeaders } from '../web/layout.ts';
 import { UPDATE_SCRIPT } from '../web/update.ts';
-import { FATES, nameLostJobs } from './settle.ts';
-import type { LedgerView } from './view.ts';
+import type { AuditView } from './view.ts';
 
 const REFRESH_SECONDS = 5;
 
@@ -15,7 +15,7 @@ const LOST_JOBS_NAMED_MAX = 20;
 /** From here on a node's memory is worth a look; handlers refuse votes at 90 %. */
 const MEMORY_SHARE_WARNED = 0.75;
 
-type Fate = (typeof FATES)[number];
+type Fate = (typeof OUTCOMES)[number];
 
 const MEANINGS: Readonly<Record<Fate, string>> = {
   accepted: 'answered 202',
@@ -55,7 +55,7 @@ document.addEventListener('visibilitychange', refresh);
 export const DASHBOARD_PAGE_HEADERS = { ...pageHeaders(SCRIPT), 'Cache-Control': 'no-store' };
 
 /** The ledger as a page. */
-export function dashboardPage(view: LedgerView): string {
+export function dashboardPage(view: AuditView): string {
   return String(
     page({
       title: view.total.lost > 0 ? `${NUMBER.format(view.total.lost)} votes lost` : 'Turnout ledger',
@@ -77,7 +77,7 @@ ${sourcesCard(view)}`,
   );
 }
 
-function verdict({ total, postgres, settledAt }: LedgerView): string {
+function verdict({ total, postgres, settledAt }: AuditView): string {
   if (settledAt === null) return 'Nothing can be accounted for yet.';
   if (total.lost > 0) return `${NUMBER.format(total.lost)} accepted votes are nowhere to be found.`;
   if (!postgres.reachable) return 'What follows was true when Postgres last answered.';
@@ -86,14 +86,14 @@ function verdict({ total, postgres, settledAt }: LedgerView): string {
   return 'Every accepted vote is accounted for.';
 }
 
-function postgresNotice({ postgres, settledAt }: LedgerView): Html {
-  return html`<p class="notice error" role="alert">Postgres cannot be asked (${postgres.because}). ${
+function postgresNotice({ postgres, settledAt }: AuditView): Html {
+  return html`<p class="notice error" role="alert">Postgres cannot be asked (${postgres.reason}). ${
     settledAt === null ? 'It never could.' : html`It last could at ${time(settledAt)}.`
   } Votes are captured all the same.</p>`;
 }
 
-function figures({ total }: LedgerView): Html {
-  return html`<dl class="figures">${FATES.map(
+function figures({ total }: AuditView): Html {
+  return html`<dl class="figures">${OUTCOMES.map(
     (fate) => html`
 <div class="${figureClass(fate, total[fate])}"><dt>${capitalised(fate)}</dt><dd>${NUMBER.format(total[fate])}</dd><dd class="meaning">${MEANINGS[fate]}</dd></div>`,
   )}
@@ -106,7 +106,7 @@ function figureClass(fate: Fate, votes: number): string {
 }
 
 /** By name, because an operator looks for each of them: in a log, in a backup, in the list of failed jobs. */
-function lostJobsCard({ sources }: LedgerView): Html | '' {
+function lostJobsCard({ sources }: AuditView): Html | '' {
   const { keys, more } = nameLostJobs(sources, LOST_JOBS_NAMED_MAX);
   if (keys.length + more === 0) return '';
   return html`<section class="card" aria-labelledby="lost-jobs">
@@ -125,7 +125,7 @@ function lostJobsCard({ sources }: LedgerView): Html | '' {
 </section>`;
 }
 
-function queuesCard({ queues }: LedgerView): Html {
+function queuesCard({ queues }: AuditView): Html {
   return card(
     'queues',
     'Queues',
@@ -135,15 +135,15 @@ function queuesCard({ queues }: LedgerView): Html {
   );
 }
 
-function queueRow(queue: LedgerView['queues'][number]): Html {
-  const { nodes, address, reachable, because, waiting, active, delayed, failed, memory, appendOnlyFile } =
+function queueRow(queue: AuditView['queues'][number]): Html {
+  const { nodes, address, reachable, reason, waiting, active, delayed, failed, memory, appendOnlyFile } =
     queue;
   const head = html`<th scope="row">${nodes.length > 0 ? nodes.join(', ') : address}${
     nodes.length > 0 ? html`<small>${address}</small>` : ''
   }</th>`;
   if (!reachable) {
     return html`
-<tr>${head}<td><span class="badge bad">Down</span></td><td colspan="6" class="muted">${because}</td></tr>`;
+<tr>${head}<td><span class="badge bad">Down</span></td><td colspan="6" class="muted">${reason}</td></tr>`;
   }
   const isFull = memory.max > 0 && memory.used > memory.max * MEMORY_SHARE_WARNED;
   return html`
@@ -156,12 +156,12 @@ function queueRow(queue: LedgerView['queues'][number]): Html {
   }</td></tr>`;
 }
 
-function nodesCard({ nodes, total }: LedgerView): Html {
+function nodesCard({ nodes, total }: AuditView): Html {
   return card(
     'nodes',
     'Votes by node',
     'accepted = counted + changed + superseded + rejected + pending + failed + lost',
-    html`<thead><tr><th scope="col">Node</th>${numberHeads(FATES.map(capitalised))}</tr></thead>
+    html`<thead><tr><th scope="col">Node</th>${numberHeads(OUTCOMES.map(capitalised))}</tr></thead>
 <tbody>${nodes.map(
       (row) => html`
 <tr><th scope="row">${row.node}${absence(row)}</th>${fateCells(row)}</tr>`,
@@ -170,12 +170,12 @@ function nodesCard({ nodes, total }: LedgerView): Html {
   );
 }
 
-function sourcesCard({ sources }: LedgerView): Html {
+function sourcesCard({ sources }: AuditView): Html {
   return html`<details class="card"><summary id="sources">Votes by source: every process that ever took votes (${NUMBER.format(
     sources.length,
   )})</summary>
 <div class="scroll" id="sources-table" tabindex="0" role="region" aria-labelledby="sources"><table class="table">
-<thead><tr><th scope="col">Source</th>${numberHeads(FATES.map(capitalised))}${numberHeads(['Jobs', 'Lost jobs'])}</tr></thead>
+<thead><tr><th scope="col">Source</th>${numberHeads(OUTCOMES.map(capitalised))}${numberHeads(['Jobs', 'Lost jobs'])}</tr></thead>
 <tbody>${sources.map(
     (row) => html`
 <tr><th scope="row">${row.source}${row.reachable ? '' : UNREACHABLE}</th>${fateCells(row)}${numberCells([row.jobs.accepted])}${alarmCell(row.jobs.lost)}</tr>`,
@@ -184,7 +184,7 @@ function sourcesCard({ sources }: LedgerView): Html {
 }
 
 /** Of a node that does not answer: whether that matters, and what can be done about it. */
-function absence({ node, reachable, retired, pending }: LedgerView['nodes'][number]): Html | '' {
+function absence({ node, reachable, retired, pending }: AuditView['nodes'][number]): Html | '' {
   if (retired) return html`<small>retired</small>`;
   if (reachable) return '';
   if (pending > 0) return UNREACHABLE;
@@ -202,8 +202,8 @@ function card(id: string, title: string, note: string, rows: Html): Html {
 </section>`;
 }
 
-function fateCells(row: LedgerView['total']): Html {
-  return html`${FATES.map((fate) => (BAD.has(fate) ? alarmCell(row[fate]) : numberCells([row[fate]])))}`;
+function fateCells(row: AuditView['total']): Html {
+  return html`${OUTCOMES.map((fate) => (BAD.has(fate) ? alarmCell(row[fate]) : numberCells([row[fate]])))}`;
 }
 
 function numberHeads(titles: readonly string[]): Html {

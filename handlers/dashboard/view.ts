@@ -1,6 +1,6 @@
-import type { LedgerReport } from './ledger.ts';
-import type { NodeState } from './queues.ts';
-import { type Fates, type LedgerRow, sumFates } from './settle.ts';
+import type { NodeState } from '#audit/queues.ts';
+import { type Outcomes, type SourceAccount, sumOutcomes } from '#audit/reconcile.ts';
+import type { LiveReport } from './live-audit.ts';
 
 /** A node's queue and Redis, as the dashboard tells them. */
 interface QueueView {
@@ -8,7 +8,7 @@ interface QueueView {
   readonly nodes: readonly string[];
   readonly address: string;
   readonly reachable: boolean;
-  readonly because: string | null;
+  readonly reason: string | null;
   readonly waiting: number;
   readonly active: number;
   readonly delayed: number;
@@ -19,35 +19,35 @@ interface QueueView {
 }
 
 /** The ledger as JSON. Everything is counted in votes, except what is in `jobs`. */
-export interface LedgerView {
+export interface AuditView {
   readonly asOf: string;
   /** When it was last possible to account for everything; null when it never was. */
   readonly settledAt: string | null;
-  readonly postgres: { readonly reachable: boolean; readonly because: string | null };
-  readonly total: Fates;
-  readonly nodes: readonly (Fates & {
+  readonly postgres: { readonly reachable: boolean; readonly reason: string | null };
+  readonly total: Outcomes;
+  readonly nodes: readonly (Outcomes & {
     readonly node: string;
     readonly reachable: boolean;
     readonly retired: boolean;
   })[];
-  readonly sources: readonly LedgerRow[];
+  readonly sources: readonly SourceAccount[];
   readonly queues: readonly QueueView[];
 }
 
 /** What the page and `GET /ledger` show of a report. */
-export function viewOf({ asOf, settledAt, rows, nodes, postgresFault }: LedgerReport): LedgerView {
+export function viewOf({ asOf, settledAt, rows, nodes, postgresFault }: LiveReport): AuditView {
   const byNode = Map.groupBy(rows, ({ node }) => node);
   return {
     asOf: new Date(asOf).toISOString(),
     settledAt: settledAt === undefined ? null : new Date(settledAt).toISOString(),
-    postgres: { reachable: postgresFault === undefined, because: postgresFault ?? null },
-    total: sumFates(rows),
+    postgres: { reachable: postgresFault === undefined, reason: postgresFault ?? null },
+    total: sumOutcomes(rows),
     nodes: [...byNode]
       .map(([node, sources]) => ({
         node,
         reachable: sources.every(({ reachable }) => reachable),
         retired: sources.every(({ retired }) => retired),
-        ...sumFates(sources),
+        ...sumOutcomes(sources),
       }))
       .toSorted((a, b) => (a.node < b.node ? -1 : 1)),
     sources: rows,
@@ -61,7 +61,7 @@ function queueView(state: NodeState): QueueView {
     nodes,
     address: name,
     reachable: fault === undefined,
-    because: fault ?? null,
+    reason: fault ?? null,
     waiting,
     active,
     delayed,

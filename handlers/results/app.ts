@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { type Context, Hono } from 'hono';
-import type { PollResult, ReceiptStatus } from '../../db/results.ts';
-import type { Log } from '../../stack/runtime/log.ts';
+import type { PollResult, ReceiptStatus } from '#db/results.ts';
+import type { Log } from '#runtime/log.ts';
 import { SAFE_HEADERS } from '../web/layout.ts';
 import { answerProblem, INTERNAL, NOT_FOUND } from '../web/problem.ts';
 import { toCsv } from './csv.ts';

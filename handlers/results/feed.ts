@@ -1,6 +1,6 @@
-import type { Results } from '../../db/results.ts';
-import { withDeadline } from '../../stack/runtime/deadline.ts';
-import type { Log } from '../../stack/runtime/log.ts';
+import type { Results } from '#db/results.ts';
+import { withDeadline } from '#runtime/deadline.ts';
+import type { Log } from '#runtime/log.ts';
 
 /** The results are read no more often than this, however many ask. */
 export const READ_INTERVAL_MS = 1_000;

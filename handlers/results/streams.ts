@@ -1,7 +1,7 @@
 import type { HttpBindings } from '@hono/node-server';
 import type { Context } from 'hono';
 import { streamSSE } from 'hono/streaming';
-import { withDeadline } from '../../stack/runtime/deadline.ts';
+import { withDeadline } from '#runtime/deadline.ts';
 import type { Feed, Snapshot } from './feed.ts';
 
 /** More open streams than this are refused: each is a connection, and other processes have room. */

@@ -1,4 +1,4 @@
-import type { PollResult } from '../../db/results.ts';
+import type { PollResult } from '#db/results.ts';
 import type { Snapshot } from './feed.ts';
 
 /**

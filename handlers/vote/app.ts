@@ -1,6 +1,6 @@
 import { type Context, Hono } from 'hono';
 import { getCookie } from 'hono/cookie';
-import { type Poll, phaseOf } from '../../stack/runtime/polls.ts';
+import { type Poll, phaseOf } from '#runtime/polls.ts';
 import { createPages } from './page.ts';
 import { Problem } from './problem.ts';
 import { requestOf, type VoteRequest } from './request.ts';
@@ -14,6 +14,9 @@ import {
   VOTER_PAGE_HEADERS,
   type VotingParts,
 } from './voting.ts';
+
+/** Given with the others: a header that is set before there is an answer makes Hono build a `Headers` of Fetch. */
+const BY_VISITOR = { Vary: 'Accept, Cookie' };
 
 /**
  * The voters' side: a page for each poll, and the place to send votes to. The contract is in DESIGN under
@@ -34,7 +37,6 @@ export function createVoteApp(parts: VotingParts): Hono {
 
   const showPoll = (c: Context, poll: Poll): Response => {
     const phase = phaseOf(poll, now());
-    c.header('Vary', 'Accept, Cookie');
     if (prefersJson(requestOf(c))) {
       const { id, question, choices, opensAt, closesAt } = poll;
       const definition = {
@@ -44,12 +46,12 @@ export function createVoteApp(parts: VotingParts): Hono {
         opensAt: isoTime(opensAt),
         closesAt: isoTime(closesAt),
       };
-      return c.json({ ...definition, phase }, 200, JSON_HEADERS);
+      return c.json({ ...definition, phase }, 200, { ...JSON_HEADERS, ...BY_VISITOR });
     }
     const chosen = getCookie(c, `${CHOICE_COOKIE}_${poll.id}`);
     const voter = voting.welcome(requestOf(c));
-    if (voter) c.header('Set-Cookie', voter);
-    return c.body(pages.poll(poll, { phase, chosen }), 200, VOTER_PAGE_HEADERS);
+    const headers = { ...VOTER_PAGE_HEADERS, ...BY_VISITOR, ...(voter && { 'Set-Cookie': voter }) };
+    return c.body(pages.poll(poll, { phase, chosen }), 200, headers);
   };
 
   app.get('/', (c) => showPoll(c, polls[0] as Poll));

@@ -1,5 +1,5 @@
-import type { Log } from '../../stack/runtime/log.ts';
-import { type Batch, jobKey, type LedgerEntry, type Vote } from '../../workers/job.ts';
+import { type Batch, jobKey, type LedgerEntry, type Vote } from '#job';
+import type { Log } from '#runtime/log.ts';
 
 /** Where captured votes are written. */
 export interface Sink {

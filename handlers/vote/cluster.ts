@@ -1,8 +1,8 @@
 import cluster, { type Worker } from 'node:cluster';
-import { AggregatorRegistry, type Registry } from 'prom-client';
-import type { Log } from '../../stack/runtime/log.ts';
-import type { Readiness } from '../../stack/runtime/readiness.ts';
-import type { Shutdown } from '../../stack/runtime/shutdown.ts';
+import { AggregatorRegistry, type Registry } from '@prometheus-io/client';
+import type { Log } from '#runtime/log.ts';
+import type { Readiness } from '#runtime/readiness.ts';
+import type { Shutdown } from '#runtime/shutdown.ts';
 
 const RESTART_DELAY_MS = 1_000;
 /** Longer than a process takes to drain its buffer. */

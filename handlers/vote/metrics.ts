@@ -1,4 +1,4 @@
-import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+import { Counter, Gauge, Histogram, type Registry } from '@prometheus-io/client';
 import type { CaptureOptions } from './capture.ts';
 import type { ProblemCode } from './problem.ts';
 

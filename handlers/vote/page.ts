@@ -1,5 +1,5 @@
 import { html } from 'hono/html';
-import type { Poll, phaseOf } from '../../stack/runtime/polls.ts';
+import type { Poll, phaseOf } from '#runtime/polls.ts';
 import { type Html, page } from '../web/layout.ts';
 
 /** What a poll's page depends on, besides the poll. */

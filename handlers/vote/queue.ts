@@ -1,6 +1,5 @@
 import { Job, Queue, type RedisQueueBackend } from 'bullmq';
 import type { Redis } from 'ioredis';
-import type { Log } from '../../stack/runtime/log.ts';
 import {
   type Batch,
   formatLedgerEntry,
@@ -9,7 +8,8 @@ import {
   LEDGER_KEY,
   type LedgerEntry,
   QUEUE_NAME,
-} from '../../workers/job.ts';
+} from '#job';
+import type { Log } from '#runtime/log.ts';
 import type { Sink } from './capture.ts';
 
 /** A 202 promises that the vote survives a power failure; only a Redis with these settings can keep that promise. */
@@ -138,7 +138,7 @@ export class VoteQueue implements Sink {
 
   #report(before: string | undefined): void {
     if (this.fault === before) return;
-    if (this.fault) this.#log.warn('votes are refused', { because: this.fault });
+    if (this.fault) this.#log.warn('votes are refused', { reason: this.fault });
     else this.#log.info('votes are taken');
     this.#onFault(this.fault);
   }

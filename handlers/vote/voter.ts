@@ -1,5 +1,5 @@
 import { hash, randomUUIDv7, timingSafeEqual } from 'node:crypto';
-import type { Secret } from '../../stack/runtime/secret.ts';
+import type { Secret } from '#runtime/secret.ts';
 
 /** Who votes, and the time of the last vote known of them (microseconds since 1970; 0 for none). */
 export interface Voter {

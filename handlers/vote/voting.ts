@@ -1,5 +1,5 @@
-import type { Log } from '../../stack/runtime/log.ts';
-import { type Poll, phaseOf } from '../../stack/runtime/polls.ts';
+import type { Log } from '#runtime/log.ts';
+import { type Poll, phaseOf } from '#runtime/polls.ts';
 import { PAGE_HEADERS, SAFE_HEADERS } from '../web/layout.ts';
 import { ballotFormat, readChoice } from './ballot.ts';
 import { type Capture, NotCapturedError } from './capture.ts';

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Log } from '../runtime/log.ts';
-import type { Readiness } from '../runtime/readiness.ts';
-import { adoptRoutes, isSameRoute } from './adopt.ts';
+import type { Log } from '#runtime/log.ts';
+import type { Readiness } from '#runtime/readiness.ts';
+import { bisectRoutes, isSameRoute } from './bisect.ts';
 import { type DockerApi, DockerFault } from './docker.ts';
 import { renderRoutes } from './haproxy.ts';
 import type { InterlockMetrics } from './metrics.ts';
@@ -137,7 +137,7 @@ export class Controller {
     } catch (error) {
       if (!(error instanceof DockerFault || error instanceof ProxyFault)) throw error;
       if (readiness.faults['docker'] !== error.message) {
-        log.error('the services cannot be read; the routes stay as they are', { because: error.message });
+        log.error('the services cannot be read; the routes stay as they are', { reason: error.message });
       }
       readiness.notReady('docker', error.message);
       metrics.docker(false);
@@ -189,7 +189,7 @@ export class Controller {
       metrics.reload(isTaken ? 'taken' : 'refused');
       return isTaken;
     };
-    const { taken, refused, untried, isRefused } = await adoptRoutes(
+    const { taken, refused, untried, isRefused } = await bisectRoutes(
       this.#taken,
       offered,
       attempt,
@@ -200,9 +200,9 @@ export class Controller {
     if (untried.length > 0) this.#isNews = true;
     await proxy.settle();
     if (isRefused) {
-      const because = 'the proxy refuses the routes, although no service has changed';
-      if (readiness.faults['proxy'] !== because) log.error(because);
-      readiness.notReady('proxy', because);
+      const reason = 'the proxy refuses the routes, although no service has changed';
+      if (readiness.faults['proxy'] !== reason) log.error(reason);
+      readiness.notReady('proxy', reason);
       return false;
     }
     log.info('the proxy follows new routes', { services: taken.length, refused: refused.length });
@@ -210,16 +210,16 @@ export class Controller {
   }
 
   #refusals(): [string, string][] {
-    const because =
+    const reason =
       'the proxy refuses its route, so it keeps the one it had, if any; the log of the proxy says why';
-    return [...this.#quarantine.keys()].map((service) => [service, because]);
+    return [...this.#quarantine.keys()].map((service) => [service, reason]);
   }
 
   /** Says what is wrong with a service once, and once when it no longer is. */
   #tell(faults: ReadonlyMap<string, string>): void {
     const { log } = this.#options;
-    for (const [service, because] of faults) {
-      if (this.#told.get(service) !== because) log.error('a service is not routed', { service, because });
+    for (const [service, reason] of faults) {
+      if (this.#told.get(service) !== reason) log.error('a service is not routed', { service, reason });
     }
     for (const service of this.#told.keys()) {
       if (!faults.has(service)) log.info('nothing is wrong with the service any more', { service });
@@ -234,7 +234,7 @@ export class Controller {
   async #miss(error: ProxyAway): Promise<void> {
     const { proxy, log, awayMsMax = AWAY_MS_MAX } = this.#options;
     const now = performance.now();
-    if (this.#awaySince === undefined) log.error('the proxy is away', { because: error.message });
+    if (this.#awaySince === undefined) log.error('the proxy is away', { reason: error.message });
     this.#awaySince ??= now;
     if (now - this.#awaySince < awayMsMax || (await proxy.lastGood()) === '') return;
     log.error('the proxy does not come back: it may start without its routes, and gets them then');
@@ -253,7 +253,7 @@ export class Controller {
         await docker.watch(() => this.#poke(), signal);
       } catch (error) {
         if (!(error instanceof DockerFault)) throw error;
-        log.debug("Docker's events ended", { because: error.message });
+        log.debug("Docker's events ended", { reason: error.message });
       }
       delayMs =
         performance.now() - beganAt > RECONNECT_MS_MAX

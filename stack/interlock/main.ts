@@ -1,9 +1,9 @@
-import { createAdminApp } from '../runtime/admin.ts';
-import { readConfig, settings } from '../runtime/config.ts';
-import { createMetrics } from '../runtime/metrics.ts';
-import { runProcess } from '../runtime/process.ts';
-import { Readiness } from '../runtime/readiness.ts';
-import { listen } from '../runtime/server.ts';
+import { createAdminApp } from '#runtime/admin.ts';
+import { readConfig, settings } from '#runtime/config.ts';
+import { createMetrics } from '#runtime/metrics.ts';
+import { runProcess } from '#runtime/process.ts';
+import { Readiness } from '#runtime/readiness.ts';
+import { listen } from '#runtime/server.ts';
 import { Controller } from './controller.ts';
 import { DockerApi } from './docker.ts';
 import { createInterlockMetrics } from './metrics.ts';

@@ -2,7 +2,7 @@ import { mkdir, open, readdir, readFile, readlink, rename, rm, symlink } from 'n
 import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { withDeadline } from '../runtime/deadline.ts';
+import { withDeadline } from '#runtime/deadline.ts';
 import { linksOf, renderRoutes } from './haproxy.ts';
 import type { Model } from './model.ts';
 import { carryServers } from './state.ts';

@@ -22,12 +22,12 @@ export function createAdminApp(
   app.get('/startupz', (c) =>
     readiness.hasBeenReady
       ? c.json({ status: 'started' })
-      : c.json({ status: 'starting', because: readiness.faults }, 503),
+      : c.json({ status: 'starting', reason: readiness.faults }, 503),
   );
   app.get('/readyz', (c) =>
     readiness.isReady
       ? c.json({ status: 'ready' })
-      : c.json({ status: 'not ready', because: readiness.faults }, 503),
+      : c.json({ status: 'not ready', reason: readiness.faults }, 503),
   );
   app.get('/metrics', async (c) =>
     c.body(await metrics.metrics(), 200, { 'Content-Type': metrics.contentType }),

@@ -1,4 +1,4 @@
-import { collectDefaultMetrics, Registry } from 'prom-client';
+import { collectDefaultMetrics, Registry } from '@prometheus-io/client';
 
 /**
  * Makes the Prometheus registry of a process, with the measures that every Node process has (CPU, memory, event loop).

@@ -18,9 +18,9 @@ export class Readiness {
     this.#watcher(this.faults);
   }
 
-  notReady(part: string, because: string): void {
-    if (this.#faults.get(part) === because) return;
-    this.#faults.set(part, because);
+  notReady(part: string, reason: string): void {
+    if (this.#faults.get(part) === reason) return;
+    this.#faults.set(part, reason);
     this.#watcher(this.faults);
   }
 

@@ -1,8 +1,8 @@
-import { createVoterTokens } from '../../handlers/vote/voter.ts';
-import { Secret } from '../../stack/runtime/secret.ts';
-import type { Vote } from '../../workers/job.ts';
-import { VOTER_KEY } from '../support/system.ts';
-import { POLL } from '../support/votes.ts';
+import { createVoterTokens } from '#handlers/vote/voter.ts';
+import type { Vote } from '#job';
+import { VOTER_KEY } from '#kit/system.ts';
+import { POLL } from '#kit/votes.ts';
+import { Secret } from '#runtime/secret.ts';
 import type { Random } from './random.ts';
 
 const ANSWER_MS_MAX = 5_000;

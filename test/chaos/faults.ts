@@ -2,7 +2,7 @@ import { rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
-import { until } from '../support/until.ts';
+import { until } from '#kit/until.ts';
 import { canLosePower, losePower } from './power.ts';
 import type { Random } from './random.ts';
 import type { ChaosSystem, Frontend } from './system.ts';

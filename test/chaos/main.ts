@@ -1,7 +1,8 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { installPrograms } from '../support/programs.ts';
+import { ROOT } from '#dev/root.ts';
+import { installPrograms } from '#kit/programs.ts';
 import { type ChaosReport, type FaultRow, runChaos } from './run.ts';
 import { isClean } from './verdict.ts';
 
@@ -21,7 +22,7 @@ const { values } = parseArgs({
 });
 
 await installPrograms();
-const built = spawnSync(process.execPath, [join(import.meta.dirname, '../../handlers/build.ts')], {
+const built = spawnSync(process.execPath, [join(ROOT, 'handlers/build.ts')], {
   stdio: 'inherit',
 });
 if (built.status !== 0) process.exit(1);

@@ -4,8 +4,8 @@ import { readFileSync, statSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
-import { findProgram } from '../support/programs.ts';
-import { until } from '../support/until.ts';
+import { findProgram } from '#kit/programs.ts';
+import { until } from '#kit/until.ts';
 import type { Frontend } from './system.ts';
 
 /** Long enough that a Redis that syncs every second has synced what it wrote before we looked. */

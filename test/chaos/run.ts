@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { readReceipt, readResults } from '../../db/results.ts';
-import { scratchFolder } from '../support/process.ts';
-import { until } from '../support/until.ts';
-import { POLL } from '../support/votes.ts';
+import { readReceipt, readResults } from '#db/results.ts';
+import { scratchFolder } from '#kit/process.ts';
+import { until } from '#kit/until.ts';
+import { POLL } from '#kit/votes.ts';
 import { Crowd, type CrowdCounts } from './crowd.ts';
 import { FAULTS, type Fault } from './faults.ts';
 import { Random } from './random.ts';
@@ -156,8 +156,8 @@ async function untilSettled({ db }: ChaosSystem): Promise<void> {
 function possibleFaults(system: ChaosSystem, only: readonly string[]) {
   const wanted = FAULTS.filter(({ name }) => only.length === 0 || only.some((part) => name.includes(part)));
   const obstacles = wanted.flatMap(({ name, obstacle }) => {
-    const because = obstacle?.(system);
-    return because ? [`${name}: ${because}`] : [];
+    const reason = obstacle?.(system);
+    return reason ? [`${name}: ${reason}`] : [];
   });
   const faults = wanted.filter(({ obstacle }) => !obstacle?.(system));
   if (faults.length === 0) throw new Error(`no fault to make: ${obstacles.join('; ') || only.join(', ')}`);

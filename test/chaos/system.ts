@@ -2,16 +2,16 @@ import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, mkdtempSync, readdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Db, openDb } from '../../db/client.ts';
-import { checkPostgres, postgresCommand, postgresUrl, preparePostgres } from '../../stack/local/postgres.ts';
-import { redisCommand } from '../../stack/local/redis.ts';
-import { type Guard, isGuarded, writeGuard } from '../support/guarded-redis.ts';
-import { freePort, scratchFolder, startNode, startProgram, type TestProcess } from '../support/process.ts';
-import { startProxy, type TestProxy } from '../support/proxy.ts';
-import { VOTER_KEY } from '../support/system.ts';
-import { until } from '../support/until.ts';
+import { type Db, openDb } from '#db/client.ts';
+import { ROOT } from '#dev/root.ts';
+import { checkPostgres, postgresCommand, postgresUrl, preparePostgres } from '#dev/start/postgres.ts';
+import { redisCommand } from '#dev/start/redis.ts';
+import { type Guard, isGuarded, writeGuard } from '#kit/guarded-redis.ts';
+import { freePort, scratchFolder, startNode, startProgram, type TestProcess } from '#kit/process.ts';
+import { startProxy, type TestProxy } from '#kit/proxy.ts';
+import { VOTER_KEY } from '#kit/system.ts';
+import { until } from '#kit/until.ts';
 
-const ROOT = join(import.meta.dirname, '../..');
 const PASSWORD = 'chaos';
 const READY_MS_MAX = 60_000;
 /** Small enough to fill, large enough for a run. */

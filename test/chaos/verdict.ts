@@ -1,8 +1,8 @@
-import { auditSources, auditTallies } from '../../db/audit.ts';
-import type { Db } from '../../db/client.ts';
-import type { Vote } from '../../workers/job.ts';
-import { storedVotes } from '../support/tables.ts';
-import { POLL } from '../support/votes.ts';
+import { auditSources, auditTallies } from '#db/audit.ts';
+import type { Db } from '#db/client.ts';
+import type { Vote } from '#job';
+import { storedVotes } from '#kit/tables.ts';
+import { POLL } from '#kit/votes.ts';
 import type { Crowd, CrowdVoter } from './crowd.ts';
 
 /** What came of a run. All numbers but the first two must be 0. */

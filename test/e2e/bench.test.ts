@@ -3,10 +3,11 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { Result } from '../../bench/report/result.ts';
-import { scratchFolder } from '../support/process.ts';
+import type { Result } from '#bench/report/result.ts';
+import { ROOT } from '#dev/root.ts';
+import { scratchFolder } from '#kit/process.ts';
 
-const BENCH = join(import.meta.dirname, '../../bench/main.ts');
+const BENCH = join(ROOT, 'bench/main.ts');
 const MS_MAX = 120_000;
 
 let folder: Awaited<ReturnType<typeof scratchFolder>>;

@@ -1,16 +1,16 @@
 import { sql } from 'kysely';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { auditSources, auditTallies } from '../../db/audit.ts';
-import { createVoterTokens } from '../../handlers/vote/voter.ts';
-import { Secret } from '../../stack/runtime/secret.ts';
-import type { Vote } from '../../workers/job.ts';
-import { createDatabase, type TestDatabase } from '../support/postgres.ts';
-import { scratchFolder } from '../support/process.ts';
-import { startRedis, type TestRedis } from '../support/redis.ts';
-import { startService, type TestService, VOTER_KEY, voteEnv } from '../support/system.ts';
-import { storedTallies, storedVotes } from '../support/tables.ts';
-import { until } from '../support/until.ts';
-import { modelOf, POLL } from '../support/votes.ts';
+import { auditSources, auditTallies } from '#db/audit.ts';
+import { createVoterTokens } from '#handlers/vote/voter.ts';
+import type { Vote } from '#job';
+import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
+import { scratchFolder } from '#kit/process.ts';
+import { startRedis, type TestRedis } from '#kit/redis.ts';
+import { startService, type TestService, VOTER_KEY, voteEnv } from '#kit/system.ts';
+import { storedTallies, storedVotes } from '#kit/tables.ts';
+import { until } from '#kit/until.ts';
+import { modelOf, POLL } from '#kit/votes.ts';
+import { Secret } from '#runtime/secret.ts';
 
 const VOTERS = 10_000;
 const CLIENTS = 64;

@@ -2,10 +2,10 @@ import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { scratchFolder } from '../support/process.ts';
-import { startRedis, type TestRedis } from '../support/redis.ts';
-import { startService, type TestService, voteEnv } from '../support/system.ts';
-import { until } from '../support/until.ts';
+import { scratchFolder } from '#kit/process.ts';
+import { startRedis, type TestRedis } from '#kit/redis.ts';
+import { startService, type TestService, voteEnv } from '#kit/system.ts';
+import { until } from '#kit/until.ts';
 
 const VOTES = '/polls/cats-vs-dogs/votes';
 const HONEST_VOTES = 300;

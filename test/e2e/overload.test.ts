@@ -1,11 +1,11 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { median } from '../../bench/measure/statistics.ts';
-import { Load } from '../support/open-loop.ts';
-import { scratchFolder } from '../support/process.ts';
-import { startProxy, type TestProxy } from '../support/proxy.ts';
-import { startRedis, type TestRedis } from '../support/redis.ts';
-import { startService, type TestService, voteEnv } from '../support/system.ts';
+import { Load } from '#kit/open-loop.ts';
+import { scratchFolder } from '#kit/process.ts';
+import { startProxy, type TestProxy } from '#kit/proxy.ts';
+import { median } from '#kit/quantile.ts';
+import { startRedis, type TestRedis } from '#kit/redis.ts';
+import { startService, type TestService, voteEnv } from '#kit/system.ts';
 
 /**
  * A disk that takes 100 ms for a write of at most 20 jobs of 2 votes: the handler can take some 400 votes a second,

@@ -1,11 +1,11 @@
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { CHROMIUM, startBrowser } from '../support/browser.ts';
-import { createDatabase, type TestDatabase } from '../support/postgres.ts';
-import { scratchFolder } from '../support/process.ts';
-import { startRedis, type TestRedis } from '../support/redis.ts';
-import { startService, type TestService, voteEnv } from '../support/system.ts';
-import { until } from '../support/until.ts';
+import { CHROMIUM, startBrowser } from '#kit/browser.ts';
+import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
+import { scratchFolder } from '#kit/process.ts';
+import { startRedis, type TestRedis } from '#kit/redis.ts';
+import { startService, type TestService, voteEnv } from '#kit/system.ts';
+import { until } from '#kit/until.ts';
 
 const PHONE = { width: 390, height: 844 };
 const TOUCH_TARGET_PIXELS_MIN = 48;

@@ -1,12 +1,12 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { createDatabase, type TestDatabase } from '../support/postgres.ts';
-import { scratchFolder } from '../support/process.ts';
-import { startRedis, type TestRedis } from '../support/redis.ts';
-import { startService, type TestService, voteEnv } from '../support/system.ts';
-import { storedTallies } from '../support/tables.ts';
-import { until } from '../support/until.ts';
+import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
+import { scratchFolder } from '#kit/process.ts';
+import { startRedis, type TestRedis } from '#kit/redis.ts';
+import { startService, type TestService, voteEnv } from '#kit/system.ts';
+import { storedTallies } from '#kit/tables.ts';
+import { until } from '#kit/until.ts';
 
 const COUNTED_MS_MAX = 20_000;
 

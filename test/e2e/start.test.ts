@@ -3,12 +3,12 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { findLeftovers, type RecordedProcess } from '../../stack/local/leftovers.ts';
-import { identityOf } from '../../stack/local/lock.mjs';
-import { scratchFolder, startProgram, type TestProcess } from '../support/process.ts';
-import { until } from '../support/until.ts';
+import { identityOf } from '#dev/lock.mjs';
+import { ROOT } from '#dev/root.ts';
+import { findLeftovers, type RecordedProcess } from '#dev/start/leftovers.ts';
+import { scratchFolder, startProgram, type TestProcess } from '#kit/process.ts';
+import { until } from '#kit/until.ts';
 
-const ROOT = join(import.meta.dirname, '../..');
 const BASE_PORT = 18_480;
 const VOTE = `http://127.0.0.1:${BASE_PORT}`;
 const OTHER_VOTE = `http://127.0.0.1:${BASE_PORT + 10}`;
@@ -35,8 +35,8 @@ function npmStart(data = dataPath()): TestProcess {
   const system = startProgram(
     process.execPath,
     [
-      join(ROOT, 'stack/local/bootstrap.mjs'),
-      join(ROOT, 'stack/local/main.ts'),
+      join(ROOT, 'stack/dev/bootstrap.mjs'),
+      join(ROOT, 'stack/dev/start/main.ts'),
       ...['--data', data, '--port', String(BASE_PORT)],
     ],
     { log: join(folder.path, `start${systems.length}.log`), env: { HOME: folder.path } },

@@ -3,10 +3,10 @@ import { readFile } from 'node:fs/promises';
 import { type IncomingMessage, request } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { scratchFolder } from '../support/process.ts';
-import { startRedis, type TestRedis } from '../support/redis.ts';
-import { spawnService, startService, type TestService, VOTER_KEY, voteEnv } from '../support/system.ts';
-import { until } from '../support/until.ts';
+import { scratchFolder } from '#kit/process.ts';
+import { startRedis, type TestRedis } from '#kit/redis.ts';
+import { spawnService, startService, type TestService, VOTER_KEY, voteEnv } from '#kit/system.ts';
+import { until } from '#kit/until.ts';
 
 const VOTES = '/polls/cats-vs-dogs/votes';
 const ANSWER_MS_MAX = 5_000;
@@ -172,7 +172,7 @@ describe('the admin port', () => {
       });
       expect(await answer.json()).toEqual({
         status: 'not ready',
-        because: { queue: 'the queue is not connected' },
+        reason: { queue: 'the queue is not connected' },
       });
       const refused = await castVote(service);
       expect(refused.status).toBe(503);

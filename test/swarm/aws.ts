@@ -1,23 +1,24 @@
 import { mkdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { HOST_ADDRESS, type Role } from '../../stack/lab/cast.ts';
-import type { Engine } from '../../stack/lab/engine.ts';
-import { namespacePath } from '../../stack/lab/folders.ts';
-import type { Lab } from '../../stack/lab/lab.ts';
-import { run } from '../../stack/local/command.ts';
-import { scratchFolder } from '../support/process.ts';
-import { placeStandIns, type StandIns, serveMetadata } from '../support/stand-ins.ts';
-import { until } from '../support/until.ts';
+import type { Cluster } from '#dev/cluster/cluster.ts';
+import type { Engine } from '#dev/cluster/engine.ts';
+import { namespacePath } from '#dev/cluster/folders.ts';
+import { HOST_ADDRESS, type Role } from '#dev/cluster/topology.ts';
+import { run } from '#dev/exec.ts';
+import { ROOT } from '#dev/root.ts';
+import { scratchFolder } from '#kit/process.ts';
+import { placeStandIns, type StandIns, serveMetadata } from '#kit/stand-ins.ts';
+import { until } from '#kit/until.ts';
 
-const SCRIPTS = join(import.meta.dirname, '../../aws');
+const SCRIPTS = join(ROOT, 'aws');
 const SCRIPT_MS_MAX = 60_000;
 const DOWN_MS_MAX = 60_000;
 
 /** An error whose last line says so. */
 const saying = (text: string) => ({ details: expect.arrayContaining([expect.stringContaining(text)]) });
 
-/** A machine of the lab for which AWS is stood in; its engine and the Swarm are real. */
+/** A machine of the cluster for which AWS is stood in; its engine and the Swarm are real. */
 interface Instance {
   readonly engine: Engine;
   readonly standIns: StandIns;
@@ -28,7 +29,7 @@ interface Instance {
 
 /** @param parameters the folder with Systems Manager's parameters, which all instances share */
 async function boot(
-  lab: Lab,
+  cluster: Cluster,
   parameters: string,
   role: Role,
   id: string,
@@ -51,7 +52,7 @@ async function boot(
     'placement/availability-zone': 'us-east-1a',
   };
   const metadata = await serveMetadata(facts, HOST_ADDRESS);
-  const engine = await lab.bootAlone({ name, role, address });
+  const engine = await cluster.bootAlone({ name, role, address });
   return {
     engine,
     standIns,
@@ -70,13 +71,13 @@ async function boot(
   };
 }
 
-/** What instances on AWS do when they boot, on machines of the lab that are in no Swarm yet. */
-export function testAws(lab: Lab): void {
+/** What instances on AWS do when they boot, on machines of the cluster that are in no Swarm yet. */
+export function testAws(cluster: Cluster): void {
   test('instances make a Swarm by themselves, get their roles, and are forgotten when EC2 has ended them', async () => {
     const parameters = await scratchFolder();
     const instances: Instance[] = [];
     const add = async (role: Role, id: string, address: string): Promise<Instance> => {
-      const instance = await boot(lab, parameters.path, role, id, address);
+      const instance = await boot(cluster, parameters.path, role, id, address);
       instances.push(instance);
       return instance;
     };
@@ -112,8 +113,8 @@ export function testAws(lab: Lab): void {
       }
       expect(await nodes()).toHaveLength(3);
 
-      expect(await second.script('tend.sh')).toBe('');
-      expect(await first.script('tend.sh')).toContain('frontend-0f1 is now frontend.');
+      expect(await second.script('reconcile-nodes.sh')).toBe('');
+      expect(await first.script('reconcile-nodes.sh')).toContain('frontend-0f1 is now frontend.');
       const role = '{{index .Spec.Labels "role"}}';
       expect(await first.engine.docker('node', 'inspect', '--format', role, 'frontend-0f1')).toBe('frontend');
 
@@ -128,9 +129,9 @@ export function testAws(lab: Lab): void {
       const running = (id: string, state = 'running') => ({ id, state, role: 'any' });
       const managers = [running('i-0a1'), running('i-0a2')];
       await first.standIns.write('aws.json', { instances: [...managers, running('i-0f1', 'stopped')] });
-      expect(await first.script('tend.sh')).toBe('');
+      expect(await first.script('reconcile-nodes.sh')).toBe('');
       await first.standIns.write('aws.json', { instances: managers });
-      expect(await first.script('tend.sh')).toContain('Forgot frontend-0f1.');
+      expect(await first.script('reconcile-nodes.sh')).toContain('Forgot frontend-0f1.');
       expect(await nodes()).toHaveLength(2);
     } finally {
       for (const instance of instances) await instance.close();

@@ -2,30 +2,33 @@ import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { until } from '../support/until.ts';
+import { ROOT } from '#dev/root.ts';
+import { until } from '#kit/until.ts';
 import { leftovers, NOTHING } from './leftovers.ts';
 
-const LAB = join(import.meta.dirname, '../../stack/lab/main.ts');
+const LAB = join(ROOT, 'stack/dev/cluster/main.ts');
 const START_MS_MAX = 4 * 60_000;
 
-test('a lab that is killed leaves engines running, and the next command removes all of it', async () => {
-  const lab = spawn(process.execPath, [LAB, '--frontends', '1'], { stdio: ['ignore', 'pipe', 'inherit'] });
+test('a cluster that is killed leaves engines running, and the next command removes all of it', async () => {
+  const cluster = spawn(process.execPath, [LAB, '--frontends', '1'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   let said = '';
-  lab.stdout.setEncoding('utf8').on('data', (text: string) => {
+  cluster.stdout.setEncoding('utf8').on('data', (text: string) => {
     said += text;
   });
   try {
     await until('engines join', () => said.includes('more engines'), START_MS_MAX);
     await until('a second engine runs', () => (leftovers()['namespaces'] ?? []).length >= 3, START_MS_MAX);
   } finally {
-    lab.kill('SIGKILL');
-    await once(lab, 'exit');
+    cluster.kill('SIGKILL');
+    await once(cluster, 'exit');
   }
   const left = leftovers();
   expect(left['processes']?.length).toBeGreaterThan(0);
   expect(left['files']?.length).toBe(2);
 
   const output = execFileSync(process.execPath, [LAB, '--clean'], { encoding: 'utf8' });
-  expect(output).toContain('Nothing of a lab is left');
+  expect(output).toContain('Nothing of a cluster is left');
   expect(leftovers()).toEqual(NOTHING);
 });

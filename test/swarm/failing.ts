@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import type { Lab } from '../../stack/lab/lab.ts';
-import { until } from '../support/until.ts';
+import type { Cluster } from '#dev/cluster/cluster.ts';
+import { until } from '#kit/until.ts';
 import { compare, containerOf, readLedger, untilCounted } from './system.ts';
 import type { Sent, Voters } from './voters.ts';
 import { votersOf } from './voting.ts';
@@ -19,28 +19,29 @@ async function untilMore(voters: Voters, votes: number): Promise<void> {
 }
 
 /** Both return when the tasks run, which Docker watches for some seconds. */
-const scale = (lab: Lab, change: string) => lab.manager.dockerPatiently('service', 'scale', change);
-const updateVote = (lab: Lab) =>
-  lab.manager.dockerPatiently('service', 'update', '--force', '--quiet', 'turnout_vote');
+const scale = (cluster: Cluster, change: string) =>
+  cluster.manager.dockerPatiently('service', 'scale', change);
+const updateVote = (cluster: Cluster) =>
+  cluster.manager.dockerPatiently('service', 'update', '--force', '--quiet', 'turnout_vote');
 
 /** Growing, changing and losing parts while people vote. */
-export function testChange(lab: Lab): void {
+export function testChange(cluster: Cluster): void {
   test('an update of the handlers under load fails no request', async () => {
-    const voters = votersOf(lab, 8).start();
+    const voters = votersOf(cluster, 8).start();
     await untilMore(voters, 100);
-    await updateVote(lab);
+    await updateVote(cluster);
     await untilMore(voters, 100);
     await voters.stop();
     expect(faults(voters.sent)).toEqual([]);
-    await untilCounted(lab, voters);
-    expect(await compare(lab, voters)).toEqual([]);
+    await untilCounted(cluster, voters);
+    expect(await compare(cluster, voters)).toEqual([]);
   });
 
   test('a frontend that joins while people vote takes its share, and nobody touches the proxy', async () => {
-    const interlock = lab.engine('interlock');
+    const interlock = cluster.engine('interlock');
     const proxyBefore = await containerOf(interlock, 'proxy');
-    const voters = votersOf(lab, 8).start();
-    const { node } = await lab.addNode('frontend');
+    const voters = votersOf(cluster, 8).start();
+    const { node } = await cluster.addNode('frontend');
     await until(`${node.name} takes votes`, () => voters.nodesSince(0).has(node.name), CHANGE_MS_MAX);
     await untilMore(voters, 200);
     await voters.stop();
@@ -48,63 +49,63 @@ export function testChange(lab: Lab): void {
     expect(await containerOf(interlock, 'proxy')).toBe(proxyBefore);
     const share = voters.sent.slice(-200).filter((vote) => vote.node === node.name).length;
     expect(share).toBeGreaterThan(30);
-    await untilCounted(lab, voters);
-    expect(await compare(lab, voters)).toEqual([]);
+    await untilCounted(cluster, voters);
+    expect(await compare(cluster, voters)).toEqual([]);
   });
 
   test('workers can be added and taken away while people vote', async () => {
-    const voters = votersOf(lab, 4).start();
+    const voters = votersOf(cluster, 4).start();
     for (const count of [3, 1]) {
-      await scale(lab, `turnout_worker=${count}`);
+      await scale(cluster, `turnout_worker=${count}`);
       await untilMore(voters, 100);
     }
     await voters.stop();
     expect(faults(voters.sent)).toEqual([]);
-    const { total } = await untilCounted(lab, voters);
+    const { total } = await untilCounted(cluster, voters);
     expect(total.lost).toBe(0);
-    expect(await compare(lab, voters)).toEqual([]);
+    expect(await compare(cluster, voters)).toEqual([]);
   });
 
   test('without the controller and the engine’s API routing goes on, and follows new tasks', async () => {
     const place = (change: 'add' | 'rm') =>
-      lab.manager.docker(
+      cluster.manager.docker(
         ...['service', 'update', '--quiet', '--detach'],
         ...[`--constraint-${change}=node.labels.role==nowhere`, 'turnout_interlock'],
       );
     await place('add');
-    await scale(lab, 'turnout_docker-api=0');
+    await scale(cluster, 'turnout_docker-api=0');
     await until(
       'the controller has gone',
       async () =>
-        (await containerOf(lab.engine('interlock'), 'interlock').catch(() => undefined)) === undefined,
+        (await containerOf(cluster.engine('interlock'), 'interlock').catch(() => undefined)) === undefined,
       CHANGE_MS_MAX,
     );
-    const voters = votersOf(lab, 8).start();
-    await updateVote(lab);
+    const voters = votersOf(cluster, 8).start();
+    await updateVote(cluster);
     await untilMore(voters, 100);
     await voters.stop();
     expect(faults(voters.sent)).toEqual([]);
     await place('rm');
-    await scale(lab, 'turnout_docker-api=1');
+    await scale(cluster, 'turnout_docker-api=1');
     await until(
       'the controller is back',
-      () => containerOf(lab.engine('interlock'), 'interlock'),
+      () => containerOf(cluster.engine('interlock'), 'interlock'),
       CHANGE_MS_MAX,
     );
   });
 }
 
 /** Losing machines while people vote. */
-export function testLoss(lab: Lab): void {
+export function testLoss(cluster: Cluster): void {
   test('a frontend that is cut off is left within two seconds, and its votes are counted when it is back', async () => {
     // Nobody drains, so that the node goes with votes that only its own Redis has.
-    await scale(lab, 'turnout_worker=0');
-    const voters = votersOf(lab, 8).start();
+    await scale(cluster, 'turnout_worker=0');
+    const voters = votersOf(cluster, 8).start();
     await until('it takes votes', () => voters.nodesSince(0).has('frontend01'), CHANGE_MS_MAX);
     await untilMore(voters, 200);
 
     const cutAt = performance.now();
-    await lab.setLink('frontend01', 'down');
+    await cluster.setLink('frontend01', 'down');
     await sleep(LEAVE_MS_MAX);
     const leftAt = performance.now();
     await untilMore(voters, 300);
@@ -114,11 +115,11 @@ export function testLoss(lab: Lab): void {
     expect(voters.nodesSince(leftAt)).not.toContain('frontend01');
     expect(faults(voters.sent).every(({ startedAt }) => startedAt >= cutAt - 5_000)).toBe(true);
 
-    await scale(lab, 'turnout_worker=1');
+    await scale(cluster, 'turnout_worker=1');
     const cut = await until(
       'all others are counted',
       async () => {
-        const { nodes } = await readLedger(lab);
+        const { nodes } = await readLedger(cluster);
         const mine = nodes.find(({ node }) => node === 'frontend01');
         return nodes.every(({ node, pending }) => node === 'frontend01' || pending === 0) && mine;
       },
@@ -126,16 +127,16 @@ export function testLoss(lab: Lab): void {
     );
     expect(cut.lost).toBe(0);
 
-    await lab.setLink('frontend01', 'up');
-    const { total } = await untilCounted(lab, voters);
+    await cluster.setLink('frontend01', 'up');
+    const { total } = await untilCounted(cluster, voters);
     expect(total.lost).toBe(0);
-    expect(await compare(lab, voters)).toEqual([]);
+    expect(await compare(cluster, voters)).toEqual([]);
   });
 
   test('a frontend whose power goes is left within two seconds, and loses no vote that was answered', async () => {
-    const engine = lab.engine('frontend02');
-    await scale(lab, 'turnout_worker=0');
-    const voters = votersOf(lab, 8).start();
+    const engine = cluster.engine('frontend02');
+    await scale(cluster, 'turnout_worker=0');
+    const voters = votersOf(cluster, 8).start();
     await until('it takes votes', () => voters.nodesSince(0).has('frontend02'), CHANGE_MS_MAX);
     await untilMore(voters, 200);
     await engine.kill();
@@ -146,12 +147,12 @@ export function testLoss(lab: Lab): void {
     expect(faults(voters.since(leftAt))).toEqual([]);
 
     await engine.start();
-    await scale(lab, 'turnout_worker=1');
-    const { total } = await untilCounted(lab, voters);
+    await scale(cluster, 'turnout_worker=1');
+    const { total } = await untilCounted(cluster, voters);
     expect(total.lost).toBe(0);
-    expect(await compare(lab, voters)).toEqual([]);
+    expect(await compare(cluster, voters)).toEqual([]);
 
-    const again = votersOf(lab, 4).start();
+    const again = votersOf(cluster, 4).start();
     await until('it takes votes again', () => again.nodesSince(0).has('frontend02'), CHANGE_MS_MAX);
     await again.stop();
   });

@@ -1,8 +1,8 @@
 import { connect } from 'node:net';
 import { expect, test } from 'vitest';
-import type { Engine } from '../../stack/lab/engine.ts';
-import type { Lab } from '../../stack/lab/lab.ts';
-import { ask } from '../support/raw-http.ts';
+import type { Cluster } from '#dev/cluster/cluster.ts';
+import type { Engine } from '#dev/cluster/engine.ts';
+import { ask } from '#kit/raw-http.ts';
 import { askProxy, basicAuth, containerOf, credential, VOTE_HOST } from './system.ts';
 
 const CONNECT_MS_MAX = 2_000;
@@ -37,15 +37,15 @@ async function addressOf(engine: Engine, service: string, network: string): Prom
 }
 
 /** Who can reach whom. Every "cannot" has a "can" beside it, so that a typing error does not pass for isolation. */
-export function testIsolation(lab: Lab): void {
-  // Asked for within the tests: before the lab is open there are no engines.
-  const frontend = (): Engine => lab.engine('frontend01');
-  const store = (): Engine => lab.engine('store');
+export function testIsolation(cluster: Cluster): void {
+  // Asked for within the tests: before the cluster is open there are no engines.
+  const frontend = (): Engine => cluster.engine('frontend01');
+  const store = (): Engine => cluster.engine('store');
 
   test('a frontend’s handler opens neither Postgres nor another node’s Redis; a worker opens both', async () => {
     const postgres = await addressOf(store(), 'postgres', 'store');
-    const redis = await addressOf(lab.engine('frontend02'), 'redis', 'capture');
-    const worker = lab.engine('worker01');
+    const redis = await addressOf(cluster.engine('frontend02'), 'redis', 'capture');
+    const worker = cluster.engine('worker01');
     for (const [address, port] of [
       [postgres, '5432'],
       [redis, '6379'],
@@ -61,7 +61,7 @@ export function testIsolation(lab: Lab): void {
 
   test('the results reach no Redis, and the proxy reaches neither Redis nor Postgres', async () => {
     expect(await inContainer(store(), 'results', TRY, 'tasks.redis', '6379')).not.toBe('open');
-    const interlock = lab.engine('interlock');
+    const interlock = cluster.engine('interlock');
     const proxy = await containerOf(interlock, 'proxy');
     const open = async (host: string, port: number): Promise<string> =>
       interlock.docker(
@@ -77,7 +77,7 @@ export function testIsolation(lab: Lab): void {
   });
 
   test('the engine’s API answers a few questions and takes no order', async () => {
-    const interlock = lab.engine('interlock');
+    const interlock = cluster.engine('interlock');
     const askApi = (method: string, path: string): Promise<string> =>
       inContainer(interlock, 'interlock', ASK, method, `http://docker-api:2375${path}`);
     expect(await askApi('GET', '/services')).toBe('200');
@@ -112,14 +112,18 @@ export function testIsolation(lab: Lab): void {
           .once('error', () => end(false))
           .once('timeout', () => end(false));
       });
-    expect(await isOpen(lab.proxyAddress, 80)).toBe(true);
-    for (const { node } of [...lab.engines('frontend'), ...lab.engines('worker'), ...lab.engines('store')]) {
+    expect(await isOpen(cluster.proxyAddress, 80)).toBe(true);
+    for (const { node } of [
+      ...cluster.engines('frontend'),
+      ...cluster.engines('worker'),
+      ...cluster.engines('store'),
+    ]) {
       for (const port of [80, 5432, 6379, 8080, 8081, 8082, 9080, 9081, 9082, 9083, 9084, 2375]) {
         expect(await isOpen(node.address, port), `${node.name}:${port}`).toBe(false);
       }
     }
     for (const port of [9080, 9084, 2375, 6379, 8080, 8443]) {
-      expect(await isOpen(lab.proxyAddress, port), `proxy:${port}`).toBe(false);
+      expect(await isOpen(cluster.proxyAddress, port), `proxy:${port}`).toBe(false);
     }
   });
 
@@ -133,12 +137,12 @@ export function testIsolation(lab: Lab): void {
       '/metrics/',
       '/%6Detrics',
     ]) {
-      expect((await askProxy(lab, VOTE_HOST, path)).status, path).toBe(404);
+      expect((await askProxy(cluster, VOTE_HOST, path)).status, path).toBe(404);
     }
-    const statistics = `http://${lab.proxyAddress}:8404`;
+    const statistics = `http://${cluster.proxyAddress}:8404`;
     expect((await ask(statistics, '/metrics')).status).toBe(401);
     expect((await ask(statistics, '/')).status).toBe(401);
-    const headers = basicAuth(lab, 'statistics');
+    const headers = basicAuth(cluster, 'statistics');
     expect((await ask(statistics, '/metrics', 'GET', headers)).body).toContain('haproxy_backend_');
   });
 
@@ -146,12 +150,12 @@ export function testIsolation(lab: Lab): void {
     for (const [engine, service] of [
       [frontend(), 'vote'],
       [frontend(), 'redis'],
-      [lab.engine('worker01'), 'worker'],
+      [cluster.engine('worker01'), 'worker'],
       [store(), 'postgres'],
       [store(), 'results'],
       [store(), 'dashboard'],
-      [lab.engine('interlock'), 'proxy'],
-      [lab.engine('interlock'), 'interlock'],
+      [cluster.engine('interlock'), 'proxy'],
+      [cluster.engine('interlock'), 'interlock'],
     ] as const) {
       const container = await containerOf(engine, service);
       const run = (script: string): Promise<string> => engine.docker('exec', container, 'sh', '-c', script);
@@ -162,7 +166,7 @@ export function testIsolation(lab: Lab): void {
       );
       const described = await engine.docker('inspect', container);
       for (const name of ['voter_key', 'redis_vote', 'worker', 'postgres', 'operator']) {
-        expect(described.includes(credential(lab, name)), `${service} shows ${name}`).toBe(false);
+        expect(described.includes(credential(cluster, name)), `${service} shows ${name}`).toBe(false);
       }
     }
   });

@@ -7,15 +7,16 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { connect as connectTls } from 'node:tls';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { Lab } from '../../stack/lab/lab.ts';
-import { run } from '../../stack/local/command.ts';
-import { sendBytes } from '../support/raw-http.ts';
-import { until } from '../support/until.ts';
+import type { Cluster } from '#dev/cluster/cluster.ts';
+import { run } from '#dev/exec.ts';
+import { ROOT } from '#dev/root.ts';
+import { sendBytes } from '#kit/raw-http.ts';
+import { until } from '#kit/until.ts';
 import { askProxy, VOTE_HOST } from './system.ts';
 
 const DEPLOY_MS_MAX = 10 * 60_000;
 const ROUTED_MS_MAX = 4 * 60_000;
-const TLS_FILE = join(import.meta.dirname, '../../stack/tls.yml');
+const TLS_FILE = join(ROOT, 'stack/tls.yml');
 const ECHO_FILE = join(import.meta.dirname, 'echo.yml');
 const HOSTS = [VOTE_HOST, 'results.votingapp.local', 'dashboard.votingapp.local', 'passthrough.local'];
 /** With TLS, and also without, so that both ways can be seen. */
@@ -49,7 +50,7 @@ async function makeCertificate(): Promise<{ cert: string; key: string }> {
     await run(
       {
         command: 'openssl',
-        args: [...args, '-subj', '/CN=lab', '-addext', names, '-keyout', key, '-out', cert],
+        args: [...args, '-subj', '/CN=cluster', '-addext', names, '-keyout', key, '-out', cert],
       },
       { what: 'openssl', msMax: 30_000, env: process.env },
     );
@@ -60,23 +61,23 @@ async function makeCertificate(): Promise<{ cert: string; key: string }> {
 }
 
 /** Every label of the table, seen through requests. They are the proxy's business, so echoing services suffice. */
-export function testLabels(lab: Lab): void {
+export function testLabels(cluster: Cluster): void {
   let cert = '';
 
   beforeAll(async () => {
     const pair = await makeCertificate();
     cert = pair.cert;
-    await lab.manager.createSecret('turnout_tls_cert', pair.cert);
-    await lab.manager.createSecret('turnout_tls_key', pair.key);
-    await lab.deploy(WITH_TLS);
-    await lab.manager.docker('stack', 'deploy', '--resolve-image', 'never', '-c', ECHO_FILE, 'echo');
+    await cluster.manager.createSecret('turnout_tls_cert', pair.cert);
+    await cluster.manager.createSecret('turnout_tls_key', pair.key);
+    await cluster.deploy(WITH_TLS);
+    await cluster.manager.docker('stack', 'deploy', '--resolve-image', 'never', '-c', ECHO_FILE, 'echo');
     const hosts = ['sticky', 'hashed', 'canary', 'other', 'inner', 'named'].map((name) => `${name}.local/`);
     const urls = [...hosts, 'paths.local/shop', 'paths.local/api/'];
     await until(
       'every echo answers',
       async () => {
         const answers = await Promise.all(
-          urls.map((url) => askProxy(lab, url.split('/')[0] ?? '', url.slice(url.indexOf('/')))),
+          urls.map((url) => askProxy(cluster, url.split('/')[0] ?? '', url.slice(url.indexOf('/')))),
         );
         return answers.every(({ status }) => status === 200);
       },
@@ -86,17 +87,23 @@ export function testLabels(lab: Lab): void {
     await until(
       'every task runs',
       async () => {
-        const replicas = await lab.manager.docker('stack', 'services', '--format', '{{.Replicas}}', 'echo');
+        const replicas = await cluster.manager.docker(
+          'stack',
+          'services',
+          '--format',
+          '{{.Replicas}}',
+          'echo',
+        );
         return replicas.split('\n').every((line) => /^(\d+)\/\1\b/.test(line));
       },
       ROUTED_MS_MAX,
     );
     await until('two sticky tasks answer', async () => (await stickyTasks()).size === 2, ROUTED_MS_MAX);
   }, DEPLOY_MS_MAX);
-  afterAll(() => lab.manager.docker('stack', 'rm', 'echo'), DEPLOY_MS_MAX);
+  afterAll(() => cluster.manager.docker('stack', 'rm', 'echo'), DEPLOY_MS_MAX);
 
   const echo = async (host: string, path = '/', headers: Record<string, string> = {}): Promise<Echo> => {
-    const { status, body } = await askProxy(lab, host, path, { headers });
+    const { status, body } = await askProxy(cluster, host, path, { headers });
     expect(status, `${host}${path}`).toBe(200);
     return JSON.parse(body);
   };
@@ -109,7 +116,7 @@ export function testLabels(lab: Lab): void {
 
   const askTls = async (host: string, path: string, options: RequestOptions = {}) => {
     const sent = requestTls({
-      host: lab.proxyAddress,
+      host: cluster.proxyAddress,
       port: 443,
       path,
       servername: host,
@@ -124,7 +131,7 @@ export function testLabels(lab: Lab): void {
   };
 
   test('hosts: unknown names get 404, any spelling of a known one is found', async () => {
-    expect((await askProxy(lab, 'nobody.local', '/')).status).toBe(404);
+    expect((await askProxy(cluster, 'nobody.local', '/')).status).toBe(404);
     expect((await echo('OTHER.local:80')).name).toBe('root');
   });
 
@@ -132,7 +139,7 @@ export function testLabels(lab: Lab): void {
     const page = await askTls(VOTE_HOST, '/');
     expect(page.status).toBe(200);
     expect(page.headers['strict-transport-security']).toContain('max-age=');
-    const session = connectHttp2(`https://${lab.proxyAddress}`, { ca: cert, servername: VOTE_HOST });
+    const session = connectHttp2(`https://${cluster.proxyAddress}`, { ca: cert, servername: VOTE_HOST });
     const stream = session.request({
       ':method': 'POST',
       ':path': '/polls/cats-vs-dogs/votes',
@@ -148,7 +155,7 @@ export function testLabels(lab: Lab): void {
 
   test('ssl_only: plain HTTP is redirected once that is wanted', async () => {
     // The stack was deployed with TLS_ONLY=false; results are asked here for what the label does when it is true.
-    await lab.manager.docker(
+    await cluster.manager.docker(
       'service',
       'update',
       '--quiet',
@@ -160,7 +167,7 @@ export function testLabels(lab: Lab): void {
     const answer = await until(
       'a redirect',
       async () => {
-        const { status, headers } = await askProxy(lab, 'results.votingapp.local', '/polls?x=1');
+        const { status, headers } = await askProxy(cluster, 'results.votingapp.local', '/polls?x=1');
         return status !== 200 && status !== 404 && { status, location: headers['location'] };
       },
       ROUTED_MS_MAX,
@@ -175,17 +182,22 @@ export function testLabels(lab: Lab): void {
     expect(JSON.parse(body)).toMatchObject({ name: 'passthrough', url: '/inside' });
     // The proxy has no part in it, so no header of its own.
     expect(JSON.parse(body).headers['x-forwarded-for']).toBeUndefined();
-    const socket = connectTls({ host: lab.proxyAddress, port: 443, servername: 'unknown.local', ca: cert });
+    const socket = connectTls({
+      host: cluster.proxyAddress,
+      port: 443,
+      servername: 'unknown.local',
+      ca: cert,
+    });
     await expect(once(socket, 'secureConnect')).rejects.toThrow();
   });
 
   test('ssl_backend: TLS to the task; with ssl_backend_tls_verify only to one whose certificate is trusted', async () => {
     expect((await echo('inner.local')).name).toBe('inner');
-    expect((await askProxy(lab, 'distrusted.local', '/')).status).toBe(503);
+    expect((await askProxy(cluster, 'distrusted.local', '/')).status).toBe(503);
   });
 
   test('redirects: 302 to where the label says', async () => {
-    const { status, headers } = await askProxy(lab, 'old.local', '/anything');
+    const { status, headers } = await askProxy(cluster, 'old.local', '/anything');
     expect([status, headers['location']]).toEqual([302, 'http://paths.local/new']);
   });
 
@@ -224,7 +236,7 @@ export function testLabels(lab: Lab): void {
   });
 
   test('service_cluster: another cluster’s service is not routed', async () => {
-    expect((await askProxy(lab, 'foreign.local', '/')).status).toBe(404);
+    expect((await askProxy(cluster, 'foreign.local', '/')).status).toBe(404);
   });
 
   test('websocket_endpoints: a connection is upgraded', async () => {
@@ -236,13 +248,13 @@ export function testLabels(lab: Lab): void {
     ];
     const key = 'sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==';
     const bytes = ['GET /api/socket HTTP/1.1', ...headers, key, '', ''].join('\r\n');
-    const answer = await sendBytes(80, bytes, (answer) => answer.endsWith('hello'), lab.proxyAddress);
+    const answer = await sendBytes(80, bytes, (answer) => answer.endsWith('hello'), cluster.proxyAddress);
     expect(answer).toContain('101 Switching Protocols');
   });
 
   test('a wrong label disables its own service alone, and the controller says which and why', async () => {
-    expect((await askProxy(lab, 'wrong.local', '/')).status).toBe(404);
-    const log = await lab.manager.docker('service', 'logs', '--raw', 'turnout_interlock');
+    expect((await askProxy(cluster, 'wrong.local', '/')).status).toBe(404);
+    const log = await cluster.manager.docker('service', 'logs', '--raw', 'turnout_interlock');
     expect(
       log.split('\n').filter((line) => line.includes('echo_wrong') && line.includes('not_mounted')),
     ).toHaveLength(1);
@@ -250,28 +262,28 @@ export function testLabels(lab: Lab): void {
 
   test('default_backend: takes the hosts that nobody claims, once a service has it', async () => {
     const set = (option: string) =>
-      lab.manager.docker('service', 'update', '--quiet', '--detach', ...option.split(' '), 'echo_root');
+      cluster.manager.docker('service', 'update', '--quiet', '--detach', ...option.split(' '), 'echo_root');
     await set('--label-add com.docker.lb.default_backend=true');
     await until(
       'it answers',
-      async () => (await askProxy(lab, 'nobody.local', '/')).status === 200,
+      async () => (await askProxy(cluster, 'nobody.local', '/')).status === 200,
       ROUTED_MS_MAX,
     );
     expect((await echo('nobody.local')).name).toBe('root');
     await set('--label-rm com.docker.lb.default_backend');
     await until(
       '404 again',
-      async () => (await askProxy(lab, 'nobody.local', '/')).status === 404,
+      async () => (await askProxy(cluster, 'nobody.local', '/')).status === 404,
       ROUTED_MS_MAX,
     );
   });
 
   test('a service without tasks gets 503 with Retry-After', async () => {
-    await lab.manager.docker('service', 'scale', '--detach', 'echo_shop=0');
+    await cluster.manager.docker('service', 'scale', '--detach', 'echo_shop=0');
     const answer = await until(
       'nobody answers',
       async () => {
-        const { status, headers } = await askProxy(lab, 'paths.local', '/shop');
+        const { status, headers } = await askProxy(cluster, 'paths.local', '/shop');
         return status === 503 && headers;
       },
       ROUTED_MS_MAX,

@@ -1,11 +1,11 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
+import { ROOT } from '#dev/root.ts';
 
 /**
  * `npm run test:swarm [-- vitest arguments]`: makes a Swarm of several nodes on this machine and tests Turnout on it. Needs
  * Linux and root; on Debian it installs what it lacks.
  */
-const ROOT = join(import.meta.dirname, '../..');
 const VITEST = join(ROOT, 'node_modules/.bin/vitest');
 
 function run(...args: string[]): void {

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import type { Lab } from '../../stack/lab/lab.ts';
-import { until } from '../support/until.ts';
+import type { Cluster } from '#dev/cluster/cluster.ts';
+import { until } from '#kit/until.ts';
 import { compare, readLedger, untilCounted } from './system.ts';
 import { votersOf } from './voting.ts';
 
@@ -8,9 +8,9 @@ const RETIRE_MS_MAX = 4 * 60_000;
 const TAKEN_MS_MAX = 120_000;
 
 /** What an operator does to a running system, with the scripts of `stack/swarm`. */
-export function testOperation(lab: Lab): void {
+export function testOperation(cluster: Cluster): void {
   test('every script may be run again, and then changes nothing', async () => {
-    const { manager } = lab;
+    const { manager } = cluster;
     const services = () =>
       manager.docker('service', 'ls', '--format', '{{.ID}} {{.Name}} {{.Replicas}} {{.Image}}');
     const tasks = () =>
@@ -22,13 +22,13 @@ export function testOperation(lab: Lab): void {
 
     expect(await manager.script('install-docker.sh')).toContain('runs');
     expect(await manager.script('init.sh', ['--advertise', manager.node.address])).toContain('already');
-    const worker = lab.engine('worker01');
+    const worker = cluster.engine('worker01');
     const input = await manager.script('token.sh', ['worker']);
     const join = ['--manager', manager.node.address, '--advertise', worker.node.address];
     expect(await worker.script('join.sh', join, { input })).toContain('already');
     expect(await manager.script('label.sh')).toBe('');
-    expect(await manager.script('secrets.sh', [], { env: lab.settings })).not.toContain('Made');
-    await lab.deploy();
+    expect(await manager.script('secrets.sh', [], { env: cluster.settings })).not.toContain('Made');
+    await cluster.deploy();
 
     const after = [await services(), await tasks(), await secrets()].map((text) =>
       text.split('\n').toSorted(),
@@ -37,11 +37,11 @@ export function testOperation(lab: Lab): void {
   });
 
   test('a frontend is retired under load without losing a vote, and comes back', async () => {
-    const { manager } = lab;
-    const voters = votersOf(lab, 8).start();
+    const { manager } = cluster;
+    const voters = votersOf(cluster, 8).start();
     await until('it takes votes', () => voters.nodesSince(0).has('frontend02'), TAKEN_MS_MAX);
     const said = await manager.script('retire.sh', ['frontend02'], {
-      env: lab.settings,
+      env: cluster.settings,
       msMax: RETIRE_MS_MAX,
     });
     expect(said).toContain('0 pending');
@@ -60,16 +60,16 @@ export function testOperation(lab: Lab): void {
       'frontend02',
     );
     expect(tasks).toBe('');
-    const retired = (await readLedger(lab)).nodes.find(({ node }) => node === 'frontend02');
+    const retired = (await readLedger(cluster)).nodes.find(({ node }) => node === 'frontend02');
     expect(retired).toMatchObject({ pending: 0, retired: true });
-    expect((await untilCounted(lab, voters)).total.lost).toBe(0);
-    expect(await compare(lab, voters)).toEqual([]);
+    expect((await untilCounted(cluster, voters)).total.lost).toBe(0);
+    expect(await compare(cluster, voters)).toEqual([]);
 
     await manager.script('label.sh', ['frontend02', 'frontend']);
-    const again = votersOf(lab, 4).start();
+    const again = votersOf(cluster, 4).start();
     await until('it takes votes again', () => again.nodesSince(0).has('frontend02'), TAKEN_MS_MAX);
     await again.stop();
-    await untilCounted(lab, again);
-    expect(await compare(lab, again)).toEqual([]);
+    await untilCounted(cluster, again);
+    expect(await compare(cluster, again)).toEqual([]);
   });
 }

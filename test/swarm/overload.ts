@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
-import { median } from '../../bench/measure/statistics.ts';
-import type { Engine } from '../../stack/lab/engine.ts';
-import type { Lab } from '../../stack/lab/lab.ts';
-import { Load } from '../support/open-loop.ts';
+import type { Cluster } from '#dev/cluster/cluster.ts';
+import type { Engine } from '#dev/cluster/engine.ts';
+import { Load } from '#kit/open-loop.ts';
+import { median } from '#kit/quantile.ts';
 import { containerOf, untilCounted, VOTE_HOST } from './system.ts';
 
 /** So little that this machine can offer three times what the handlers can take, and still have time for the proxy. */
@@ -25,12 +25,12 @@ async function limitVote(engine: Engine, cpus: string): Promise<void> {
 }
 
 /** The processor is what the handlers lack here; `test/e2e/overload.test.ts` has the same with a slow disk. */
-export function testOverload(lab: Lab): void {
+export function testOverload(cluster: Cluster): void {
   test('offered three times what the handlers’ processors can take, the proxy refuses the rest at once', async ({
     skip,
   }) => {
-    const frontends = lab.engines('frontend');
-    const address = { host: lab.proxyAddress, port: 80 };
+    const frontends = cluster.engines('frontend');
+    const address = { host: cluster.proxyAddress, port: 80 };
     const load = new Load(address, VOTE_HOST);
     const strangers = new Load(address, 'nobody.local');
     try {
@@ -68,7 +68,7 @@ export function testOverload(lab: Lab): void {
       expect((await load.castVote()).status).toBe(202);
       // Nobody was killed for being busy.
       for (const engine of frontends) await containerOf(engine, 'vote');
-      expect((await untilCounted(lab)).total.lost).toBe(0);
+      expect((await untilCounted(cluster)).total.lost).toBe(0);
       skip(!isQuiet, 'others use so much of this machine that it says nothing about the handlers');
     } finally {
       load.close();

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect } from 'vitest';
-import { Lab } from '../../stack/lab/lab.ts';
+import { Cluster } from '#dev/cluster/cluster.ts';
 import { testAws } from './aws.ts';
 import { testChange, testLoss } from './failing.ts';
 import { testIsolation } from './isolation.ts';
@@ -12,7 +12,7 @@ import { testVoting } from './voting.ts';
 const OPEN_MS_MAX = 12 * 60_000;
 const CLOSE_MS_MAX = 2 * 60_000;
 
-const lab = new Lab({
+const cluster = new Cluster({
   frontends: 2,
   workers: 1,
   progress: (line) => console.log(line),
@@ -20,18 +20,18 @@ const lab = new Lab({
   settings: { POST_RATE_MAX: '0' },
 });
 
-beforeAll(() => lab.open(), OPEN_MS_MAX);
+beforeAll(() => cluster.open(), OPEN_MS_MAX);
 afterAll(async () => {
-  await lab.close();
+  await cluster.close();
   expect(leftovers()).toEqual(NOTHING);
 }, CLOSE_MS_MAX);
 
-describe('voting', () => testVoting(lab));
-describe('isolation', () => testIsolation(lab));
+describe('voting', () => testVoting(cluster));
+describe('isolation', () => testIsolation(cluster));
 // While there are two of them: three times what more could take is more than one machine can offer.
-describe('overload', () => testOverload(lab));
-describe('change', () => testChange(lab));
-describe('operation', () => testOperation(lab));
-describe('aws', () => testAws(lab));
-describe('labels', () => testLabels(lab));
-describe('loss', () => testLoss(lab));
+describe('overload', () => testOverload(cluster));
+describe('change', () => testChange(cluster));
+describe('operation', () => testOperation(cluster));
+describe('aws', () => testAws(cluster));
+describe('labels', () => testLabels(cluster));
+describe('loss', () => testLoss(cluster));

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
-import type { Engine } from '../../stack/lab/engine.ts';
-import type { Lab } from '../../stack/lab/lab.ts';
-import { ask } from '../support/raw-http.ts';
-import { until } from '../support/until.ts';
+import type { Cluster } from '#dev/cluster/cluster.ts';
+import type { Engine } from '#dev/cluster/engine.ts';
+import { ask } from '#kit/raw-http.ts';
+import { until } from '#kit/until.ts';
 import type { Voters } from './voters.ts';
 
 export const VOTE_HOST = 'votingapp.local';
@@ -32,30 +32,30 @@ interface LedgerAnswer {
 
 /** Asks the proxy for a host name, as a browser would that finds it under that name. */
 export function askProxy(
-  lab: Lab,
+  cluster: Cluster,
   host: string,
   path: string,
   options: { method?: string; headers?: Readonly<Record<string, string>>; body?: string } = {},
 ) {
   const { method = 'GET', headers = {}, body } = options;
-  return ask(`http://${lab.proxyAddress}:80`, path, method, { host, ...headers }, body);
+  return ask(`http://${cluster.proxyAddress}:80`, path, method, { host, ...headers }, body);
 }
 
 /** A password from the file of secrets.sh. */
-export function credential(lab: Lab, name: string): string {
-  const value = new RegExp(`^${name}=(.*)$`, 'm').exec(readFileSync(lab.credentials, 'utf8'))?.[1];
+export function credential(cluster: Cluster, name: string): string {
+  const value = new RegExp(`^${name}=(.*)$`, 'm').exec(readFileSync(cluster.credentials, 'utf8'))?.[1];
   if (value === undefined) throw new Error(`no credential ${name}`);
   return value;
 }
 
-export const basicAuth = (lab: Lab, name: 'operator' | 'statistics'): Record<string, string> => ({
-  authorization: `Basic ${btoa(`operator:${credential(lab, name)}`)}`,
+export const basicAuth = (cluster: Cluster, name: 'operator' | 'statistics'): Record<string, string> => ({
+  authorization: `Basic ${btoa(`operator:${credential(cluster, name)}`)}`,
 });
 
 /** The audit, as the dashboard tells it. */
-export async function readLedger(lab: Lab): Promise<LedgerAnswer> {
-  const { status, body } = await askProxy(lab, DASHBOARD_HOST, '/ledger', {
-    headers: basicAuth(lab, 'operator'),
+export async function readLedger(cluster: Cluster): Promise<LedgerAnswer> {
+  const { status, body } = await askProxy(cluster, DASHBOARD_HOST, '/ledger', {
+    headers: basicAuth(cluster, 'operator'),
   });
   if (status !== 200) throw new Error(`the dashboard answers ${status}: ${body}`);
   return JSON.parse(body);
@@ -65,7 +65,7 @@ export async function readLedger(lab: Lab): Promise<LedgerAnswer> {
  * Waits until everything that was accepted is counted; gives the ledger that says so. While a node is away the dashboard
  * cannot know what it has taken last, so the ledger must have heard of every job that these voters have a receipt from.
  */
-export function untilCounted(lab: Lab, voters?: Voters): Promise<LedgerAnswer> {
+export function untilCounted(cluster: Cluster, voters?: Voters): Promise<LedgerAnswer> {
   const lastJobs = new Map<string, number>();
   for (const { source, seq } of voters?.jobs() ?? []) {
     lastJobs.set(source, Math.max(seq, lastJobs.get(source) ?? 0));
@@ -73,7 +73,7 @@ export function untilCounted(lab: Lab, voters?: Voters): Promise<LedgerAnswer> {
   return until(
     'every accepted vote is counted',
     async () => {
-      const ledger = await readLedger(lab);
+      const ledger = await readLedger(cluster);
       const jobs = new Map(ledger.sources.map(({ source, jobs: { accepted } }) => [source, accepted]));
       const isKnown = [...lastJobs].every(([source, seq]) => (jobs.get(source) ?? 0) >= seq);
       const isReached = ledger.nodes.every(({ reachable, retired }) => reachable || retired);
@@ -97,8 +97,8 @@ export async function containerOf(engine: Engine, service: string): Promise<stri
 }
 
 /** Asks Postgres, as its superuser, on its own node. */
-async function query(lab: Lab, statement: string): Promise<string[]> {
-  const store = lab.engine('store');
+async function query(cluster: Cluster, statement: string): Promise<string[]> {
+  const store = cluster.engine('store');
   const psql = [
     'psql',
     '--host=/tmp',
@@ -125,13 +125,13 @@ const TALLIES_THAT_DIFFER = `
   where coalesce(tally, 0) <> coalesce(recount, 0)`;
 
 /** What the tables say differently from what the voters wrote down; empty when every 202 counts, and counts once. */
-export async function compare(lab: Lab, voters: Voters): Promise<string[]> {
-  const rows = await query(lab, `select voter_id, choice_id from votes where poll_id = '${POLL}'`);
+export async function compare(cluster: Cluster, voters: Voters): Promise<string[]> {
+  const rows = await query(cluster, `select voter_id, choice_id from votes where poll_id = '${POLL}'`);
   const stored = new Map(rows.map((row) => row.split('|') as [string, string]));
   const differences: string[] = [];
   if (voters.accepted.size === 0) differences.push('nobody has voted');
   // The running counts against the votes: what is counted twice, or not at all, shows there.
-  for (const row of await query(lab, TALLIES_THAT_DIFFER))
+  for (const row of await query(cluster, TALLIES_THAT_DIFFER))
     differences.push(`tally and recount differ: ${row}`);
   for (const [voter, { choice }] of voters.accepted) {
     if (voters.uncertain.has(voter)) continue;

@@ -1,8 +1,8 @@
 import { Agent, type IncomingMessage, request } from 'node:http';
 import { text } from 'node:stream/consumers';
-import { createVoterTokens } from '../../handlers/vote/voter.ts';
-import { Secret } from '../../stack/runtime/secret.ts';
-import { nodeOf, parseJobKey } from '../../workers/job.ts';
+import { createVoterTokens } from '#handlers/vote/voter.ts';
+import { nodeOf, parseJobKey } from '#job';
+import { Secret } from '#runtime/secret.ts';
 
 const ANSWER_MS_MAX = 5_000;
 const PAUSE_MS = 20;

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import type { Lab } from '../../stack/lab/lab.ts';
-import { until } from '../support/until.ts';
+import type { Cluster } from '#dev/cluster/cluster.ts';
+import { until } from '#kit/until.ts';
 import {
   askProxy,
   basicAuth,
@@ -16,16 +16,16 @@ import { Voters } from './voters.ts';
 
 const MIXED_MS_MAX = 60_000;
 
-export function votersOf(lab: Lab, people: number): Voters {
-  const voterKey = credential(lab, 'voter_key');
-  return new Voters({ address: lab.proxyAddress, host: VOTE_HOST, poll: POLL, voterKey, people });
+export function votersOf(cluster: Cluster, people: number): Voters {
+  const voterKey = credential(cluster, 'voter_key');
+  return new Voters({ address: cluster.proxyAddress, host: VOTE_HOST, poll: POLL, voterKey, people });
 }
 
 /** What is asked of the system most of the time. */
-export function testVoting(lab: Lab): void {
+export function testVoting(cluster: Cluster): void {
   test('votes land on every frontend, in its own Redis, and all are counted', async () => {
-    const voters = votersOf(lab, 8).start();
-    const frontends = lab.engines('frontend').map(({ node }) => node.name);
+    const voters = votersOf(cluster, 8).start();
+    const frontends = cluster.engines('frontend').map(({ node }) => node.name);
     await until(
       'every frontend takes votes',
       () => voters.nodesSince(0).size === frontends.length && voters.sent.length > 300,
@@ -34,9 +34,9 @@ export function testVoting(lab: Lab): void {
     await voters.stop();
     expect(voters.sent.filter(({ status }) => status !== 202)).toEqual([]);
 
-    for (const engine of lab.engines('frontend')) {
+    for (const engine of cluster.engines('frontend')) {
       const redis = await containerOf(engine, 'redis');
-      const password = credential(lab, 'redis_worker');
+      const password = credential(cluster, 'redis_worker');
       const cli = ['redis-cli', '-s', '/run/redis/redis.sock', '--user', 'worker', '--pass', password];
       const ledger = await engine.docker(
         'exec',
@@ -50,23 +50,23 @@ export function testVoting(lab: Lab): void {
       expect(sources.length).toBeGreaterThan(0);
       for (const source of sources) expect(source.split('.')[0]).toBe(engine.node.name);
     }
-    const { total } = await untilCounted(lab, voters);
+    const { total } = await untilCounted(cluster, voters);
     expect(total.lost).toBe(0);
-    expect(await compare(lab, voters)).toEqual([]);
+    expect(await compare(cluster, voters)).toEqual([]);
     await until('the results show it', async () => {
-      const { body } = await askProxy(lab, RESULTS_HOST, `/polls/${POLL}/results`);
+      const { body } = await askProxy(cluster, RESULTS_HOST, `/polls/${POLL}/results`);
       return JSON.parse(body).total === total.counted;
     });
   });
 
   test('pages and dashboard are found by their names, the dashboard with a password', async () => {
-    const page = await askProxy(lab, VOTE_HOST, '/', { headers: { accept: 'text/html' } });
+    const page = await askProxy(cluster, VOTE_HOST, '/', { headers: { accept: 'text/html' } });
     expect(page.status).toBe(200);
     expect(page.body).toContain('Cats or dogs?');
-    expect((await askProxy(lab, RESULTS_HOST, '/')).status).toBe(200);
-    expect((await askProxy(lab, 'dashboard.votingapp.local', '/')).status).toBe(401);
-    const headers = basicAuth(lab, 'operator');
-    expect((await askProxy(lab, 'dashboard.votingapp.local', '/', { headers })).status).toBe(200);
-    expect((await askProxy(lab, 'dashboard.votingapp.local', '/queues', { headers })).status).toBe(200);
+    expect((await askProxy(cluster, RESULTS_HOST, '/')).status).toBe(200);
+    expect((await askProxy(cluster, 'dashboard.votingapp.local', '/')).status).toBe(401);
+    const headers = basicAuth(cluster, 'operator');
+    expect((await askProxy(cluster, 'dashboard.votingapp.local', '/', { headers })).status).toBe(200);
+    expect((await askProxy(cluster, 'dashboard.votingapp.local', '/queues', { headers })).status).toBe(200);
   });
 }

@@ -1,18 +1,19 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import type { LedgerReport } from '../../../handlers/dashboard/ledger.ts';
-import type { LedgerRow } from '../../../handlers/dashboard/settle.ts';
-import { viewOf } from '../../../handlers/dashboard/view.ts';
+import type { SourceAccount } from '#audit/reconcile.ts';
+import { ROOT } from '#dev/root.ts';
+import type { LiveReport } from '#handlers/dashboard/live-audit.ts';
+import { viewOf } from '#handlers/dashboard/view.ts';
 
-const PROGRAM = join(import.meta.dirname, '../../../aws/measure.jq');
+const PROGRAM = join(ROOT, 'aws/measure.jq');
 type History = Record<string, [number, number][]>;
 interface Measures {
   readonly history: History;
   readonly metrics: { MetricName: string; Value: number; Unit: string; Dimensions: unknown }[];
 }
 
-function row(node: string, fates: Partial<LedgerRow>): LedgerRow {
+function row(node: string, fates: Partial<SourceAccount>): SourceAccount {
   return {
     source: `${node}.x`,
     node,
@@ -36,8 +37,8 @@ function row(node: string, fates: Partial<LedgerRow>): LedgerRow {
 function measure(
   now: number,
   history: History,
-  rows: readonly LedgerRow[],
-  nodes: LedgerReport['nodes'] = [],
+  rows: readonly SourceAccount[],
+  nodes: LiveReport['nodes'] = [],
 ) {
   const ledger = viewOf({ asOf: 0, settledAt: 0, postgresFault: undefined, rows, nodes });
   const { status, stdout, stderr, error } = spawnSync(
@@ -139,7 +140,7 @@ describe('measure.jq', () => {
       failed: 0,
       memory: undefined,
       appendOnlyFile: undefined,
-    } as unknown as LedgerReport['nodes'][number];
+    } as unknown as LiveReport['nodes'][number];
     expect(measureOf(measure(0, {}, [], [state]), 'UnreachableQueues')).toBe(1);
   });
 });

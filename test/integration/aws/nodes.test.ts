@@ -1,7 +1,7 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type StandInInstance, standInInstance } from '../../support/stand-ins.ts';
+import { type StandInInstance, standInInstance } from '#kit/stand-ins.ts';
 
 /**
  * The scripts that AWS's machines run, on stand-ins for AWS, for Docker and for the machine: what is tested is what the scripts
@@ -30,10 +30,12 @@ describe('node.sh on a manager', () => {
     });
     expect((await instance.callsOf('aws')).filter((call) => call.includes('token-of-a'))).toEqual([]);
     expect(await instance.callsOf('systemctl enable')).toContain(
-      'systemctl enable --quiet --now turnout-tend.timer turnout-measure.timer',
+      'systemctl enable --quiet --now turnout-reconcile-nodes.timer turnout-measure.timer',
     );
     const units = await readdir(join(instance.root, 'etc/systemd/system'));
-    expect(units).toEqual(expect.arrayContaining(['turnout-tend.timer', 'turnout-retire@.service']));
+    expect(units).toEqual(
+      expect.arrayContaining(['turnout-reconcile-nodes.timer', 'turnout-retire@.service']),
+    );
   });
 
   test('changes nothing when it runs again', async () => {
@@ -203,10 +205,10 @@ const nodes = async () =>
     ({ Description, Spec }) => [Description.Hostname, Spec.Labels['role']],
   );
 
-describe('tend.sh', () => {
+describe('reconcile-nodes.sh', () => {
   test('gives new nodes the role that they declare', async () => {
     await lead(node('frontend-0d1', 'ready'));
-    await instance.run('tend.sh');
+    await instance.run('reconcile-nodes.sh');
     expect(await nodes()).toEqual([
       ['manager-0a1', undefined],
       ['frontend-0d1', 'frontend'],
@@ -228,13 +230,13 @@ describe('tend.sh', () => {
         { id: 'i-0d2', state: 'stopped' },
       ],
     });
-    await instance.run('tend.sh');
+    await instance.run('reconcile-nodes.sh');
     expect((await nodes()).map(([name]) => name)).toEqual(['manager-0a1', 'frontend-0d2', 'worker-0b1']);
   });
 
   test('forgets nobody on an answer that cannot be true', async () => {
     await lead(node('frontend-0d1', 'down', 'frontend'));
-    expect(await instance.failureOf('tend.sh')).toContain('EC2 does not know this instance');
+    expect(await instance.failureOf('reconcile-nodes.sh')).toContain('EC2 does not know this instance');
     expect(await nodes()).toHaveLength(2);
   });
 
@@ -247,7 +249,7 @@ describe('tend.sh', () => {
         { id: 'i-0d3', state: 'running', lifecycle: 'Terminating:Wait' },
       ],
     });
-    await instance.run('tend.sh');
+    await instance.run('reconcile-nodes.sh');
     expect(await instance.callsOf('systemctl')).toEqual([
       'systemctl start --no-block turnout-retire@i-0d1.service',
       'systemctl start --no-block turnout-retire@i-0d3.service',
@@ -259,7 +261,7 @@ describe('tend.sh', () => {
     const state = await instance.standIns.read<{ nodes: { ManagerStatus?: unknown }[] }>('docker.json');
     state.nodes[0] = { ...LEADER, ManagerStatus: { Leader: false } };
     await instance.standIns.write('docker.json', state);
-    await instance.run('tend.sh');
+    await instance.run('reconcile-nodes.sh');
     expect(await nodes()).toContainEqual(['frontend-0d1', undefined]);
     expect(await instance.callsOf('aws')).toEqual([]);
   });

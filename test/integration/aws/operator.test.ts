@@ -3,7 +3,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type StandInInstance, standInInstance } from '../../support/stand-ins.ts';
+import { type StandInInstance, standInInstance } from '#kit/stand-ins.ts';
 
 /** What an operator runs, on a stand-in for AWS. Nothing here shows that AWS makes what the template says. */
 const OUTPUTS = {
@@ -81,7 +81,7 @@ describe('deploy.sh', () => {
     const { stdout: list } = await promisify(execFile)('tar', ['-tzf', archive]);
     for (const file of [
       'aws/node.sh',
-      'aws/units/turnout-tend.timer',
+      'aws/units/turnout-reconcile-nodes.timer',
       'aws/stack.env',
       'stack/swarm/join.sh',
       'dist/vote.mjs',

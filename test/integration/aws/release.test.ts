@@ -4,7 +4,8 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type StandInInstance, standInInstance } from '../../support/stand-ins.ts';
+import { ROOT } from '#dev/root.ts';
+import { type StandInInstance, standInInstance } from '#kit/stand-ins.ts';
 
 /** What the first manager does for an operator, on stand-ins for AWS, Docker and the scripts of stack/swarm/. */
 const CREDENTIALS = 'operator=pass-of-the-operator\nworker=pass-of-the-worker\n';
@@ -49,7 +50,7 @@ describe('release.sh', () => {
     await writeFile(join(instance.project, 'dist/vote.mjs'), 'vote');
     await writeFile(join(instance.project, 'db/roles.sql'), 'roles');
     await writeFile(join(instance.project, 'aws/stack.env'), `${STACK_ENV.join('\n')}\n`);
-    const dockerfile = await readFile(join(import.meta.dirname, '../../../stack/Dockerfile'), 'utf8');
+    const dockerfile = await readFile(join(ROOT, 'stack/Dockerfile'), 'utf8');
     await writeFile(join(instance.project, 'stack/Dockerfile'), dockerfile);
     await instance.standIns.write('aws.json', {
       instances: [

@@ -1,9 +1,9 @@
 import { sql } from 'kysely';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type Db, openDb } from '../../../db/client.ts';
-import { createDatabase } from '../../support/postgres.ts';
-import { freePort } from '../../support/process.ts';
-import { startProxy, type TestProxy } from '../../support/proxy.ts';
+import { type Db, openDb } from '#db/client.ts';
+import { createDatabase } from '#kit/postgres.ts';
+import { freePort } from '#kit/process.ts';
+import { startProxy, type TestProxy } from '#kit/proxy.ts';
 
 const cleanups: (() => Promise<unknown>)[] = [];
 afterEach(async () => {

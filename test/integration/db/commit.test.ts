@@ -1,12 +1,12 @@
 import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { auditSources, auditTallies } from '../../../db/audit.ts';
-import { commitBatches } from '../../../db/commit.ts';
-import { remedyFor } from '../../../db/errors.ts';
-import { type Batch, parseBatch, type ReceivedBatch } from '../../../workers/job.ts';
-import { createDatabase, type TestDatabase } from '../../support/postgres.ts';
-import { emptyTables, storedBatches, storedTallies, storedVotes } from '../../support/tables.ts';
-import { batch, modelOf, POLL, vote, voterId } from '../../support/votes.ts';
+import { auditSources, auditTallies } from '#db/audit.ts';
+import { commitBatches } from '#db/commit.ts';
+import { retryPolicyFor } from '#db/errors.ts';
+import { type Batch, parseBatch, type ReceivedBatch } from '#job';
+import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
+import { emptyTables, storedBatches, storedTallies, storedVotes } from '#kit/tables.ts';
+import { batch, modelOf, POLL, vote, voterId } from '#kit/votes.ts';
 
 let database: TestDatabase;
 
@@ -25,7 +25,7 @@ async function commitRacing(batches: readonly ReceivedBatch[], shard: number): P
       await commitBatches(database.db, batches, shard);
       return;
     } catch (error) {
-      if (remedyFor(error) !== 'retry at once') throw error;
+      if (retryPolicyFor(error) !== 'retry at once') throw error;
     }
   }
 }

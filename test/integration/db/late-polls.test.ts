@@ -1,12 +1,12 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { auditSources, auditTallies } from '../../../db/audit.ts';
-import { commitBatches } from '../../../db/commit.ts';
-import { countLatePolls } from '../../../db/late-polls.ts';
-import { upsertPolls } from '../../../db/polls.ts';
-import type { Vote } from '../../../workers/job.ts';
-import { createDatabase, type TestDatabase } from '../../support/postgres.ts';
-import { storedBatches, storedTallies, storedVotes } from '../../support/tables.ts';
-import { batch, modelOf, vote } from '../../support/votes.ts';
+import { auditSources, auditTallies } from '#db/audit.ts';
+import { commitBatches } from '#db/commit.ts';
+import { countLatePolls } from '#db/late-polls.ts';
+import { upsertPolls } from '#db/polls.ts';
+import type { Vote } from '#job';
+import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
+import { storedBatches, storedTallies, storedVotes } from '#kit/tables.ts';
+import { batch, modelOf, vote } from '#kit/votes.ts';
 
 const LATE = 'tea-or-coffee';
 const SHARD = 1;

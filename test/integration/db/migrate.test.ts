@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { describeSchema } from '../../../db/describe.ts';
-import { migrate } from '../../../db/migrate.ts';
-import { createDatabase, openTestDb, type TestDatabase } from '../../support/postgres.ts';
+import { describeSchema } from '#db/describe.ts';
+import { migrate } from '#db/migrate.ts';
+import { createDatabase, openTestDb, type TestDatabase } from '#kit/postgres.ts';
 
 let database: TestDatabase;
 

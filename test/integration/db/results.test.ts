@@ -1,14 +1,14 @@
 import { sql } from 'kysely';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { auditSources } from '../../../db/audit.ts';
-import { commitBatches } from '../../../db/commit.ts';
-import { mirrorLedger } from '../../../db/ledgers.ts';
-import { retireNode } from '../../../db/nodes.ts';
-import { upsertPolls } from '../../../db/polls.ts';
-import { readResults } from '../../../db/results.ts';
-import { createDatabase, type TestDatabase } from '../../support/postgres.ts';
-import { emptyTables } from '../../support/tables.ts';
-import { batch, vote } from '../../support/votes.ts';
+import { auditSources } from '#db/audit.ts';
+import { commitBatches } from '#db/commit.ts';
+import { mirrorLedger } from '#db/ledgers.ts';
+import { retireNode } from '#db/nodes.ts';
+import { upsertPolls } from '#db/polls.ts';
+import { readResults } from '#db/results.ts';
+import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
+import { emptyTables } from '#kit/tables.ts';
+import { batch, vote } from '#kit/votes.ts';
 
 const SOURCE = 'frontend.01.t0-1';
 const LATER = 'frontend.01.t0-2';

@@ -1,18 +1,18 @@
 import { randomBytes } from 'node:crypto';
 import { sql } from 'kysely';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { auditSources, auditTallies, knownSources } from '../../../db/audit.ts';
-import type { Db } from '../../../db/client.ts';
-import { commitBatches } from '../../../db/commit.ts';
-import { grantReaders } from '../../../db/grants.ts';
-import { mirrorLedger } from '../../../db/ledgers.ts';
-import { migrate } from '../../../db/migrate.ts';
-import { retireNode } from '../../../db/nodes.ts';
-import { upsertPolls } from '../../../db/polls.ts';
-import { readReceipt, readResults } from '../../../db/results.ts';
-import { createDatabase, openTestDb, type TestDatabase } from '../../support/postgres.ts';
-import { applyRoles, openRoles, type Role } from '../../support/roles.ts';
-import { batch, POLL, vote } from '../../support/votes.ts';
+import { auditSources, auditTallies, knownSources } from '#db/audit.ts';
+import type { Db } from '#db/client.ts';
+import { commitBatches } from '#db/commit.ts';
+import { grantReaders } from '#db/grants.ts';
+import { mirrorLedger } from '#db/ledgers.ts';
+import { migrate } from '#db/migrate.ts';
+import { retireNode } from '#db/nodes.ts';
+import { upsertPolls } from '#db/polls.ts';
+import { readReceipt, readResults } from '#db/results.ts';
+import { createDatabase, openTestDb, type TestDatabase } from '#kit/postgres.ts';
+import { applyRoles, openRoles, type Role } from '#kit/roles.ts';
+import { batch, POLL, vote } from '#kit/votes.ts';
 
 const SOURCE = 'frontend01.t0-1';
 const TABLES = [

@@ -3,14 +3,14 @@ import { chmod, cp, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { scratchFolder } from '../../support/process.ts';
-import { placeStandIns, type StandIns } from '../../support/stand-ins.ts';
+import { ROOT } from '#dev/root.ts';
+import { scratchFolder } from '#kit/process.ts';
+import { placeStandIns, type StandIns } from '#kit/stand-ins.ts';
 
 /**
  * vagrant/cluster.sh on stand-ins for ssh, for Docker and for the scripts of stack/swarm/: in which order it does what, and what
  * ssh gets to see. The scripts themselves run on a real Swarm in the lab.
  */
-const ROOT = join(import.meta.dirname, '../../..');
 const RUN_MS_MAX = 50_000;
 const NODES = ['store=192.168.33.250', 'frontend=192.168.33.20', 'worker=192.168.33.200'];
 

@@ -3,12 +3,13 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { scratchFolder } from '../../support/process.ts';
-import { findProgram } from '../../support/programs.ts';
+import { ROOT } from '#dev/root.ts';
+import { scratchFolder } from '#kit/process.ts';
+import { findProgram } from '#kit/programs.ts';
 
 /** The Vagrantfile, read by Vagrant itself. No machine is started: there is nothing here that could run one. */
-const FOLDER = join(import.meta.dirname, '../../../vagrant');
-const EVALUATE = join(import.meta.dirname, '../../support/vagrant.rb');
+const FOLDER = join(ROOT, 'vagrant');
+const EVALUATE = join(ROOT, 'test/kit/vagrant.rb');
 const run = promisify(execFile);
 
 interface Machine {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { makeStack, parseTemplate, type Resource } from '../../support/cloudformation.ts';
-import { ResourceSpec } from '../../support/cloudformation-spec.ts';
+import { makeStack, parseTemplate, type Resource } from '#kit/cloudformation.ts';
+import { ResourceSpec } from '#kit/cloudformation-spec.ts';
 
 /** The judges of the template must themselves be able to say no. */
 const stackOf = (text: string, parameters = {}) => makeStack(parseTemplate(text), parameters);

@@ -3,16 +3,16 @@ import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
-import { makeStack, parseTemplate } from '../../support/cloudformation.ts';
+import { ROOT } from '#dev/root.ts';
+import { makeStack, parseTemplate } from '#kit/cloudformation.ts';
 
-const ROOT = join(import.meta.dirname, '../../..');
 const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
 const template = parseTemplate(read('aws/turnout.yaml'));
 const withRds = makeStack(template, { UseRds: 'true' });
 const withDisk = makeStack(template);
 
-describe('the scripts of aws/, vagrant/ and test/support/', () => {
-  const scripts = globSync('{aws,vagrant,test/support}/*.sh', { cwd: ROOT });
+describe('the scripts of aws/, vagrant/ and test/kit/', () => {
+  const scripts = globSync('{aws,vagrant,test/kit}/*.sh', { cwd: ROOT });
 
   test('are all looked at', () => {
     expect(scripts.length).toBeGreaterThanOrEqual(8);
@@ -98,7 +98,8 @@ describe('what the files have in common', () => {
   test('the scripts use the names that the template gives', () => {
     const properties = (id: string) => withDisk.resources.find((one) => one.id === id)?.properties;
     expect(properties('Frontends')).toMatchObject({ AutoScalingGroupName: 'turnout-frontend' });
-    for (const path of ['aws/tend.sh', 'aws/retire.sh']) expect(read(path)).toContain('"$STACK-frontend"');
+    for (const path of ['aws/reconcile-nodes.sh', 'aws/retire.sh'])
+      expect(read(path)).toContain('"$STACK-frontend"');
     expect(read('aws/retire.sh')).toContain(
       `--lifecycle-hook-name ${properties('Drain')?.['LifecycleHookName']}`,
     );

@@ -3,16 +3,10 @@ import { readFileSync } from 'node:fs';
 import { BlockList } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import {
-  makeStack,
-  parseTemplate,
-  type Resource,
-  type Stack,
-  type Value,
-} from '../../support/cloudformation.ts';
-import { ResourceSpec } from '../../support/cloudformation-spec.ts';
+import { ROOT } from '#dev/root.ts';
+import { makeStack, parseTemplate, type Resource, type Stack, type Value } from '#kit/cloudformation.ts';
+import { ResourceSpec } from '#kit/cloudformation-spec.ts';
 
-const ROOT = join(import.meta.dirname, '../../..');
 const text = readFileSync(join(ROOT, 'aws/turnout.yaml'), 'utf8');
 const template = parseTemplate(text);
 const spec = new ResourceSpec();

@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { expect, test } from 'vitest';
-import { startUsage } from '../../../bench/measure/cpu.ts';
-import { until } from '../../support/until.ts';
+import { startUsage } from '#bench/measure/cpu.ts';
+import { until } from '#kit/until.ts';
 
 const BURN_MS = 300;
 const BURN = `const burnUntil = process.cpuUsage().user + ${BURN_MS} * 1000; while (process.cpuUsage().user < burnUntil);`;

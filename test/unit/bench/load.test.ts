@@ -2,8 +2,8 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
-import { dueUntil, prepareLoad } from '../../../bench/load/generator.ts';
-import { requestText } from '../../../bench/load/requests.ts';
+import { dueUntil, prepareLoad } from '#bench/load/generator.ts';
+import { requestText } from '#bench/load/requests.ts';
 
 let server: Server | undefined;
 

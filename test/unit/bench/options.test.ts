@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { parseOptions } from '../../../bench/options.ts';
+import { parseOptions } from '#bench/options.ts';
 
 const KNOWN = ['capture', 'drain'];
 

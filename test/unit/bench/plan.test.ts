@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
-import { costsFrom } from '../../../bench/plan/costs.ts';
-import { arrivedBy, backlogOf, curveOf } from '../../../bench/plan/curve.ts';
-import { FRONTEND_INSTANCES } from '../../../bench/plan/instances.ts';
-import { type Costs, planFor } from '../../../bench/plan/plan.ts';
-import { renderPlan } from '../../../bench/plan/render.ts';
+import { costsFrom } from '#bench/plan/costs.ts';
+import { arrivedBy, backlogOf, curveOf } from '#bench/plan/curve.ts';
+import { FRONTEND_INSTANCES } from '#bench/plan/instances.ts';
+import { type Costs, planFor } from '#bench/plan/plan.ts';
+import { renderPlan } from '#bench/plan/render.ts';
 
 const COSTS: Costs = {
   usFormVote: 40,

@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest';
-import { compareResults, comparisonTable } from '../../../bench/compare.ts';
-import { judgeGoals, noiseOf } from '../../../bench/goals.ts';
-import type { Sample } from '../../../bench/measure/sample.ts';
-import { renderPage } from '../../../bench/report/page.ts';
-import type { Result } from '../../../bench/report/result.ts';
-import { renderText, rowsOf, textTable } from '../../../bench/report/table.ts';
-import { interleave } from '../../../bench/scenarios/scenario.ts';
+import { compareResults, comparisonTable } from '#bench/compare.ts';
+import { judgeGoals, noiseOf } from '#bench/goals.ts';
+import type { Sample } from '#bench/measure/sample.ts';
+import { renderPage } from '#bench/report/page.ts';
+import type { Result } from '#bench/report/result.ts';
+import { renderText, rowsOf, textTable } from '#bench/report/table.ts';
+import { interleave } from '#bench/scenarios/scenario.ts';
 
 const at256 = { connections: 256 };
 

@@ -1,11 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import {
-  bootstrapRatio,
-  mannWhitney,
-  median,
-  quantile,
-  summarize,
-} from '../../../bench/measure/statistics.ts';
+import { bootstrapRatio, mannWhitney, summarize } from '#bench/measure/statistics.ts';
+import { median, quantile } from '#kit/quantile.ts';
 
 describe('a quantile', () => {
   test('lies between its neighbours', () => {

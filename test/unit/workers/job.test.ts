@@ -7,8 +7,8 @@ import {
   parseJobKey,
   parseLedgerEntry,
   UnreadableJobError,
-} from '../../../workers/job.ts';
-import { vote } from '../../support/votes.ts';
+} from '#job';
+import { vote } from '#kit/votes.ts';
 
 const SOURCE = 'frontend01.example.com.mh3k2a-x7';
 

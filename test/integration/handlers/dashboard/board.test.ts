@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type Board, createBoard } from '../../../../handlers/dashboard/board.ts';
-import { NodeQueues } from '../../../../handlers/dashboard/queues.ts';
-import { recordLog } from '../../../support/log.ts';
-import { startRedis, type TestRedis } from '../../../support/redis.ts';
-import { until } from '../../../support/until.ts';
+import { NodeQueues } from '#audit/queues.ts';
+import { type Board, createBoard } from '#handlers/dashboard/board.ts';
+import { recordLog } from '#kit/log.ts';
+import { startRedis, type TestRedis } from '#kit/redis.ts';
+import { until } from '#kit/until.ts';
 import { addressOf, capture, fail } from './nodes.ts';
 
 const ONE = 'frontend01.t0-1';

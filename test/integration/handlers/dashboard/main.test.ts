@@ -1,12 +1,13 @@
 import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
-import { createDatabase } from '../../../support/postgres.ts';
-import { freePort, scratchFolder, startNode, untilReady } from '../../../support/process.ts';
-import { startRedis } from '../../../support/redis.ts';
-import { until } from '../../../support/until.ts';
+import { ROOT } from '#dev/root.ts';
+import { createDatabase } from '#kit/postgres.ts';
+import { freePort, scratchFolder, startNode, untilReady } from '#kit/process.ts';
+import { startRedis } from '#kit/redis.ts';
+import { until } from '#kit/until.ts';
 import { capture } from './nodes.ts';
 
-const MAIN = join(import.meta.dirname, '../../../../handlers/dashboard/main.ts');
+const MAIN = join(ROOT, 'handlers/dashboard/main.ts');
 const HEADERS = { Authorization: `Basic ${Buffer.from('sre:password1').toString('base64')}` };
 
 const cleanups: (() => Promise<unknown>)[] = [];

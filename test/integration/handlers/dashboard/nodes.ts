@@ -1,10 +1,10 @@
-import { VoteQueue } from '../../../../handlers/vote/queue.ts';
-import { connectFailingFast, type RedisAddress } from '../../../../stack/runtime/redis.ts';
-import { type Batch, jobKey } from '../../../../workers/job.ts';
-import { recordLog } from '../../../support/log.ts';
-import type { TestRedis } from '../../../support/redis.ts';
-import { until } from '../../../support/until.ts';
-import { batch, vote } from '../../../support/votes.ts';
+import { VoteQueue } from '#handlers/vote/queue.ts';
+import { type Batch, jobKey } from '#job';
+import { recordLog } from '#kit/log.ts';
+import type { TestRedis } from '#kit/redis.ts';
+import { until } from '#kit/until.ts';
+import { batch, vote } from '#kit/votes.ts';
+import { connectFailingFast, type RedisAddress } from '#runtime/redis.ts';
 
 export const addressOf = ({ socket }: TestRedis): RedisAddress => ({
   name: socket,

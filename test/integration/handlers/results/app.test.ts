@@ -1,17 +1,17 @@
 import { sql } from 'kysely';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { commitBatches } from '../../../../db/commit.ts';
-import { mirrorLedger } from '../../../../db/ledgers.ts';
-import { readReceipt, readResults } from '../../../../db/results.ts';
-import { createResultsApp } from '../../../../handlers/results/app.ts';
-import { Feed } from '../../../../handlers/results/feed.ts';
-import { Streams } from '../../../../handlers/results/streams.ts';
-import type { ResultView } from '../../../../handlers/results/view.ts';
-import { listen } from '../../../../stack/runtime/server.ts';
-import { recordLog } from '../../../support/log.ts';
-import { createDatabase, type TestDatabase } from '../../../support/postgres.ts';
-import { until } from '../../../support/until.ts';
-import { batch, vote } from '../../../support/votes.ts';
+import { commitBatches } from '#db/commit.ts';
+import { mirrorLedger } from '#db/ledgers.ts';
+import { readReceipt, readResults } from '#db/results.ts';
+import { createResultsApp } from '#handlers/results/app.ts';
+import { Feed } from '#handlers/results/feed.ts';
+import { Streams } from '#handlers/results/streams.ts';
+import type { ResultView } from '#handlers/results/view.ts';
+import { recordLog } from '#kit/log.ts';
+import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
+import { until } from '#kit/until.ts';
+import { batch, vote } from '#kit/votes.ts';
+import { listen } from '#runtime/server.ts';
 
 const SOURCE = 'node.t0-1';
 

@@ -1,11 +1,12 @@
 import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
-import { migrate } from '../../../../db/migrate.ts';
-import { createDatabase } from '../../../support/postgres.ts';
-import { freePort, scratchFolder, startNode, untilReady } from '../../../support/process.ts';
-import { until } from '../../../support/until.ts';
+import { migrate } from '#db/migrate.ts';
+import { ROOT } from '#dev/root.ts';
+import { createDatabase } from '#kit/postgres.ts';
+import { freePort, scratchFolder, startNode, untilReady } from '#kit/process.ts';
+import { until } from '#kit/until.ts';
 
-const MAIN = join(import.meta.dirname, '../../../../handlers/results/main.ts');
+const MAIN = join(ROOT, 'handlers/results/main.ts');
 
 const cleanups: (() => Promise<unknown>)[] = [];
 
@@ -28,8 +29,8 @@ test('is ready once the workers have made the tables, and ends its streams when 
 
   await until('it says what it waits for', async () => {
     const response = await fetch(`http://127.0.0.1:${adminPort}/readyz`);
-    const { because } = (await response.json()) as { because: Record<string, string> };
-    return response.status === 503 && because['postgres']?.includes('relation');
+    const { reason } = (await response.json()) as { reason: Record<string, string> };
+    return response.status === 503 && reason['postgres']?.includes('relation');
   });
   const early = await fetch(`http://127.0.0.1:${port}/`);
   expect(early.status).toBe(503);

@@ -1,10 +1,10 @@
 import { connect } from 'node:net';
 import { Hono } from 'hono';
 import { expect, test } from 'vitest';
-import type { Snapshot } from '../../../../handlers/results/feed.ts';
-import { Streams } from '../../../../handlers/results/streams.ts';
-import { listen } from '../../../../stack/runtime/server.ts';
-import { until } from '../../../support/until.ts';
+import type { Snapshot } from '#handlers/results/feed.ts';
+import { Streams } from '#handlers/results/streams.ts';
+import { until } from '#kit/until.ts';
+import { listen } from '#runtime/server.ts';
 
 test('cuts the connection of a client that does not read, and keeps no more than one event for it', async () => {
   let push: (snapshot: Snapshot) => void = () => {};

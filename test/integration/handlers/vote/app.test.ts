@@ -1,16 +1,16 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { createVoteApp } from '../../../../handlers/vote/app.ts';
-import { Capture } from '../../../../handlers/vote/capture.ts';
-import { createClock } from '../../../../handlers/vote/clock.ts';
-import { VoteQueue } from '../../../../handlers/vote/queue.ts';
-import { createVoterTokens } from '../../../../handlers/vote/voter.ts';
-import { parsePolls } from '../../../../stack/runtime/polls.ts';
-import { connectFailingFast } from '../../../../stack/runtime/redis.ts';
-import { Secret } from '../../../../stack/runtime/secret.ts';
-import { type Batch, parseJobKey } from '../../../../workers/job.ts';
-import { recordLog } from '../../../support/log.ts';
-import { startRedis, type TestRedis } from '../../../support/redis.ts';
-import { until } from '../../../support/until.ts';
+import { createVoteApp } from '#handlers/vote/app.ts';
+import { Capture } from '#handlers/vote/capture.ts';
+import { createClock } from '#handlers/vote/clock.ts';
+import { VoteQueue } from '#handlers/vote/queue.ts';
+import { createVoterTokens } from '#handlers/vote/voter.ts';
+import { type Batch, parseJobKey } from '#job';
+import { recordLog } from '#kit/log.ts';
+import { startRedis, type TestRedis } from '#kit/redis.ts';
+import { until } from '#kit/until.ts';
+import { parsePolls } from '#runtime/polls.ts';
+import { connectFailingFast } from '#runtime/redis.ts';
+import { Secret } from '#runtime/secret.ts';
 
 const NOW = Date.UTC(2027, 1, 7, 23, 30);
 const SOURCE = 'node.t0-1';

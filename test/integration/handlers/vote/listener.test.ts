@@ -1,13 +1,13 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createVoteApp } from '../../../../handlers/vote/app.ts';
-import { NotCapturedError } from '../../../../handlers/vote/capture.ts';
-import { createVoteListener } from '../../../../handlers/vote/listener.ts';
-import { createVoterTokens } from '../../../../handlers/vote/voter.ts';
-import type { VotingParts } from '../../../../handlers/vote/voting.ts';
-import { Secret } from '../../../../stack/runtime/secret.ts';
-import { type Listening, listen } from '../../../../stack/runtime/server.ts';
-import { recordLog } from '../../../support/log.ts';
-import { sendBytes } from '../../../support/raw-http.ts';
+import { createVoteApp } from '#handlers/vote/app.ts';
+import { NotCapturedError } from '#handlers/vote/capture.ts';
+import { createVoteListener } from '#handlers/vote/listener.ts';
+import { createVoterTokens } from '#handlers/vote/voter.ts';
+import type { VotingParts } from '#handlers/vote/voting.ts';
+import { recordLog } from '#kit/log.ts';
+import { sendBytes } from '#kit/raw-http.ts';
+import { Secret } from '#runtime/secret.ts';
+import { type Listening, listen } from '#runtime/server.ts';
 
 const CAST_AT = 1_763_812_345_678_901;
 const tokens = createVoterTokens(new Secret('k'.repeat(32)));

@@ -1,11 +1,11 @@
 import { afterEach, describe, expect, test } from 'vitest';
-import { Capture, NotCapturedError } from '../../../../handlers/vote/capture.ts';
-import { VoteQueue } from '../../../../handlers/vote/queue.ts';
-import { connectFailingFast } from '../../../../stack/runtime/redis.ts';
-import { recordLog } from '../../../support/log.ts';
-import { startRedis, type TestRedis } from '../../../support/redis.ts';
-import { until } from '../../../support/until.ts';
-import { batch, vote } from '../../../support/votes.ts';
+import { Capture, NotCapturedError } from '#handlers/vote/capture.ts';
+import { VoteQueue } from '#handlers/vote/queue.ts';
+import { recordLog } from '#kit/log.ts';
+import { startRedis, type TestRedis } from '#kit/redis.ts';
+import { until } from '#kit/until.ts';
+import { batch, vote } from '#kit/votes.ts';
+import { connectFailingFast } from '#runtime/redis.ts';
 
 const SOURCE = 'node.t0-1';
 const cleanups: (() => Promise<unknown>)[] = [];

@@ -1,12 +1,13 @@
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { DockerApi } from '../../../../stack/interlock/docker.ts';
-import { haproxyIsMissing, service, startDocker, type TestDocker } from '../../../support/haproxy.ts';
-import { freePort, scratchFolder, startProgram, type TestProcess } from '../../../support/process.ts';
-import { ask, sendBytes } from '../../../support/raw-http.ts';
-import { until } from '../../../support/until.ts';
+import { ROOT } from '#dev/root.ts';
+import { DockerApi } from '#interlock/docker.ts';
+import { haproxyIsMissing, service, startDocker, type TestDocker } from '#kit/haproxy.ts';
+import { freePort, scratchFolder, startProgram, type TestProcess } from '#kit/process.ts';
+import { ask, sendBytes } from '#kit/raw-http.ts';
+import { until } from '#kit/until.ts';
 
-const CONFIG = join(import.meta.dirname, '../../../../stack/interlock/docker-api.cfg');
+const CONFIG = join(ROOT, 'stack/interlock/docker-api.cfg');
 
 // The engine is a stand-in, because what matters here is what never reaches it.
 describe.skipIf(haproxyIsMissing)('docker-api', () => {

@@ -1,9 +1,9 @@
 import { once } from 'node:events';
 import { request } from 'node:http';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { haproxyIsMissing, OPERATOR, service } from '../../../support/haproxy.ts';
-import { ask, sendBytes } from '../../../support/raw-http.ts';
-import { until } from '../../../support/until.ts';
+import { haproxyIsMissing, OPERATOR, service } from '#kit/haproxy.ts';
+import { ask, sendBytes } from '#kit/raw-http.ts';
+import { until } from '#kit/until.ts';
 import { startInterlock, type TestInterlock, type TestTask, untilRouted } from './interlock.ts';
 
 const POST_RATE_MAX = 20;

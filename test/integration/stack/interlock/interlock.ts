@@ -1,11 +1,10 @@
 import { once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';
-import { Registry } from 'prom-client';
-import { Controller } from '../../../../stack/interlock/controller.ts';
-import { DockerApi, type Service } from '../../../../stack/interlock/docker.ts';
-import { createInterlockMetrics } from '../../../../stack/interlock/metrics.ts';
-import { HaProxy } from '../../../../stack/interlock/proxy.ts';
-import { Readiness } from '../../../../stack/runtime/readiness.ts';
+import { Registry } from '@prometheus-io/client';
+import { Controller } from '#interlock/controller.ts';
+import { DockerApi, type Service } from '#interlock/docker.ts';
+import { createInterlockMetrics } from '#interlock/metrics.ts';
+import { HaProxy } from '#interlock/proxy.ts';
 import {
   service,
   startDns,
@@ -14,11 +13,12 @@ import {
   type TestDns,
   type TestDocker,
   type TestHaProxy,
-} from '../../../support/haproxy.ts';
-import { recordLog } from '../../../support/log.ts';
-import { freePort } from '../../../support/process.ts';
-import { ask } from '../../../support/raw-http.ts';
-import { until } from '../../../support/until.ts';
+} from '#kit/haproxy.ts';
+import { recordLog } from '#kit/log.ts';
+import { freePort } from '#kit/process.ts';
+import { ask } from '#kit/raw-http.ts';
+import { until } from '#kit/until.ts';
+import { Readiness } from '#runtime/readiness.ts';
 
 /** What a task tells of a request that reached it. */
 export interface Seen {

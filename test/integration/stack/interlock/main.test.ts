@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { ROOT } from '#dev/root.ts';
 import {
   haproxyIsMissing,
   service,
@@ -10,12 +11,12 @@ import {
   type TestDns,
   type TestDocker,
   type TestHaProxy,
-} from '../../../support/haproxy.ts';
-import { freePort, startNode, type TestProcess, untilReady } from '../../../support/process.ts';
-import { ask } from '../../../support/raw-http.ts';
-import { until } from '../../../support/until.ts';
+} from '#kit/haproxy.ts';
+import { freePort, startNode, type TestProcess, untilReady } from '#kit/process.ts';
+import { ask } from '#kit/raw-http.ts';
+import { until } from '#kit/until.ts';
 
-const BUNDLE = join(import.meta.dirname, '../../../../dist/interlock.mjs');
+const BUNDLE = join(ROOT, 'dist/interlock.mjs');
 const STOP_MS_MAX = 3_000;
 
 describe.skipIf(haproxyIsMissing || !existsSync(BUNDLE))('the process', () => {

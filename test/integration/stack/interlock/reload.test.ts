@@ -4,8 +4,8 @@ import { request } from 'node:http';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { haproxyIsMissing, service } from '../../../support/haproxy.ts';
-import { until } from '../../../support/until.ts';
+import { haproxyIsMissing, service } from '#kit/haproxy.ts';
+import { until } from '#kit/until.ts';
 import { createAuthority } from './certificates.ts';
 import { startInterlock, type TestInterlock, untilRouted } from './interlock.ts';
 import { startLoad } from './load.ts';
@@ -27,7 +27,7 @@ describe.skipIf(haproxyIsMissing)('a change', () => {
   const errors = (): unknown[] =>
     interlock.lines
       .filter(({ level }) => level === 'error')
-      .map(({ service: name, because }) => [name, because]);
+      .map(({ service: name, reason }) => [name, reason]);
   const told = (text: string): number =>
     interlock.lines.filter((line) => JSON.stringify(line).includes(text)).length;
   /** Each is a reload of its own. */

@@ -2,9 +2,9 @@ import { once } from 'node:events';
 import { request } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { haproxyIsMissing, service } from '../../../support/haproxy.ts';
-import { ask } from '../../../support/raw-http.ts';
-import { until } from '../../../support/until.ts';
+import { haproxyIsMissing, service } from '#kit/haproxy.ts';
+import { ask } from '#kit/raw-http.ts';
+import { until } from '#kit/until.ts';
 import { startInterlock, type TestInterlock, untilRouted } from './interlock.ts';
 
 describe.skipIf(haproxyIsMissing)('routes', () => {

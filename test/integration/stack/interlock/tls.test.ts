@@ -6,11 +6,11 @@ import { createServer, request } from 'node:https';
 import { text } from 'node:stream/consumers';
 import { connect as connectTls } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { Service } from '../../../../stack/interlock/docker.ts';
-import { haproxyIsMissing, service } from '../../../support/haproxy.ts';
-import { scratchFolder } from '../../../support/process.ts';
-import { ask } from '../../../support/raw-http.ts';
-import { until } from '../../../support/until.ts';
+import type { Service } from '#interlock/docker.ts';
+import { haproxyIsMissing, service } from '#kit/haproxy.ts';
+import { scratchFolder } from '#kit/process.ts';
+import { ask } from '#kit/raw-http.ts';
+import { until } from '#kit/until.ts';
 import { createAuthority, type TestAuthority, type TestCertificate } from './certificates.ts';
 import { type Seen, startInterlock, type TestInterlock } from './interlock.ts';
 

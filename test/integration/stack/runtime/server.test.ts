@@ -2,9 +2,9 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { Hono } from 'hono';
 import { afterEach, expect, test } from 'vitest';
-import { ConfigError } from '../../../../stack/runtime/config.ts';
-import { ACCEPTORS_FOR_A_CROWD, type Listening, listen } from '../../../../stack/runtime/server.ts';
-import { until } from '../../../support/until.ts';
+import { until } from '#kit/until.ts';
+import { ConfigError } from '#runtime/config.ts';
+import { ACCEPTORS_FOR_A_CROWD, type Listening, listen } from '#runtime/server.ts';
 
 const HOST = '127.0.0.1';
 const CLIENTS = 160;

@@ -5,11 +5,12 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { LedgerReport } from '../../../../handlers/dashboard/ledger.ts';
-import { viewOf } from '../../../../handlers/dashboard/view.ts';
-import { scratchFolder } from '../../../support/process.ts';
+import { ROOT } from '#dev/root.ts';
+import type { LiveReport } from '#handlers/dashboard/live-audit.ts';
+import { viewOf } from '#handlers/dashboard/view.ts';
+import { scratchFolder } from '#kit/process.ts';
 
-const SCRIPTS = join(import.meta.dirname, '../../../../stack/swarm');
+const SCRIPTS = join(ROOT, 'stack/swarm');
 const RUN_MS_MAX = 40_000;
 
 /**
@@ -108,8 +109,8 @@ describe('retire.sh', () => {
     failed: 0,
     memory: { used: 0, max: 0 },
     appendOnlyFile: 'on',
-  } as unknown as LedgerReport['nodes'][number];
-  const report = (changes: Partial<LedgerReport> = {}) =>
+  } as unknown as LiveReport['nodes'][number];
+  const report = (changes: Partial<LiveReport> = {}) =>
     viewOf({ asOf: 0, settledAt: 0, rows: [row], nodes: [queue], postgresFault: undefined, ...changes });
 
   async function retire(ledger: unknown, retirement: { status: number; body: unknown }, status = 200) {

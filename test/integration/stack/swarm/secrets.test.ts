@@ -2,14 +2,14 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { readConfig, settings } from '../../../../stack/runtime/config.ts';
-import { discoverNodes } from '../../../../stack/runtime/discovery.ts';
-import { parseRedisAddress } from '../../../../stack/runtime/redis.ts';
-import { renderRedisAcl } from '../../../../stack/runtime/redis-acl.ts';
-import { Secret } from '../../../../stack/runtime/secret.ts';
-import { scratchFolder } from '../../../support/process.ts';
+import { ROOT } from '#dev/root.ts';
+import { scratchFolder } from '#kit/process.ts';
+import { readConfig, settings } from '#runtime/config.ts';
+import { discoverNodes } from '#runtime/discovery.ts';
+import { parseRedisAddress } from '#runtime/redis.ts';
+import { renderRedisAcl } from '#runtime/redis-acl.ts';
+import { Secret } from '#runtime/secret.ts';
 
-const ROOT = join(import.meta.dirname, '../../../..');
 const SCRIPT = join(ROOT, 'stack/swarm/secrets.sh');
 
 /**

@@ -1,13 +1,13 @@
 import { Hono } from 'hono';
 import { describe, expect, test } from 'vitest';
-import type { Retirement } from '../../../../db/nodes.ts';
-import { createDashboardApp } from '../../../../handlers/dashboard/app.ts';
-import type { LedgerReport } from '../../../../handlers/dashboard/ledger.ts';
-import { settleLedger } from '../../../../handlers/dashboard/settle.ts';
-import type { LedgerView } from '../../../../handlers/dashboard/view.ts';
-import { Secret } from '../../../../stack/runtime/secret.ts';
-import { recordLog } from '../../../support/log.ts';
-import { audit, node, SOURCE } from './nodes.ts';
+import { reconcile } from '#audit/reconcile.ts';
+import type { Retirement } from '#db/nodes.ts';
+import { createDashboardApp } from '#handlers/dashboard/app.ts';
+import type { LiveReport } from '#handlers/dashboard/live-audit.ts';
+import type { AuditView } from '#handlers/dashboard/view.ts';
+import { audit, node, SOURCE } from '#kit/audit-fixtures.ts';
+import { recordLog } from '#kit/log.ts';
+import { Secret } from '#runtime/secret.ts';
 
 const USERS = new Map([['sre', new Secret('pass:wörd1')]]);
 const NOON = Date.UTC(2027, 1, 7, 12);
@@ -16,12 +16,12 @@ const basic = (text: string): string => `Basic ${Buffer.from(text).toString('bas
 const KNOWN = { Authorization: basic('sre:pass:wörd1') };
 
 function createApp(
-  changes: Partial<LedgerReport> = {},
+  changes: Partial<LiveReport> = {},
   retire: (node: string) => Promise<Retirement> = async () => ({ status: 'unknown' }),
 ) {
   const nodes = [node({ seqs: { [SOURCE]: 3 }, queued: [3] })];
-  const rows = settleLedger({ nodes, audits: [audit(2)], knownBefore: new Set() });
-  const report: LedgerReport = {
+  const rows = reconcile({ nodes, audits: [audit(2)], knownBefore: new Set() });
+  const report: LiveReport = {
     asOf: NOON,
     settledAt: NOON,
     nodes,
@@ -110,7 +110,7 @@ describe('the dashboard', () => {
     expect(await response.json()).toEqual({
       asOf: '2027-02-07T12:00:00.000Z',
       settledAt: '2027-02-07T12:00:00.000Z',
-      postgres: { reachable: true, because: null },
+      postgres: { reachable: true, reason: null },
       total: fates,
       nodes: [{ node: 'frontend01', reachable: true, retired: false, ...fates }],
       sources: [
@@ -129,7 +129,7 @@ describe('the dashboard', () => {
           nodes: ['frontend01'],
           address: 'r1',
           reachable: true,
-          because: null,
+          reason: null,
           waiting: 1,
           active: 0,
           delayed: 0,
@@ -143,13 +143,13 @@ describe('the dashboard', () => {
 });
 
 describe('the page', () => {
-  const pageWith = async (changes: Partial<LedgerReport> = {}): Promise<string> => {
+  const pageWith = async (changes: Partial<LiveReport> = {}): Promise<string> => {
     const response = await createApp(changes).request('/', { headers: KNOWN });
     expect(response.headers.get('cache-control')).toBe('no-store');
     return response.text();
   };
   const rowsOf = (queued: readonly number[], failed: readonly number[] = []) =>
-    settleLedger({
+    reconcile({
       nodes: [node({ seqs: { [SOURCE]: 3 }, queued, failed })],
       audits: [audit(2)],
       knownBefore: new Set(),
@@ -174,7 +174,7 @@ describe('the page', () => {
     const named = await pageWith({ rows: rowsOf([]) });
     expect(named).toContain(`<code>${SOURCE}.3</code>`);
     expect(named).not.toContain('more</li>');
-    const rows = settleLedger({
+    const rows = reconcile({
       nodes: [node({ seqs: { [SOURCE]: 1_030 } })],
       audits: [audit(5)],
       knownBefore: new Set(),
@@ -240,7 +240,7 @@ describe('retiring a node', () => {
     const gone = (retired: boolean, missing: number[]) => {
       const nodes = [node({ fault: 'connection lost' })];
       const audits = [{ ...audit(2, missing), retired }];
-      return createApp({ nodes, rows: settleLedger({ nodes, audits, knownBefore: new Set() }) });
+      return createApp({ nodes, rows: reconcile({ nodes, audits, knownBefore: new Set() }) });
     };
     const page = async (app: Hono) => (await app.request('/', { headers: KNOWN })).text();
     const form = 'action="/nodes/frontend01/retire"';
@@ -249,7 +249,7 @@ describe('retiring a node', () => {
     expect(await page(gone(true, []))).not.toContain(form);
     expect(await page(gone(true, []))).toContain('retired');
     expect(await page(createApp())).not.toContain(form);
-    const json = (await (await gone(true, []).request('/ledger', { headers: KNOWN })).json()) as LedgerView;
+    const json = (await (await gone(true, []).request('/ledger', { headers: KNOWN })).json()) as AuditView;
     expect(json.nodes).toMatchObject([{ node: 'frontend01', retired: true }]);
   });
 });

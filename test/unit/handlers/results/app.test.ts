@@ -1,10 +1,10 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import type { ReceiptStatus } from '../../../../db/results.ts';
-import { createResultsApp, RECEIPT_LOOKUPS_MAX } from '../../../../handlers/results/app.ts';
-import { ResultsUnavailableError, type Snapshot } from '../../../../handlers/results/feed.ts';
-import { Streams } from '../../../../handlers/results/streams.ts';
-import { recordLog } from '../../../support/log.ts';
-import { until } from '../../../support/until.ts';
+import type { ReceiptStatus } from '#db/results.ts';
+import { createResultsApp, RECEIPT_LOOKUPS_MAX } from '#handlers/results/app.ts';
+import { ResultsUnavailableError, type Snapshot } from '#handlers/results/feed.ts';
+import { Streams } from '#handlers/results/streams.ts';
+import { recordLog } from '#kit/log.ts';
+import { until } from '#kit/until.ts';
 import { someResults } from './results.ts';
 
 const AS_OF = Date.UTC(2027, 1, 7, 23, 30, 5);

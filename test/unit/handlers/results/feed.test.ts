@@ -1,13 +1,13 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import type { Results } from '../../../../db/results.ts';
+import type { Results } from '#db/results.ts';
 import {
   Feed,
   READ_INTERVAL_MS,
   READ_WAIT_MS_MAX,
   ResultsUnavailableError,
   type Snapshot,
-} from '../../../../handlers/results/feed.ts';
-import { recordLog } from '../../../support/log.ts';
+} from '#handlers/results/feed.ts';
+import { recordLog } from '#kit/log.ts';
 import { someResults } from './results.ts';
 
 type Outcome = Results | Error | Promise<Results>;

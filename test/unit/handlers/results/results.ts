@@ -1,4 +1,4 @@
-import type { Results } from '../../../../db/results.ts';
+import type { Results } from '#db/results.ts';
 
 /** Results of one poll with 2 to 1 votes, still open, with everything committed. */
 export function someResults(changes: Partial<Results> = {}): Results {

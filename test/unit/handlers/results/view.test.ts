@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import type { PollResult, Results } from '../../../../db/results.ts';
-import { toCsv } from '../../../../handlers/results/csv.ts';
-import { resultsPage } from '../../../../handlers/results/page.ts';
-import { REQUEST_MS_MAX, viewOf } from '../../../../handlers/results/view.ts';
+import type { PollResult, Results } from '#db/results.ts';
+import { toCsv } from '#handlers/results/csv.ts';
+import { resultsPage } from '#handlers/results/page.ts';
+import { REQUEST_MS_MAX, viewOf } from '#handlers/results/view.ts';
 import { someResults } from './results.ts';
 
 const CLOSES_AT = 1_000_000;

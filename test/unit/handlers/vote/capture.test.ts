@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { CAPTURE_MS_MAX, Capture, NotCapturedError, type Sink } from '../../../../handlers/vote/capture.ts';
-import type { Batch, LedgerEntry } from '../../../../workers/job.ts';
-import { recordLog } from '../../../support/log.ts';
-import { vote } from '../../../support/votes.ts';
+import { CAPTURE_MS_MAX, Capture, NotCapturedError, type Sink } from '#handlers/vote/capture.ts';
+import type { Batch, LedgerEntry } from '#job';
+import { recordLog } from '#kit/log.ts';
+import { vote } from '#kit/votes.ts';
 
 /** A sink whose writes end when the test says so. */
 class ManualSink implements Sink {

@@ -1,8 +1,8 @@
 import { createHmac } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { createClock, formatMicros } from '../../../../handlers/vote/clock.ts';
-import { createVoterTokens } from '../../../../handlers/vote/voter.ts';
-import { Secret } from '../../../../stack/runtime/secret.ts';
+import { createClock, formatMicros } from '#handlers/vote/clock.ts';
+import { createVoterTokens } from '#handlers/vote/voter.ts';
+import { Secret } from '#runtime/secret.ts';
 
 const tokens = createVoterTokens(new Secret('k'.repeat(32)));
 const CAST_AT = 1_763_812_345_678_901;

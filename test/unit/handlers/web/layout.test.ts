@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { html } from 'hono/html';
 import { describe, expect, test } from 'vitest';
-import { PAGE_HEADERS, page, pageHeaders } from '../../../../handlers/web/layout.ts';
+import { PAGE_HEADERS, page, pageHeaders } from '#handlers/web/layout.ts';
 
 const SCRIPT = 'document.title += "&<>";';
 

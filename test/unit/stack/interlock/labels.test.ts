@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { LabelFault, type Labels, parseLabels } from '../../../../stack/interlock/labels.ts';
+import { LabelFault, type Labels, parseLabels } from '#interlock/labels.ts';
 
 const prefixed = (labels: Readonly<Record<string, string>>): Record<string, string> =>
   Object.fromEntries(Object.entries(labels).map(([key, value]) => [`com.docker.lb.${key}`, value]));

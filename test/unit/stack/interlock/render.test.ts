@@ -4,13 +4,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { Service, Swarm } from '../../../../stack/interlock/docker.ts';
-import { linksOf, renderRoutes } from '../../../../stack/interlock/haproxy.ts';
-import { composeModel, type Model } from '../../../../stack/interlock/model.ts';
-import { ProxyFault, readRoutes } from '../../../../stack/interlock/route.ts';
-import { haproxyIsMissing, service } from '../../../support/haproxy.ts';
+import { ROOT } from '#dev/root.ts';
+import type { Service, Swarm } from '#interlock/docker.ts';
+import { linksOf, renderRoutes } from '#interlock/haproxy.ts';
+import { composeModel, type Model } from '#interlock/model.ts';
+import { ProxyFault, readRoutes } from '#interlock/route.ts';
+import { haproxyIsMissing, service } from '#kit/haproxy.ts';
 
-const BASE = join(import.meta.dirname, '../../../../stack/interlock/proxy.cfg');
+const BASE = join(ROOT, 'stack/interlock/proxy.cfg');
 
 const PROXY = service(
   'proxy',
@@ -26,7 +27,7 @@ const PROXY = service(
 );
 const NETWORKS = new Map([
   ['n1', 'stack_public'],
-  ['n2', 'stack_office'],
+  ['n2', 'stack_backoffice'],
   ['n3', 'stack_store'],
 ]);
 
@@ -58,7 +59,13 @@ const SCENARIOS: Readonly<Record<string, readonly Service[]>> = {
     VOTE,
     service(
       'stack_results',
-      { hosts: 'results.test', port: '8081', network: 'office', health_port: '9081', health_path: '/readyz' },
+      {
+        hosts: 'results.test',
+        port: '8081',
+        network: 'backoffice',
+        health_port: '9081',
+        health_path: '/readyz',
+      },
       { stack: 'stack', networks: ['n2', 'n3'] },
     ),
     service('stack_dashboard', { hosts: 'dashboard.test', port: '8082' }, { networks: ['n3', 'n2'] }),

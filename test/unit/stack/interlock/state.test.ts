@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import type { Site } from '../../../../stack/interlock/model.ts';
-import { carryServers } from '../../../../stack/interlock/state.ts';
+import type { Site } from '#interlock/model.ts';
+import { carryServers } from '#interlock/state.ts';
 
 const HEADER = '# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_fqdn';
 const site = (name: string, ...services: string[]): Site =>

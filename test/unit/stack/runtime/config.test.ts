@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
 import { afterAll, describe, expect, test } from 'vitest';
-import { ConfigError, readConfig, settings } from '../../../../stack/runtime/config.ts';
-import { Secret } from '../../../../stack/runtime/secret.ts';
+import { ConfigError, readConfig, settings } from '#runtime/config.ts';
+import { Secret } from '#runtime/secret.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'turnout-test-'));
 afterAll(() => rmSync(folder, { recursive: true }));

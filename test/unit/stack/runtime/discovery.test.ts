@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { ConfigError } from '../../../../stack/runtime/config.ts';
-import { discoverNodes } from '../../../../stack/runtime/discovery.ts';
-import { Secret } from '../../../../stack/runtime/secret.ts';
+import { ConfigError } from '#runtime/config.ts';
+import { discoverNodes } from '#runtime/discovery.ts';
+import { Secret } from '#runtime/secret.ts';
 
 const find = (text: string) => discoverNodes(new Secret(text))();
 

@@ -1,7 +1,8 @@
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { ConfigError } from '../../../../stack/runtime/config.ts';
-import { parsePolls, phaseOf, readPolls } from '../../../../stack/runtime/polls.ts';
+import { ROOT } from '#dev/root.ts';
+import { ConfigError } from '#runtime/config.ts';
+import { parsePolls, phaseOf, readPolls } from '#runtime/polls.ts';
 
 const poll = (changes: object = {}) => ({
   id: 'cats-vs-dogs',
@@ -25,7 +26,7 @@ function faultsOf(polls: unknown): string {
 
 describe('the polls file', () => {
   test('that Turnout ships is valid and asks about cats and dogs first', () => {
-    const polls = readPolls(join(import.meta.dirname, '../../../../stack/polls.json'));
+    const polls = readPolls(join(ROOT, 'stack/polls.json'));
     expect(polls[0]?.id).toBe('cats-vs-dogs');
     expect(polls.length).toBeGreaterThan(1);
   });

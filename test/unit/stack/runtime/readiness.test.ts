@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
-import { createAdminApp } from '../../../../stack/runtime/admin.ts';
-import { createMetrics } from '../../../../stack/runtime/metrics.ts';
-import { Readiness } from '../../../../stack/runtime/readiness.ts';
+import { createAdminApp } from '#runtime/admin.ts';
+import { createMetrics } from '#runtime/metrics.ts';
+import { Readiness } from '#runtime/readiness.ts';
 
 const PATHS = ['/healthz', '/startupz', '/readyz'] as const;
 
@@ -29,6 +29,6 @@ test('a process that is not ready says why', async () => {
   readiness.notReady('queue', 'not connected');
   const app = createAdminApp(readiness, createMetrics('vote'));
   for (const path of ['/startupz', '/readyz']) {
-    expect(await (await app.request(path)).json()).toMatchObject({ because: { queue: 'not connected' } });
+    expect(await (await app.request(path)).json()).toMatchObject({ reason: { queue: 'not connected' } });
   }
 });

@@ -2,10 +2,11 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { renderRedisAcl } from '../../../../stack/runtime/redis-acl.ts';
-import { Secret } from '../../../../stack/runtime/secret.ts';
+import { ROOT } from '#dev/root.ts';
+import { renderRedisAcl } from '#runtime/redis-acl.ts';
+import { Secret } from '#runtime/secret.ts';
 
-const TEMPLATE = readFileSync(join(import.meta.dirname, '../../../../stack/redis.acl'), 'utf8');
+const TEMPLATE = readFileSync(join(ROOT, 'stack/redis.acl'), 'utf8');
 const passwords = (vote: string, worker: string, dashboard: string) => ({
   vote: new Secret(vote),
   worker: new Secret(worker),

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { ConfigError, readConfig, settings } from '../../../../stack/runtime/config.ts';
-import { discoverNodes } from '../../../../stack/runtime/discovery.ts';
-import { parseRedisAddress } from '../../../../stack/runtime/redis.ts';
-import { Secret } from '../../../../stack/runtime/secret.ts';
+import { ConfigError, readConfig, settings } from '#runtime/config.ts';
+import { discoverNodes } from '#runtime/discovery.ts';
+import { parseRedisAddress } from '#runtime/redis.ts';
+import { Secret } from '#runtime/secret.ts';
 
 const accept = (url: string) => readConfig({ redis: settings.redisUrl }, { REDIS_URL: url }).redis.reveal();
 

@@ -1,0 +1,112 @@
+import { randomUUIDv7 } from 'node:crypto';
+import { Queue } from 'bullmq';
+import { VoteQueue } from '#handlers/vote/queue.ts';
+import { type Batch, QUEUE_NAME, type Vote } from '#job';
+import { until } from '#kit/until.ts';
+import { createLog } from '#runtime/log.ts';
+import { connectFailingFast, parseRedisAddress } from '#runtime/redis.ts';
+
+const POLL = 'cats-vs-dogs';
+const CHOICES = ['cats', 'dogs'] as const;
+/** What the handler writes at once when it is busy. */
+const JOBS_PER_WRITE = 20;
+const JOBS_PER_BULK = 500;
+
+/** Votes of voters that nobody has seen before, with times that increase. */
+function makeVotes(count: number): Vote[] {
+  const from = Date.now() * 1_000;
+  return Array.from({ length: count }, (_, index) => [
+    POLL,
+    randomUUIDv7(),
+    CHOICES[index % CHOICES.length] as string,
+    from + index,
+  ]);
+}
+
+/** A source that fills the queue of a node as its vote handler does, without the HTTP. */
+class Filler {
+  readonly #queue: VoteQueue;
+  readonly #source: string;
+  #seq = 0;
+  #votes = 0;
+
+  private constructor(queue: VoteQueue, source: string) {
+    this.#queue = queue;
+    this.#source = source;
+  }
+
+  static async open(node: string, socket: string): Promise<Filler> {
+    const source = `${node}.${Date.now().toString(36)}-bench`;
+    const queue = new VoteQueue(
+      connectFailingFast(parseRedisAddress(socket)),
+      source,
+      createLog('bench', () => {}),
+    );
+    await until('the queue is open', () => queue.fault === undefined);
+    return new Filler(queue, source);
+  }
+
+  /** Adds so many votes in jobs of at most `votesPerJob`. */
+  async add(votes: number, votesPerJob: number): Promise<void> {
+    for (let left = votes; left > 0; ) {
+      const batches: Batch[] = [];
+      for (; left > 0 && batches.length < JOBS_PER_WRITE; ) {
+        const size = Math.min(left, votesPerJob);
+        this.#seq += 1;
+        this.#votes += size;
+        batches.push({ source: this.#source, seq: this.#seq, votes: makeVotes(size) });
+        left -= size;
+      }
+      await this.#queue.write(batches, { seq: this.#seq, votes: this.#votes });
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#queue.close();
+  }
+}
+
+/** Fills several nodes evenly, in jobs of at most `votesPerJob`. */
+export async function fill(sockets: readonly string[], votes: number, votesPerJob: number): Promise<void> {
+  const share = Math.ceil(votes / sockets.length);
+  await Promise.all(
+    sockets.map(async (socket, index) => {
+      const filler = await Filler.open(`bench${String(index + 1).padStart(2, '0')}`, socket);
+      await filler.add(Math.min(share, votes - share * index), votesPerJob);
+      await filler.close();
+    }),
+  );
+}
+
+/** Fills a queue as BullMQ's tutorial does, one job a vote, with the votes of the baseline `job-per-vote`. */
+export async function fillJobPerVote(socket: string, votes: number): Promise<void> {
+  await withQueue(socket, async (queue) => {
+    for (let left = votes; left > 0; left -= JOBS_PER_BULK) {
+      const jobs = makeVotes(Math.min(left, JOBS_PER_BULK)).map(([poll, voter, choice, castAt]) => ({
+        name: 'vote',
+        data: { poll, voter, choice, castAt: Math.floor(castAt / 1_000) },
+      }));
+      await queue.addBulk(jobs);
+    }
+  });
+}
+
+/** Holds the queues of nodes back, or lets them go, as the operators' dashboard does. */
+export async function setPaused(sockets: readonly string[], isPaused: boolean): Promise<void> {
+  await Promise.all(
+    sockets.map((socket) => withQueue(socket, (queue) => (isPaused ? queue.pause() : queue.resume()))),
+  );
+}
+
+/** BullMQ does not close a connection that it was given. */
+async function withQueue(socket: string, work: (queue: Queue) => Promise<void>): Promise<void> {
+  const connection = connectFailingFast(parseRedisAddress(socket));
+  const queue = new Queue(QUEUE_NAME, { connection });
+  try {
+    await queue.waitUntilReady();
+    await work(queue);
+  } finally {
+    await queue.close();
+    connection.disconnect();
+  }
+}

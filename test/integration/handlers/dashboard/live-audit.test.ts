@@ -1,0 +1,141 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { NodeQueues } from '#audit/queues.ts';
+import { sumOutcomes } from '#audit/reconcile.ts';
+import { auditSources } from '#db/audit.ts';
+import { commitBatches } from '#db/commit.ts';
+import { mirrorLedger } from '#db/ledgers.ts';
+import { LiveAudit } from '#handlers/dashboard/live-audit.ts';
+import { recordLog } from '#kit/log.ts';
+import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
+import { startRedis, type TestRedis } from '#kit/redis.ts';
+import { until } from '#kit/until.ts';
+import type { RedisAddress } from '#runtime/redis.ts';
+import { addressOf, capture, fail, job, take } from './nodes.ts';
+
+const ONE = 'frontend01.t0-1';
+const TWO = 'frontend02.t0-1';
+
+let database: TestDatabase;
+let first: TestRedis;
+let second: TestRedis;
+let addresses: RedisAddress[];
+let queues: NodeQueues;
+const cleanups: (() => Promise<unknown>)[] = [];
+
+beforeEach(async () => {
+  database = await createDatabase();
+  [first, second] = await Promise.all([startRedis(), startRedis()]);
+  cleanups.push(
+    () => database.remove(),
+    () => first.remove(),
+    () => second.remove(),
+  );
+  addresses = [addressOf(first), addressOf(second)];
+  queues = new NodeQueues({ discover: async () => addresses, log: recordLog().log });
+  cleanups.push(() => queues.close());
+  await queues.follow();
+  await until('both answer', () => queues.all.every(({ fault }) => fault === undefined));
+});
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
+});
+
+/** A fresh report, as somebody sees it who has not looked for a while; `before` is what was known by then. */
+async function report(ledger = newLedger()) {
+  const { rows, nodes, postgresFault } = await ledger.latest();
+  expect(postgresFault).toBe(undefined);
+  const { accepted, counted, pending, failed, lost } = sumOutcomes(rows);
+  return { fates: { accepted, counted, pending, failed, lost }, rows, nodes };
+}
+
+function newLedger(): LiveAudit {
+  return new LiveAudit({ queues, audit: () => auditSources(database.db), log: recordLog().log });
+}
+
+async function count(node: TestRedis, source: string, seq: number): Promise<void> {
+  await commitBatches(database.db, [job(source, seq)], 0);
+  await take(node, source, seq);
+}
+
+describe('the ledger', () => {
+  test('follows votes from the queues of all nodes into Postgres', async () => {
+    await capture(first, ONE, 3);
+    await capture(second, TWO, 2);
+    expect((await report()).fates).toEqual({ accepted: 9, counted: 0, pending: 9, failed: 0, lost: 0 });
+    await count(first, ONE, 2);
+    expect((await report()).fates).toEqual({ accepted: 9, counted: 2, pending: 7, failed: 0, lost: 0 });
+    for (const seq of [1, 3]) await count(first, ONE, seq);
+    for (const seq of [1, 2]) await count(second, TWO, seq);
+    const { fates, nodes } = await report();
+    expect(fates).toEqual({ accepted: 9, counted: 9, pending: 0, failed: 0, lost: 0 });
+    expect(nodes).toMatchObject([
+      { fault: undefined, appendOnlyFile: 'on', memory: { max: 2 ** 30 } },
+      { fault: undefined, appendOnlyFile: 'on' },
+    ]);
+  });
+
+  test('tells failed jobs from those that wait', async () => {
+    await capture(first, ONE, 3);
+    await fail(first, ONE, 2);
+    const { rows } = await report();
+    expect(rows[0]?.jobs).toEqual({ accepted: 3, committed: 0, pending: 2, failed: 1, lost: 0 });
+    for (const seq of [1, 3]) await count(first, ONE, seq);
+    expect((await report()).fates).toEqual({ accepted: 6, counted: 4, pending: 0, failed: 2, lost: 0 });
+  });
+
+  test('shows a job that vanished', async () => {
+    await capture(first, ONE, 3);
+    await take(first, ONE, 2);
+    const { rows } = await report();
+    expect(rows[0]?.jobs).toEqual({ accepted: 3, committed: 0, pending: 2, failed: 0, lost: 1 });
+    for (const seq of [1, 3]) await count(first, ONE, seq);
+    expect((await report()).fates).toEqual({ accepted: 6, counted: 4, pending: 0, failed: 0, lost: 2 });
+  });
+
+  test('shows what a Redis that came back empty has lost', async () => {
+    await capture(first, ONE, 3);
+    await count(first, ONE, 1);
+    await mirrorLedger(database.db, new Map([[ONE, { seq: 3, votes: 6 }]]));
+    await first.client.flushall();
+    expect((await report()).fates).toMatchObject({ pending: 5, lost: 0 });
+    await capture(first, 'frontend01.t0-2', 1);
+    expect((await report()).fates).toMatchObject({ accepted: 7, counted: 1, pending: 1, lost: 5 });
+  });
+
+  test.each(['SIGKILL', 'SIGSTOP'] as const)(
+    'waits for a node that is gone (%s): nothing on it is lost',
+    async (signal) => {
+      await capture(first, ONE, 3);
+      await capture(second, TWO, 2);
+      const ledger = newLedger();
+      await report(ledger);
+      const { pid } = second.process.child;
+      if (signal === 'SIGSTOP') process.kill(pid as number, signal);
+      else await second.down(signal);
+      const { fates, nodes, rows } = await until('it is known to be down', async () => {
+        const seen = await report();
+        return seen.nodes.some(({ fault }) => fault !== undefined) && seen;
+      });
+      expect(fates).toEqual({ accepted: 9, counted: 0, pending: 9, failed: 0, lost: 0 });
+      expect(rows.map(({ reachable }) => reachable)).toEqual([true, false]);
+      expect(nodes.find(({ fault }) => fault !== undefined)).toMatchObject({
+        name: second.socket,
+        nodes: ['frontend02'],
+        appendOnlyFile: 'unknown',
+      });
+      if (signal === 'SIGSTOP') process.kill(pid as number, 'SIGCONT');
+      else await second.up();
+      await until('it is back', async () => (await report()).nodes.every(({ fault }) => fault === undefined));
+      expect((await report()).fates).toEqual(fates);
+    },
+  );
+
+  test('follows nodes that come and go', async () => {
+    await capture(second, TWO, 1);
+    addresses = [addressOf(first)];
+    await until('it is gone', () => queues.all.length === 1);
+    expect((await report()).nodes.length).toBe(1);
+    addresses = [addressOf(first), addressOf(second)];
+    await until('it is back', async () => (await report()).fates.pending === 1);
+  });
+});

@@ -1,0 +1,251 @@
+import { execFile } from 'node:child_process';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { sql } from 'kysely';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { mirrorLedger } from '#db/ledgers.ts';
+import { ROOT } from '#dev/root.ts';
+import { openCapture } from '#kit/capture.ts';
+import { startDrain } from '#kit/drain.ts';
+import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
+import { freePort, scratchFolder } from '#kit/process.ts';
+import { startRedis, type TestRedis } from '#kit/redis.ts';
+import { until } from '#kit/until.ts';
+import { POLL, vote } from '#kit/votes.ts';
+
+const AUDIT = join(ROOT, 'workers/audit/cli/main.ts');
+const ONE = 'frontend01.t0-1';
+const TWO = 'frontend02.t0-1';
+/** As many as the buffer of a handler takes. */
+const JOBS_AT_ONCE = 1_000;
+/** More than a node lists in one answer. */
+const JOBS_OF_LONG_QUEUE = 20_100;
+const AUDITS_IN_MOTION = 6;
+const AUDIT_MS_MAX = 30_000;
+
+interface AuditJson {
+  readonly verdict: string;
+  readonly total: Readonly<Record<string, number>>;
+  readonly lostJobs: readonly string[];
+  readonly unreachable: readonly { readonly what: string }[];
+}
+
+let database: TestDatabase;
+let first: TestRedis;
+let second: TestRedis;
+let folder: Awaited<ReturnType<typeof scratchFolder>>;
+const cleanups: (() => Promise<unknown>)[] = [];
+
+beforeEach(async () => {
+  database = await createDatabase();
+  [first, second, folder] = await Promise.all([startRedis(), startRedis(), scratchFolder()]);
+  cleanups.push(
+    () => database.remove(),
+    () => first.remove(),
+    () => second.remove(),
+    () => folder.remove(),
+  );
+});
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
+});
+
+/** Runs the audit to its end; `where` goes into its environment. */
+function audit(
+  args: readonly string[] = [],
+  where: Record<string, string> = {
+    DATABASE_URL: database.url,
+    QUEUE_NODES: `${first.socket},${second.socket}`,
+  },
+) {
+  const env = { PATH: process.env['PATH'], TZ: 'UTC', ...where };
+  const options = { env, timeout: AUDIT_MS_MAX, killSignal: 'SIGKILL' } as const;
+  return new Promise<{ code: unknown; output: string }>((resolve) => {
+    execFile(process.execPath, [AUDIT, ...args], options, (error, stdout, stderr) =>
+      resolve({ code: error ? error.code : 0, output: stdout + stderr }),
+    );
+  });
+}
+
+async function auditAsJson() {
+  const { code, output } = await audit(['--json']);
+  return { code, ...(JSON.parse(output) as AuditJson) };
+}
+
+/** Captures votes of as many voters in jobs of one vote each. */
+async function captureJobs({ socket }: TestRedis, source: string, jobs: number): Promise<void> {
+  const { capture, close } = await openCapture(socket, source, 1);
+  const offset = source === ONE ? 0 : 100_000;
+  const captureOne = (_: unknown, index: number) => capture.capture(vote(offset + index, 'cats', index));
+  for (let left = jobs; left > 0; left -= JOBS_AT_ONCE) {
+    await Promise.all(Array.from({ length: Math.min(left, JOBS_AT_ONCE) }, captureOne));
+  }
+  await close();
+}
+
+/** Starts to drain both nodes; `stop` it before looking at what stays. */
+const drain = () => startDrain({ db: database.db, sockets: [first.socket, second.socket] });
+
+async function drainAll(jobs: number): Promise<void> {
+  const { stop } = await drain();
+  cleanups.push(stop);
+  await until('all is counted', async () => {
+    const { rows } = await sql<{ jobs: number }>`select count(*) as jobs from batches`.execute(database.db);
+    return rows[0]?.jobs === jobs;
+  });
+  await until('all is acknowledged', async () => (await first.client.keys('bull:votes:*.*')).length === 0);
+  await stop();
+}
+
+describe('the audit', () => {
+  test('says that all is well while votes wait and when they are counted', async () => {
+    await captureJobs(first, ONE, 5);
+    await captureJobs(second, TWO, 3);
+    expect(await auditAsJson()).toMatchObject({
+      code: 0,
+      verdict: 'good',
+      total: { accepted: 8, pending: 8, lost: 0 },
+    });
+    await drainAll(8);
+    const { code, output } = await audit();
+    expect(output).toMatch(/^all +8 +8 +0 +0 +0 +0 +0 +0$/m);
+    expect(output).toContain('Nothing is lost');
+    expect(output).not.toContain('\u001b');
+    expect(code).toBe(0);
+  });
+
+  test.each([
+    [
+      'with its place in the queue',
+      async (key: string) => {
+        await first.client.lrem('bull:votes:wait', 1, key);
+        await first.client.del(`bull:votes:${key}`);
+      },
+    ],
+    ['only by its data', (key: string) => first.client.del(`bull:votes:${key}`)],
+    ['only from the list', (key: string) => first.client.lrem('bull:votes:wait', 1, key)],
+  ])('names a job that somebody deleted from Redis, %s', async (_how, remove) => {
+    await captureJobs(first, ONE, 150);
+    await remove(`${ONE}.142`);
+    const { code, output } = await audit();
+    expect(output).toContain('LOST: 1 job with 1 vote');
+    expect(output.split('\n')).toContain(`  ${ONE}.142`);
+    expect(code).toBe(1);
+    expect(await auditAsJson()).toMatchObject({ code: 1, verdict: 'bad', lostJobs: [`${ONE}.142`] });
+  });
+
+  test('names a job that was deleted when all the others are counted, and the first 20 of many', async () => {
+    await captureJobs(first, ONE, 30);
+    for (let seq = 4; seq <= 28; seq++) {
+      await first.client.lrem('bull:votes:wait', 1, `${ONE}.${seq}`);
+      await first.client.del(`bull:votes:${ONE}.${seq}`);
+    }
+    await drainAll(5);
+    const { code, output } = await audit();
+    expect(output).toContain(`  ${ONE}.23\n  and 5 more`);
+    expect(code).toBe(1);
+    expect((await auditAsJson()).lostJobs.length).toBe(25);
+  });
+
+  test('names a job that was deleted from a queue too long to be listed', async () => {
+    await captureJobs(first, ONE, JOBS_OF_LONG_QUEUE);
+    await first.client.del(`bull:votes:${ONE}.19999`);
+    const { total, lostJobs } = await auditAsJson();
+    expect(lostJobs).toEqual([`${ONE}.19999`]);
+    expect(total).toMatchObject({ accepted: JOBS_OF_LONG_QUEUE, pending: JOBS_OF_LONG_QUEUE - 1, lost: 1 });
+  });
+
+  test('finds a tally that somebody changed', async () => {
+    await captureJobs(first, ONE, 2);
+    await drainAll(2);
+    await sql`update tallies set votes = votes + 1`.execute(database.db);
+    const { code, output } = await audit();
+    expect(output).toContain(`The tally of ${POLL}/cats is 3, a recount gives 2.`);
+    expect(code).toBe(1);
+  });
+
+  test('says which node is down, and what it knows all the same', async () => {
+    await captureJobs(first, ONE, 2);
+    await captureJobs(second, TWO, 1);
+    await mirrorLedger(database.db, new Map([[TWO, { seq: 1, votes: 1 }]]));
+    await second.down('SIGKILL');
+    const { code, output } = await audit();
+    expect(output).toContain(`Could not look at ${second.socket}: not connected (ECONNREFUSED)`);
+    expect(output).toMatch(/Could not look at frontend02: .* 1 job that it accepted/);
+    expect(output).toMatch(/^all +3 /m);
+    expect(code).toBe(2);
+    await first.client.del(`bull:votes:${ONE}.2`);
+    expect(await auditAsJson()).toMatchObject({ code: 1, verdict: 'bad', total: { lost: 1, pending: 2 } });
+  });
+
+  test('says that Postgres is down, and which nodes are too', async () => {
+    const port = await freePort();
+    await second.down('SIGKILL');
+    const { code, output } = await audit([], {
+      DATABASE_URL: `postgres://nobody@127.0.0.1:${port}/nothing`,
+      QUEUE_NODES: `${first.socket},${second.socket}`,
+    });
+    expect(output).toMatch(/^Could not look at Postgres: .*ECONNREFUSED/m);
+    expect(output).toContain(`Could not look at ${second.socket}`);
+    expect(output).not.toContain(first.socket);
+    expect(code).toBe(2);
+  });
+
+  test('never calls a vote lost while voting and counting go on', async () => {
+    const { capture, close } = await openCapture(first.socket, ONE, 2);
+    const { stop } = await drain();
+    let isOver = false;
+    let voter = 0;
+    const voting = Array.from({ length: 4 }, async () => {
+      while (!isOver) {
+        voter += 1;
+        await capture.capture(vote(voter, 'cats', voter));
+      }
+    });
+    try {
+      for (let round = 1; round <= AUDITS_IN_MOTION; round++) {
+        const { code, total, unreachable } = await auditAsJson();
+        expect({ code, lost: total['lost'], unreachable }).toEqual({ code: 0, lost: 0, unreachable: [] });
+      }
+    } finally {
+      isOver = true;
+      await Promise.allSettled(voting);
+      await stop();
+      await close();
+    }
+    expect((await auditAsJson()).total['accepted']).toBe(voter);
+  });
+});
+
+describe('without anything in the environment', () => {
+  /** A data folder as `npm start` leaves it, with these Redis behind its sockets. */
+  async function dataFolder(...nodes: TestRedis[]): Promise<string> {
+    const data = join(folder.path, 'd');
+    await mkdir(join(data, 'secrets'), { recursive: true });
+    await writeFile(join(data, 'secrets/database.url'), `${database.url}\n`);
+    await writeFile(join(data, 'queue-nodes'), `${nodes.map(({ socket }) => socket).join()}\n`);
+    return data;
+  }
+
+  test('it looks at the data folder of npm start', async () => {
+    await captureJobs(first, ONE, 2);
+    await captureJobs(second, TWO, 1);
+    const data = await dataFolder(first, second);
+    const { code, output } = await audit(['--data', data], {});
+    expect(output).toMatch(/^all +3 /m);
+    expect(code).toBe(0);
+    await second.down('SIGKILL');
+    const down = await audit(['--data', data], {});
+    expect(down.output).toContain(`Could not look at ${second.socket}: not connected`);
+    expect(down.code).toBe(2);
+  });
+
+  test.each([
+    [['--data', '/nowhere/at/all'], 'there is no system in /nowhere/at/all'],
+    [['--nope'], "Unknown option '--nope' (see --help)"],
+  ])('%j is refused in one line', async (args, line) => {
+    const { code, output } = await audit(args, {});
+    expect(output.trimEnd().split('\n')).toEqual([expect.stringContaining(line)]);
+    expect(code).toBe(2);
+  });
+});

@@ -1,0 +1,57 @@
+import { randomBytes } from 'node:crypto';
+import pg from 'pg';
+import { inject } from 'vitest';
+import { type Db, openDb } from '#db/client.ts';
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    /** The superuser's URL of the Postgres that all test files share. */
+    postgresUrl: string;
+    /** A database with the schema and the default polls, to be cloned. */
+    templateDatabase: string;
+  }
+}
+
+/** A database of one test file. */
+export interface TestDatabase {
+  readonly url: string;
+  readonly db: Db;
+  remove(): Promise<void>;
+}
+
+/** @param template the database to clone; without tables when it is `template1` */
+export async function createDatabase(template = inject('templateDatabase')): Promise<TestDatabase> {
+  const name = `test_${randomBytes(6).toString('hex')}`;
+  await execute(`create database ${name} template ${template}`);
+  const url = new URL(inject('postgresUrl'));
+  url.pathname = `/${name}`;
+  const db = openTestDb(url.href);
+  return {
+    url: url.href,
+    db,
+    remove: async () => {
+      await db.destroy();
+      await execute(`drop database ${name} with (force)`);
+    },
+  };
+}
+
+export function openTestDb(url: string): Db {
+  return openDb({
+    url,
+    connectionsMax: 4,
+    statementMsMax: 20_000,
+    name: 'turnout-test',
+    onIdleError: () => {},
+  });
+}
+
+async function execute(statement: string): Promise<void> {
+  const client = new pg.Client({ connectionString: inject('postgresUrl') });
+  await client.connect();
+  try {
+    await client.query(statement);
+  } finally {
+    await client.end();
+  }
+}

@@ -1,0 +1,56 @@
+import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { ROOT } from '#dev/root.ts';
+import { freePort, startNode, type TestProcess, untilReady } from './process.ts';
+
+const POLLS_FILE = join(ROOT, 'stack/polls.json');
+/** The handlers of a system share one. */
+export const VOTER_KEY = randomBytes(32).toString('hex');
+
+/** One of our processes, started from its bundle, and where it listens. */
+export interface TestService extends TestProcess {
+  readonly url: string;
+  readonly adminUrl: string;
+  readonly port: number;
+}
+
+export interface ServiceOptions {
+  readonly bundle: 'vote' | 'worker' | 'results' | 'dashboard';
+  /** Beside the ports and the polls file. */
+  readonly env: Readonly<Record<string, string>>;
+  /** The folder of its log. */
+  readonly folder: string;
+  readonly name?: string;
+}
+
+/** Starts a bundle on free ports and waits until it is ready. */
+export async function startService(options: ServiceOptions): Promise<TestService> {
+  const { adminPort, ...service } = await spawnService(options);
+  await untilReady(service, adminPort);
+  return service;
+}
+
+/** Starts a bundle on free ports. */
+export async function spawnService({ bundle, env, folder, name = bundle }: ServiceOptions) {
+  const script = join(ROOT, `dist/${bundle}.mjs`);
+  if (!existsSync(script)) throw new Error(`${script} is missing: node handlers/build.ts makes it`);
+  const [port, adminPort] = [await freePort(), await freePort()];
+  const process = startNode(
+    script,
+    { PORT: String(port), ADMIN_PORT: String(adminPort), POLLS_FILE, ...env },
+    join(folder, `${name}.log`),
+  );
+  return {
+    ...process,
+    port,
+    adminPort,
+    url: `http://127.0.0.1:${port}`,
+    adminUrl: `http://127.0.0.1:${adminPort}`,
+  };
+}
+
+/** What a vote handler needs to know about its node. */
+export function voteEnv(node: string, socket: string): Record<string, string> {
+  return { TURNOUT_NODE: node, REDIS_URL: socket, VOTER_KEY };
+}

@@ -1,0 +1,36 @@
+import { sql } from 'kysely';
+import type { Db } from '#db/client.ts';
+import type { Vote } from '#job';
+
+/** The votes in the table, as votes; by poll and voter. */
+export async function storedVotes(db: Db): Promise<Map<string, Vote>> {
+  const { rows } = await sql<{ poll: string; voter: string; choice: string; us: number }>`
+    select poll_id as poll, voter_id as voter, choice_id as choice,
+      (extract(epoch from cast_at) * 1000000)::bigint as us
+    from votes
+  `.execute(db);
+  return new Map(rows.map(({ poll, voter, choice, us }) => [`${poll} ${voter}`, [poll, voter, choice, us]]));
+}
+
+/** The running counts that are not zero; by poll and choice. */
+export async function storedTallies(db: Db): Promise<Map<string, number>> {
+  const { rows } = await sql<{ key: string; votes: number }>`
+    select poll_id || ' ' || choice_id as key, sum(votes)::bigint as votes
+    from tallies group by poll_id, choice_id having sum(votes) <> 0
+  `.execute(db);
+  return new Map(rows.map(({ key, votes }) => [key, votes]));
+}
+
+/** The receipts, in the order of their keys. */
+export async function storedBatches(db: Db) {
+  return db
+    .selectFrom('batches')
+    .select(['source', 'seq', 'votes', 'counted', 'changed', 'superseded', 'rejected'])
+    .orderBy('source')
+    .orderBy('seq')
+    .execute();
+}
+
+export async function emptyTables(db: Db): Promise<void> {
+  await sql`truncate votes, batches, tallies, committed, ledgers, rejected_votes, retired_nodes`.execute(db);
+}

@@ -1,0 +1,36 @@
+import type { Batch, Vote } from '#job';
+
+export const POLL = 'cats-vs-dogs';
+
+/** The voter with this number. */
+export function voterId(number: number): string {
+  return `01900000-0000-7000-8000-${number.toString(16).padStart(12, '0')}`;
+}
+
+/** A vote in the default poll; `castAt` counts microseconds from a fixed moment. */
+export function vote(voter: number, choice: string, castAt: number, poll = POLL): Vote {
+  return [poll, voterId(voter), choice, 1_790_000_000_000_000 + castAt];
+}
+
+export function batch(seq: number, votes: readonly Vote[], source = 'node.t0-1'): Batch {
+  return { source, seq, votes };
+}
+
+/** What the tables must say: the last vote of each voter, by time and then by choice. */
+export function modelOf(votes: Iterable<Vote>): {
+  readonly votes: Map<string, Vote>;
+  readonly tallies: Map<string, number>;
+} {
+  const last = new Map<string, Vote>();
+  for (const vote of votes) {
+    const key = `${vote[0]} ${vote[1]}`;
+    const known = last.get(key);
+    if (!known || vote[3] > known[3] || (vote[3] === known[3] && vote[2] > known[2])) last.set(key, vote);
+  }
+  const tallies = new Map<string, number>();
+  for (const [poll, , choice] of last.values()) {
+    const key = `${poll} ${choice}`;
+    tallies.set(key, (tallies.get(key) ?? 0) + 1);
+  }
+  return { votes: last, tallies };
+}

@@ -1,9 +1,0 @@
-import { createLog, type Log } from '../../stack/runtime/log.ts';
-
-/** A log that keeps its lines, parsed, for the test to look at. */
-export function recordLog(): { readonly log: Log; readonly lines: Record<string, unknown>[] } {
-  const lines: Record<string, unknown>[] = [];
-  const log = createLog('test', (line) => lines.push(JSON.parse(line) as Record<string, unknown>));
-  log.setLevel('debug');
-  return { log, lines };
-}

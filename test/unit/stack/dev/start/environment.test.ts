@@ -1,0 +1,28 @@
+import { expect, test } from 'vitest';
+import { readEnvironment } from '#dev/start/environment.ts';
+
+test('hands on what the processes understand, and nothing else', () => {
+  const { children } = readEnvironment({
+    PATH: '/bin',
+    HOME: '/root',
+    LANG: 'de_DE',
+    AWS_SECRET_ACCESS_KEY: 'x',
+    VOTES_PER_JOB_MAX: '1',
+    LOG_LEVEL: 'debug',
+  });
+  expect(children).toEqual({ PATH: '/bin', HOME: '/root', VOTES_PER_JOB_MAX: '1', LOG_LEVEL: 'debug' });
+});
+
+test('names every wrong setting at once, before anything is started', () => {
+  expect(() => readEnvironment({ LOG_LEVEL: 'loud', WEB_CONCURRENCY: '0' })).toThrow(
+    /LOG_LEVEL must be .*; WEB_CONCURRENCY must be /,
+  );
+  expect(() => readEnvironment({ DATABASE_URL: 'mysql://x' })).toThrow(/DATABASE_URL must be/);
+});
+
+test('knows whether there is a database to use, and does not show its URL', () => {
+  expect(readEnvironment({}).databaseUrl).toBeUndefined();
+  const { databaseUrl, children } = readEnvironment({ DATABASE_URL: 'postgres://u:secret@db/x' });
+  expect(databaseUrl?.reveal()).toBe('postgres://u:secret@db/x');
+  expect(`${databaseUrl} ${JSON.stringify(children)}`).not.toContain('secret@');
+});

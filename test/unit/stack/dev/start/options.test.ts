@@ -1,0 +1,34 @@
+import { expect, test } from 'vitest';
+import { HELP, parseOptions } from '#dev/start/options.ts';
+
+test('without options it is two frontends and one worker on 8080', () => {
+  expect(parseOptions([])).toEqual({ frontends: 2, workers: 1, port: 8080, data: '.turnout' });
+});
+
+test('takes every option', () => {
+  expect(parseOptions(['--frontends', '3', '--workers=4', '--port', '18080', '--data', '/tmp/x'])).toEqual({
+    frontends: 3,
+    workers: 4,
+    port: 18_080,
+    data: '/tmp/x',
+  });
+});
+
+test('help is asked for, and names every option', () => {
+  expect(parseOptions(['--help', '--port', '9000'])).toBe('help');
+  for (const name of ['--frontends', '--workers', '--port', '--data']) expect(HELP).toContain(name);
+});
+
+test.each([
+  [['--frontends', '0'], '--frontends must be a whole number from 1 to 32, not "0"'],
+  [['--frontends', '33'], '--frontends must be a whole number from 1 to 32, not "33"'],
+  [['--workers', '1.5'], '--workers must be a whole number from 1 to 32, not "1.5"'],
+  [['--port', '80'], '--port must be a whole number from 4000 to 31000, not "80"'],
+  [['--port', ''], '--port must be a whole number from 4000 to 31000, not ""'],
+  [['--data='], '--data must name a folder'],
+  [['--nope'], "Unknown option '--nope' (see --help)"],
+  [['now'], "Unexpected argument 'now' (see --help)"],
+])('%j is refused in one clear line', (args, message) => {
+  expect(() => parseOptions(args)).toThrow(message);
+  expect(message).not.toContain('\n');
+});

@@ -1,0 +1,34 @@
+import { readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { keepSecrets, writeSecret } from '#dev/start/secrets.ts';
+import { scratchFolder } from '#kit/process.ts';
+
+let folder: Awaited<ReturnType<typeof scratchFolder>>;
+beforeAll(async () => {
+  folder = await scratchFolder();
+});
+afterAll(() => folder.remove());
+
+test('secrets are made once, kept, and readable by their owner alone', () => {
+  const path = join(folder.path, 'secrets');
+  const first = keepSecrets(path);
+  const files = [first.voterKeyFile, first.dashboardUsersFile, join(path, 'database.password')];
+  const contents = files.map((file) => readFileSync(file, 'utf8'));
+  expect(contents[0]).toMatch(/^[0-9a-f]{64}\n$/);
+  expect(contents[1]).toMatch(/^admin:[\w-]{24}\n$/);
+  expect(first.databasePassword.reveal()).toMatch(/^[\w-]{24}$/);
+  for (const file of files) expect(statSync(file).mode & 0o777).toBe(0o600);
+  expect(statSync(path).mode & 0o777).toBe(0o700);
+
+  expect(keepSecrets(path).databasePassword.reveal()).toBe(first.databasePassword.reveal());
+  expect(files.map((file) => readFileSync(file, 'utf8'))).toEqual(contents);
+});
+
+test('a secret that was lost half-way is made anew', () => {
+  const path = join(folder.path, 'empty');
+  const { voterKeyFile } = keepSecrets(path);
+  writeSecret(voterKeyFile, '');
+  keepSecrets(path);
+  expect(readFileSync(voterKeyFile, 'utf8')).toMatch(/^[0-9a-f]{64}\n$/);
+});

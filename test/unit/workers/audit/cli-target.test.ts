@@ -1,0 +1,37 @@
+import { expect, test } from 'vitest';
+import { AUDIT_HELP, findTarget, parseAuditOptions, readAuditEnvironment } from '#audit/cli/target.ts';
+
+const WHERE = { DATABASE_URL: 'postgres://db/turnout', QUEUE_NODES: 'r1:6379,/run/r2.sock' };
+
+test('takes every option, and help names them', () => {
+  expect(parseAuditOptions([])).toEqual({ data: undefined, isJson: false });
+  expect(parseAuditOptions(['--data', '/x', '--json'])).toEqual({ data: '/x', isJson: true });
+  expect(parseAuditOptions(['--help', '--json'])).toBe('help');
+  for (const name of ['--data', '--json', 'DATABASE_URL', 'QUEUE_NODES']) expect(AUDIT_HELP).toContain(name);
+});
+
+test.each([[['--nope']], [['--data=']], [['now']]])('%j is refused', (args) => {
+  expect(() => parseAuditOptions(args)).toThrow(/--help|--data must name a folder|Unexpected argument/);
+});
+
+test('looks where the environment says', async () => {
+  const target = findTarget({ data: undefined, isJson: false }, readAuditEnvironment(WHERE));
+  expect(target.databaseUrl.reveal()).toBe(WHERE.DATABASE_URL);
+  expect((await target.discover()).map(({ name }) => name)).toEqual(['r1:6379', '/run/r2.sock']);
+});
+
+test('looks into the folder that the user named, whatever the environment says', () => {
+  const look = () => findTarget({ data: '/nowhere/at/all', isJson: false }, readAuditEnvironment(WHERE));
+  expect(look).toThrow('there is no system in /nowhere/at/all');
+});
+
+test('refuses a database that is none, without showing it', () => {
+  expect(() => readAuditEnvironment({ DATABASE_URL: 'secret' })).toThrow(
+    /^(?!.*secret).*DATABASE_URL must be/,
+  );
+});
+
+test('paints only without NO_COLOR', () => {
+  expect(readAuditEnvironment({}).noColor).toBe(false);
+  expect(readAuditEnvironment({ NO_COLOR: '1' }).noColor).toBe(true);
+});

@@ -1,0 +1,210 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import {
+  type AuditInputs,
+  type NodeReading,
+  nameLostJobs,
+  nodesToList,
+  reconcile,
+  type SourceAccount,
+  sumOutcomes,
+} from '#audit/reconcile.ts';
+import type { SourceAudit } from '#db/audit.ts';
+import { audit, node, range, SOURCE } from '#kit/audit-fixtures.ts';
+
+const OLDER = 'frontend01.t0-0';
+const ELSEWHERE = 'frontend02.t0-1';
+
+function settleOne(
+  nodes: readonly NodeReading[],
+  audits: readonly SourceAudit[],
+  knownBefore: string[] = [],
+) {
+  const row = reconcile({ nodes, audits, knownBefore: new Set(knownBefore) }).find(
+    ({ source }) => source === SOURCE,
+  );
+  if (!row) throw new Error('the source has no row');
+  return row;
+}
+
+const jobsOf = ({ jobs: { pending, failed, lost } }: SourceAccount) => ({ pending, failed, lost });
+const sumOf = ({ counted, changed, superseded, rejected, pending, failed, lost }: SourceAccount): number =>
+  counted + changed + superseded + rejected + pending + failed + lost;
+
+describe('a missing job', () => {
+  test('is pending while it is in the queue', () => {
+    const row = settleOne([node({ seqs: { [SOURCE]: 3 }, queued: [2, 3] })], [audit(1)]);
+    expect(jobsOf(row)).toEqual({ pending: 2, failed: 0, lost: 0 });
+    expect(row).toMatchObject({ accepted: 30, counted: 10, pending: 20, failed: 0, lost: 0 });
+  });
+
+  test('is failed when the queue says so', () => {
+    const row = settleOne([node({ seqs: { [SOURCE]: 3 }, queued: [3], failed: [2] })], [audit(1)]);
+    expect(jobsOf(row)).toEqual({ pending: 1, failed: 1, lost: 0 });
+  });
+
+  test('is lost when it is nowhere', () => {
+    const row = settleOne([node({ seqs: { [SOURCE]: 3 } })], [audit(2, [2])]);
+    expect(jobsOf(row)).toEqual({ pending: 0, failed: 0, lost: 1 });
+    expect(row).toMatchObject({ accepted: 30, counted: 20, lost: 10, lostJobs: [2] });
+  });
+
+  test('is lost by name also when Postgres has not heard of it', () => {
+    const row = settleOne([node({ seqs: { [SOURCE]: 2_000 }, queued: range(2, 1_998) })], [audit(0)]);
+    expect(row.lostJobs).toEqual([1, 1_999, 2_000]);
+  });
+
+  test('is lost also when more are missing than can be named', () => {
+    const missing = range(1, 500);
+    const row = settleOne(
+      [node({ seqs: { [SOURCE]: 600 }, queued: range(101, 490) })],
+      [audit(100, missing)],
+    );
+    expect(jobsOf(row)).toEqual({ pending: 390, failed: 0, lost: 110 });
+    expect(row.lostJobs).toEqual(range(1, 100));
+    const { keys, more } = nameLostJobs([row], 20);
+    expect([keys.length, keys[19], more]).toEqual([20, `${SOURCE}.20`, 90]);
+  });
+
+  test('is pending, not lost, while its node cannot be asked', () => {
+    const row = settleOne([node({ fault: 'not connected' })], [audit(2, [2])]);
+    expect(jobsOf(row)).toEqual({ pending: 1, failed: 0, lost: 0 });
+    expect(row.reachable).toBe(false);
+  });
+
+  test('counts among the accepted as the node said last, while it cannot be asked', () => {
+    const row = settleOne([node({ fault: 'not connected', seqs: { [SOURCE]: 9 } })], [audit(2)]);
+    expect(row).toMatchObject({ accepted: 90, counted: 20, pending: 70, reachable: false });
+  });
+
+  test('is pending while the queue has not been listed', () => {
+    const row = settleOne([node({ seqs: { [SOURCE]: 3 }, isListed: false })], [audit(2, [2])]);
+    expect(jobsOf(row)).toEqual({ pending: 1, failed: 0, lost: 0 });
+  });
+
+  test('is not lost when it was captured after the ledger was read', () => {
+    const row = settleOne([node({ seqs: { [SOURCE]: 3 } })], [audit(4, [4])]);
+    expect(jobsOf(row)).toEqual({ pending: 1, failed: 0, lost: 0 });
+  });
+
+  test('is not missing any more when it was counted after the queue was listed', () => {
+    const row = settleOne([node({ seqs: { [SOURCE]: 3 }, queued: [2, 3] })], [audit(3)]);
+    expect(row).toMatchObject({ accepted: 30, counted: 30, pending: 0, lost: 0 });
+  });
+});
+
+describe('a source that its node does not know', () => {
+  const forgetful = node({ seqs: { [OLDER]: 1 }, source: OLDER });
+
+  test('has lost its jobs when Postgres knew it before and every node answers', () => {
+    const row = settleOne([forgetful], [audit(2, [2]), audit(1, [], OLDER)], [SOURCE]);
+    expect(jobsOf(row)).toEqual({ pending: 0, failed: 0, lost: 1 });
+  });
+
+  test('may be new when Postgres did not know it before', () => {
+    const row = settleOne([forgetful], [audit(2, [2]), audit(1, [], OLDER)]);
+    expect(jobsOf(row)).toEqual({ pending: 1, failed: 0, lost: 0 });
+  });
+
+  test('may be on a node that does not answer', () => {
+    const down = node({ name: 'r2', fault: 'not connected' });
+    const row = settleOne([forgetful, down], [audit(2, [2])], [SOURCE]);
+    expect(jobsOf(row)).toEqual({ pending: 1, failed: 0, lost: 0 });
+  });
+
+  test('may be on a node that is gone', () => {
+    const other = node({ name: 'r2', seqs: { [ELSEWHERE]: 1 }, source: ELSEWHERE });
+    const row = settleOne([other], [audit(2, [2])], [SOURCE]);
+    expect(row).toMatchObject({ reachable: false, pending: 10, lost: 0 });
+  });
+});
+
+describe('listing the jobs', () => {
+  const listed = (nodes: readonly NodeReading[], audits: readonly SourceAudit[]): string[] => [
+    ...nodesToList({ nodes, audits }),
+  ];
+
+  test('is not needed when nothing is missing', () => {
+    expect(listed([node({ seqs: { [SOURCE]: 3 }, failed: [1] })], [audit(3)])).toEqual([]);
+  });
+
+  test('is not needed while the queue holds as many jobs as are missing', () => {
+    const busy = node({ seqs: { [SOURCE]: 9 }, queued: range(3, 9), isListed: false });
+    expect(listed([busy], [audit(2)])).toEqual([]);
+  });
+
+  test('is needed when the queue holds fewer', () => {
+    const short = node({ seqs: { [SOURCE]: 9 }, queued: range(4, 9), isListed: false });
+    const other = node({ name: 'r2', seqs: { [ELSEWHERE]: 1 }, source: ELSEWHERE });
+    expect(listed([short, other], [audit(2), audit(1, [], ELSEWHERE)])).toEqual(['r1']);
+  });
+
+  test('is needed when jobs are missing and some have failed', () => {
+    const failing = node({ seqs: { [SOURCE]: 9 }, queued: range(4, 9), failed: [3], isListed: false });
+    expect(listed([failing], [audit(2)])).toEqual(['r1']);
+  });
+
+  test('is not asked of a node that does not answer', () => {
+    expect(listed([node({ fault: 'not connected', seqs: { [SOURCE]: 9 } })], [audit(2)])).toEqual([]);
+  });
+});
+
+describe('any system', () => {
+  /** Where each job of a source is: in the queue, failed, in Postgres, in both, or nowhere. */
+  const placeOfJob = fc.constantFrom('queued', 'failed', 'committed', 'leaving', 'lost' as const);
+
+  function inputsOf(places: readonly string[], later: number): AuditInputs {
+    const numbers = (...wanted: string[]): number[] =>
+      places.flatMap((place, index) => (wanted.includes(place) ? [index + 1] : []));
+    const seq = places.length;
+    // Jobs captured and counted after the ledger was read: Postgres has them, the ledger does not.
+    const committed = [...numbers('committed', 'leaving'), ...range(seq + 1, seq + later)];
+    const top = Math.max(0, ...committed);
+    const missing = range(1, top).filter((number) => !committed.includes(number));
+    const reading = node({
+      seqs: { [SOURCE]: seq },
+      queued: numbers('queued', 'leaving'),
+      failed: numbers('failed'),
+    });
+    return { nodes: [reading], audits: [audit(committed.length, missing)], knownBefore: new Set([SOURCE]) };
+  }
+
+  test('adds up, and never calls lost what is not', () => {
+    fc.assert(
+      fc.property(fc.array(placeOfJob, { maxLength: 300 }), fc.nat(5), (places, later) => {
+        const [row] = reconcile(inputsOf(places, later));
+        if (!row) throw new Error('the source has no row');
+        const lost = places.filter((place) => place === 'lost').length;
+        expect(row.jobs.lost).toBeLessThanOrEqual(lost);
+        expect(row.jobs.committed + row.jobs.pending + row.jobs.failed + row.jobs.lost).toBe(
+          row.jobs.accepted,
+        );
+        expect(sumOf(row)).toBe(row.accepted);
+      }),
+    );
+  });
+
+  test('shows every loss and every failure once nothing is in motion', () => {
+    const still = fc.array(fc.constantFrom('queued', 'failed', 'committed', 'lost'), { maxLength: 300 });
+    fc.assert(
+      fc.property(still, (places) => {
+        const [row] = reconcile(inputsOf(places, 0));
+        const count = (wanted: string): number => places.filter((place) => place === wanted).length;
+        expect(row?.jobs).toMatchObject({
+          pending: count('queued'),
+          failed: count('failed'),
+          lost: count('lost'),
+        });
+        const lost = places.flatMap((place, index) => (place === 'lost' ? [index + 1] : []));
+        const named = row?.lostJobs ?? [];
+        expect(named).toEqual(lost.slice(0, named.length));
+      }),
+    );
+  });
+});
+
+test('sums are sums', () => {
+  const nodes = [node({ seqs: { [SOURCE]: 3, [OLDER]: 2 }, queued: [3] })];
+  const rows = reconcile({ nodes, audits: [audit(2), audit(1, [], OLDER)], knownBefore: new Set() });
+  expect(sumOutcomes(rows)).toMatchObject({ accepted: 50, counted: 30, pending: 10, lost: 10 });
+});

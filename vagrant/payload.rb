@@ -1,0 +1,60 @@
+# frozen_string_literal: true
+
+require 'fileutils'
+
+module Turnout
+  # What the machines get from this one: the archive of what they run, and the key with which the manager reaches the
+  # others. Both are in a folder that only its owner can read.
+  class Payload
+    # Everything that stack/swarm/*.sh and stack/Dockerfile read.
+    CONTENT = %w[.dockerignore package.json stack dist db/roles.sql vagrant/cluster.sh].freeze
+
+    FILES = %w[turnout.tar.gz key key.pub].freeze
+
+    # @param root [String] the project's folder
+    # @param folder [String] where the files are made
+    def initialize(root, folder)
+      @root = root
+      @folder = folder
+      @prepared = false
+      # Vagrant wants to see the files when it reads its configuration; `prepare` fills them.
+      FileUtils.mkdir_p(folder, mode: 0o700)
+      FileUtils.touch(FILES.map { |name| path(name) })
+    end
+
+    # Where one of FILES is.
+    def path(name)
+      File.join(@folder, name)
+    end
+
+    # Makes everything, once for each command however many machines it is about.
+    def prepare
+      return if @prepared
+
+      make_key
+      build
+      @prepared = true
+    end
+
+    private
+
+    # Only these machines know the key, and it opens nothing but them.
+    def make_key
+      return if File.size?(path('key')) && File.size?(path('key.pub'))
+
+      FileUtils.rm_f([path('key'), path('key.pub')])
+      run('ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-C', 'turnout-manager', '-f', path('key'))
+    end
+
+    def build
+      run('npm', 'run', '--silent', 'build')
+      run('tar', '-czf', path('turnout.tar.gz'), '-C', @root, *CONTENT)
+    end
+
+    def run(*command)
+      return if system(*command, chdir: @root)
+
+      raise "#{command.first} failed; vagrant/HOWTO.md says what must be installed on this machine"
+    end
+  end
+end

@@ -1,0 +1,44 @@
+import { openDb } from '#db/client.ts';
+import { coloured, plain, Terminal } from '#dev/terminal.ts';
+import { collectAudit } from '../collect.ts';
+import { auditJson, EXIT_CODES, verdictOf } from '../report.ts';
+import { AUDIT_HELP, findTarget, parseAuditOptions, readAuditEnvironment } from './target.ts';
+import { auditText } from './text.ts';
+
+/** A recount reads every vote; nobody waits longer than this for one. */
+const STATEMENT_MS_MAX = 120_000;
+/** The sources and the tallies are audited at the same time. */
+const CONNECTIONS_MAX = 2;
+
+// A `head` that has seen enough is no fault of ours.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
+
+process.exitCode = await main();
+process.exit();
+
+async function main(): Promise<number> {
+  const terminal = new Terminal(process.stdout, process.stderr, plain);
+  try {
+    const options = parseAuditOptions(process.argv.slice(2));
+    if (options === 'help') {
+      terminal.line(AUDIT_HELP);
+      return 0;
+    }
+    const environment = readAuditEnvironment();
+    const target = findTarget(options, environment);
+    const db = openDb({
+      url: target.databaseUrl.reveal(),
+      connectionsMax: CONNECTIONS_MAX,
+      statementMsMax: STATEMENT_MS_MAX,
+      name: 'turnout-audit',
+      onIdleError: () => {},
+    });
+    const report = await collectAudit(db, target.discover);
+    const paint = process.stdout.isTTY && !environment.noColor ? coloured : plain;
+    terminal.line(options.isJson ? auditJson(report) : auditText(report, target.name, paint));
+    return EXIT_CODES[verdictOf(report)];
+  } catch (error) {
+    terminal.error(error);
+    return EXIT_CODES.unknown;
+  }
+}

@@ -1,0 +1,104 @@
+import { renderTable } from '#dev/table.ts';
+import { type Paint, plain } from '#dev/terminal.ts';
+import { nameLostJobs, OUTCOMES, type Outcomes, type SourceAccount, sumOutcomes } from '../reconcile.ts';
+import { type AuditReport, count, NUMBER, type Unreachable } from '../report.ts';
+
+/** Lost jobs that people are told by name; programs are told of all. */
+const LOST_JOBS_NAMED_MAX = 20;
+/** With more sources than these, the old ones of which there is nothing to say share a line. */
+const SOURCES_SHOWN_MAX = 20;
+
+/** The report for people. */
+export function auditText(report: AuditReport, target: string, paint: Paint = plain): string {
+  const { asOf, rows, mismatches } = report;
+  const time = new Date(asOf).toISOString().slice(0, 19).replace('T', ' ');
+  return [
+    `Audit of ${target}, ${time} UTC`,
+    '',
+    ...(mismatches === undefined ? [] : [auditTable(rows, paint), '']),
+    ...conclusions(report, paint),
+  ].join('\n');
+}
+
+function auditTable(rows: readonly SourceAccount[], paint: Paint): string {
+  const { shown, summed } = rows.length > SOURCES_SHOWN_MAX ? sumOldOnes(rows) : { shown: rows, summed: [] };
+  const lines: [string, Outcomes][] = shown.map((row) => [
+    row.reachable ? row.source : `${row.source} ?`,
+    row,
+  ]);
+  if (summed.length > 0)
+    lines.push([`${count(summed.length, 'older source')}, settled`, sumOutcomes(summed)]);
+  lines.push(['all', sumOutcomes(rows)]);
+  const columns = OUTCOMES.map((fate) =>
+    alignRight([fate.toUpperCase(), ...lines.map(([, row]) => NUMBER.format(row[fate]))]),
+  );
+  const cellsOf = (index: number): string[] => columns.map((column) => column[index] as string);
+  return renderTable(
+    ['SOURCE', ...cellsOf(0)],
+    lines.map(([source], index) => [source, ...cellsOf(index + 1)]),
+    paint,
+  );
+}
+
+function alignRight(cells: readonly string[]): string[] {
+  const width = Math.max(...cells.map(({ length }) => length));
+  return cells.map((cell) => cell.padStart(width));
+}
+
+/** A node keeps a line for every process that ever ran on it; only its last ones are of interest. */
+function sumOldOnes(rows: readonly SourceAccount[]): { shown: SourceAccount[]; summed: SourceAccount[] } {
+  const newest = new Map<string, number>();
+  for (const { source, node } of rows) {
+    newest.set(node, Math.max(newest.get(node) ?? 0, startOf(source)));
+  }
+  const isOld = ({ source, node, jobs }: SourceAccount): boolean =>
+    jobs.pending + jobs.failed + jobs.lost === 0 && startOf(source) < (newest.get(node) ?? 0);
+  return { shown: rows.filter((row) => !isOld(row)), summed: rows.filter(isOld) };
+}
+
+/** The time at which a source started, which is in its name, in base 36. */
+function startOf(source: string): number {
+  return Number.parseInt(source.slice(source.lastIndexOf('.') + 1), 36);
+}
+
+function conclusions(report: AuditReport, paint: Paint): string[] {
+  const { rows, mismatches, unreachable } = report;
+  const total = sumOutcomes(rows);
+  const blind = unreachable.map(({ what, reason }) =>
+    paint('yellow', `Could not look at ${what}: ${reason}.`),
+  );
+  if (mismatches === undefined) return blind;
+  const { keys, more } = nameLostJobs(rows, LOST_JOBS_NAMED_MAX);
+  const lost = keys.length + more;
+  return [
+    ...(total.failed > 0
+      ? [paint('yellow', `${count(total.failed, 'vote')} in failed jobs: see the queues on the dashboard.`)]
+      : []),
+    ...blind,
+    ...(lost > 0
+      ? [
+          paint(
+            'red',
+            `LOST: ${count(lost, 'job')} with ${count(total.lost, 'vote')}, neither in a queue nor in Postgres:`,
+          ),
+          ...keys.map((key) => `  ${key}`),
+          ...(more > 0 ? [`  and ${NUMBER.format(more)} more`] : []),
+        ]
+      : [nothingLost(total, unreachable, paint)]),
+    ...(mismatches.length > 0
+      ? mismatches.map(({ poll, choice, tally, recount }) =>
+          paint(
+            'red',
+            `The tally of ${poll}/${choice} is ${NUMBER.format(tally)}, a recount gives ${NUMBER.format(recount)}.`,
+          ),
+        )
+      : [paint('green', 'Tallies agree with a recount of all votes.')]),
+  ];
+}
+
+function nothingLost({ pending }: Outcomes, unreachable: readonly Unreachable[], paint: Paint): string {
+  if (unreachable.length > 0)
+    return 'Nothing is lost as far as could be seen; what is missing counts as pending.';
+  const waiting = pending > 0 ? `, ${count(pending, 'vote')} of them on the way to Postgres` : '';
+  return paint('green', `Nothing is lost: every accepted vote is accounted for${waiting}.`);
+}
