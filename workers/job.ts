@@ -69,6 +69,7 @@ export interface LedgerEntry {
   readonly votes: number;
 }
 
+/** Returns an entry as a value of the ledger hash. */
 export function formatLedgerEntry({ seq, votes }: LedgerEntry): string {
   return `${seq}:${votes}`;
 }

@@ -3,18 +3,24 @@ import { withDeadline } from '#runtime/deadline.ts';
 import type { Discover } from '#runtime/discovery.ts';
 import type { Log } from '#runtime/log.ts';
 import type { RedisAddress } from '#runtime/redis.ts';
-import { NodeWorker } from './node-worker.ts';
+import { type NodeTimings, NodeWorker } from './node-worker.ts';
 
 /** Longest wait of a stopping worker for its active jobs. */
 export const DRAIN_STOP_MS_MAX = 15_000;
 /** Longest wait for the active jobs of a node that was removed. */
 const REMOVAL_MS_MAX = 10_000;
-const ROUND_INTERVAL_MS = 2_000;
 const DISCOVERY_MS_MAX = 5_000;
 /** Active jobs over all nodes, which bounds the memory of a worker. */
 const ACTIVE_JOBS_MAX = 64;
 const JOBS_PER_NODE_MIN = 2;
 const JOBS_PER_NODE_MAX = 32;
+
+const TIMINGS: PoolTimings = { roundIntervalMs: 2_000, probeMsMax: 2_000, stalledCheckIntervalMs: 5_000 };
+
+/** Intervals and deadlines, which tests shorten. */
+interface PoolTimings extends NodeTimings {
+  readonly roundIntervalMs: number;
+}
 
 export interface NodePoolOptions {
   readonly discover: Discover;
@@ -27,8 +33,7 @@ export interface NodePoolOptions {
     readAt: number,
   ) => Promise<void>;
   readonly log: Log;
-  readonly roundIntervalMs?: number;
-  readonly probeMsMax?: number;
+  readonly timings?: PoolTimings;
 }
 
 /** State of a node at its last probe, and the jobs active in this process. */
@@ -73,8 +78,8 @@ export class NodePool {
     if (this.#isStopped) return;
     this.#round = this.#runRound();
     await this.#round;
-    const { roundIntervalMs = ROUND_INTERVAL_MS } = this.#options;
-    if (!this.#isStopped) this.#timer = setTimeout(() => void this.start(), roundIntervalMs);
+    const { timings = TIMINGS } = this.#options;
+    if (!this.#isStopped) this.#timer = setTimeout(() => void this.start(), timings.roundIntervalMs);
   }
 
   /** Stops fetching jobs and waits up to `msMax` for the active ones. */
@@ -99,7 +104,7 @@ export class NodePool {
 
   #follow(addresses: readonly RedisAddress[]): void {
     if (this.#isStopped) return;
-    const { log, submit, probeMsMax } = this.#options;
+    const { log, submit, timings = TIMINGS } = this.#options;
     const concurrency = Math.min(
       JOBS_PER_NODE_MAX,
       Math.max(JOBS_PER_NODE_MIN, Math.floor(ACTIVE_JOBS_MAX / addresses.length)),
@@ -118,7 +123,7 @@ export class NodePool {
         continue;
       }
       log.info('node added', { node: address.name });
-      const worker = new NodeWorker({ address, concurrency, submit, log, probeMsMax });
+      const worker = new NodeWorker({ address, concurrency, submit, log, timings });
       this.#members.set(address.name, { worker, isUp: false, waitingJobs: 0 });
     }
   }

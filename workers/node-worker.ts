@@ -8,13 +8,18 @@ import { QueueWorker } from './queue-worker.ts';
 
 /** A job whose lock is not renewed for this long goes to another worker. Running it twice is harmless. */
 const LOCK_MS = 15_000;
-const STALLED_CHECK_INTERVAL_MS = 5_000;
 /** Effectively unlimited: that its workers died says nothing against a job. */
 const STALLS_MAX = 1_000_000;
-/** Longest wait for the answer to a probe. */
-const PROBE_MS_MAX = 2_000;
 /** A worker with free capacity that fetches none of the waiting jobs for this long is hung. */
 const HANG_MS = 15_000;
+
+/** Intervals and deadlines, which tests shorten. */
+export interface NodeTimings {
+  /** Interval at which BullMQ looks for jobs whose lock has expired. */
+  readonly stalledCheckIntervalMs: number;
+  /** Longest wait for the answer to a probe. */
+  readonly probeMsMax: number;
+}
 
 /** State of a node at its last probe. */
 export interface NodeReport {
@@ -30,13 +35,12 @@ export interface NodeWorkerOptions {
   /** Commits a job, see `Committer.submit`. An error fails the job permanently. */
   readonly submit: (batch: ReceivedBatch) => Promise<void>;
   readonly log: Log;
-  readonly probeMsMax?: number | undefined;
+  readonly timings: NodeTimings;
 }
 
 /** Drains the queue of one node, and probes node and worker over a connection of its own. */
 export class NodeWorker {
   readonly #options: NodeWorkerOptions;
-  readonly #probeMsMax: number;
   readonly #probeRedis: Redis;
   #concurrency: number;
   #worker: QueueWorker;
@@ -46,7 +50,6 @@ export class NodeWorker {
 
   constructor(options: NodeWorkerOptions) {
     this.#options = options;
-    this.#probeMsMax = options.probeMsMax ?? PROBE_MS_MAX;
     this.#concurrency = options.concurrency;
     this.#probeRedis = connectFailingFast(options.address);
     // `probe` reports failures to its caller.
@@ -76,8 +79,9 @@ export class NodeWorker {
       .hexists(this.#worker.toKey('meta'), 'paused')
       .hgetall(LEDGER_KEY)
       .exec();
-    const what = `probing ${this.#options.address.name}`;
-    const replies = await withDeadline(pending, this.#probeMsMax, what).catch((error: unknown) => {
+    const { address, timings } = this.#options;
+    const what = `probing ${address.name}`;
+    const replies = await withDeadline(pending, timings.probeMsMax, what).catch((error: unknown) => {
       // If the machine vanished without closing the connection, only a new one notices its return.
       if (error instanceof DeadlineError) this.#probeRedis.disconnect(true);
       throw error;
@@ -102,11 +106,11 @@ export class NodeWorker {
   }
 
   #startWorker(): QueueWorker {
-    const { address, log } = this.#options;
+    const { address, timings, log } = this.#options;
     const worker = new QueueWorker(address, (job) => this.#process(job), {
       concurrency: this.#concurrency,
       lockDuration: LOCK_MS,
-      stalledInterval: STALLED_CHECK_INTERVAL_MS,
+      stalledInterval: timings.stalledCheckIntervalMs,
       maxStalledCount: STALLS_MAX,
       removeOnComplete: { count: 0 },
     });

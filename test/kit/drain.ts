@@ -7,9 +7,8 @@ import { LedgerMirror } from '#workers/mirror.ts';
 import { NodePool } from '#workers/node-pool.ts';
 import { recordLog } from './log.ts';
 
-/** Shorter than in production, so that tests do not wait for the next round or for a probe that gets no reply. */
-const ROUND_INTERVAL_MS = 100;
-const PROBE_MS_MAX = 1_000;
+/** Shorter than in production, to keep tests fast. */
+const TIMINGS = { roundIntervalMs: 100, probeMsMax: 1_000, stalledCheckIntervalMs: 500 };
 const STOP_MS_MAX = 2_000;
 
 export interface DrainOptions {
@@ -46,8 +45,7 @@ export async function startDrain({ db, sockets, commit }: DrainOptions): Promise
     submit: (batch) => committer.submit(batch),
     onLedger: (node, ledger, readAt) => mirror.update(node, ledger, readAt),
     log,
-    roundIntervalMs: ROUND_INTERVAL_MS,
-    probeMsMax: PROBE_MS_MAX,
+    timings: TIMINGS,
   });
   await pool.start();
   return {

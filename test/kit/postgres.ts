@@ -40,6 +40,7 @@ export async function createDatabase(template = inject('templateDatabase')): Pro
   };
 }
 
+/** Opens a database with limits that suit tests. Close it with `db.destroy()`. */
 export function openTestDb(url: string): Db {
   return openDb({
     url,

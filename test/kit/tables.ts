@@ -31,6 +31,7 @@ export async function storedReceipts(db: Db) {
     .execute();
 }
 
+/** Deletes everything but polls and choices. */
 export async function emptyTables(db: Db): Promise<void> {
   await sql`truncate votes, batches, tallies, committed, ledgers, rejected_votes, retired_nodes`.execute(db);
 }
