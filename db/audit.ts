@@ -1,14 +1,14 @@
 import { sql } from 'kysely';
 import type { Db } from './client.ts';
 
-/** How many missing job numbers of one source are named, unless the caller wants more; the count is always exact. */
-const MISSING_NAMED_MAX = 100;
+/** Default number of missing jobs listed per source. Their count is always exact. */
+const MISSING_LISTED_MAX = 100;
 
-/** What Postgres knows of one source. Counted from the receipts themselves, not from running totals. */
+/** The totals of one source in Postgres, computed from its receipts, independently of the running totals. */
 export interface SourceAudit {
   readonly source: string;
   readonly node: string | null;
-  /** The mirror of the node's ledger; 0 while it has not been read. */
+  /** From the mirror of the node's ledger; 0 until it has been read. */
   readonly acceptedSeq: number;
   readonly acceptedVotes: number;
   readonly jobs: number;
@@ -17,14 +17,14 @@ export interface SourceAudit {
   readonly changed: number;
   readonly superseded: number;
   readonly rejected: number;
-  /** Whether its node has been retired, and its ledger not been read since. */
+  /** Whether the node was retired and its ledger has not been read since. */
   readonly retired: boolean;
-  /** Numbers from 1 to the highest known one that have no receipt: how many, and the first of them. */
+  /** How many jobs from 1 to the highest known number have no receipt, and the first of these numbers. */
   readonly missingJobs: number;
   readonly missing: readonly number[];
 }
 
-/** A choice whose running tally differs from a recount of the votes. */
+/** A choice whose tally differs from a recount of the votes. */
 export interface TallyMismatch {
   readonly poll: string;
   readonly choice: string;
@@ -33,11 +33,12 @@ export interface TallyMismatch {
 }
 
 /**
- * Reads, for every source, what was accepted and what became of it.
+ * Returns the accepted jobs and votes of every source, and the outcomes of its votes. One statement reads one snapshot, in
+ * which a job's receipt and votes are visible together or not at all, so the sums agree during commits too.
  *
- * @param namedMax how many missing job numbers of one source are named
+ * @param listedMax how many missing job numbers to list per source
  */
-export async function auditSources(db: Db, namedMax = MISSING_NAMED_MAX): Promise<SourceAudit[]> {
+export async function auditSources(db: Db, listedMax = MISSING_LISTED_MAX): Promise<SourceAudit[]> {
   const { rows } = await sql<SourceAudit>`
     with receipts as (
       select source, count(*) as jobs, max(seq) as last, sum(votes) as votes, sum(counted) as counted,
@@ -63,11 +64,11 @@ export async function auditSources(db: Db, namedMax = MISSING_NAMED_MAX): Promis
         select coalesce(json_agg(number order by number), '[]')
         from (
           select number
-          -- As far as that, so many are missing, however high a number somebody has claimed.
-          from generate_series(1, least(highest, coalesce(jobs, 0) + ${namedMax}::bigint)) as number
+          -- Bounds the scan: at most "jobs" numbers have a receipt, so the first gaps lie within this range.
+          from generate_series(1, least(highest, coalesce(jobs, 0) + ${listedMax}::bigint)) as number
           where not exists (select from batches b where b.source = known.source and b.seq = number)
           order by number
-          limit ${namedMax}
+          limit ${listedMax}
         ) as first
       ) end as missing
     from known
@@ -76,7 +77,7 @@ export async function auditSources(db: Db, namedMax = MISSING_NAMED_MAX): Promis
   return rows;
 }
 
-/** The sources that Postgres knows now; cheap, because it reads no receipts. */
+/** Returns all sources in Postgres. It reads no receipts, so it is cheap. */
 export async function knownSources(db: Db): Promise<ReadonlySet<string>> {
   const { rows } = await sql<{ source: string }>`
     select source from ledgers union select source from committed
@@ -84,7 +85,10 @@ export async function knownSources(db: Db): Promise<ReadonlySet<string>> {
   return new Set(rows.map(({ source }) => source));
 }
 
-/** Recounts all votes and compares with the tallies; empty when they agree. One statement, so one moment. */
+/**
+ * Recounts all votes and returns the tallies that differ. A commit writes votes and tallies together, and one statement
+ * reads one snapshot, so commits in progress cause no mismatch.
+ */
 export async function auditTallies(db: Db): Promise<TallyMismatch[]> {
   const { rows } = await sql<TallyMismatch>`
     select poll_id as poll, choice_id as choice, coalesce(tally, 0) as tally, coalesce(recount, 0) as recount

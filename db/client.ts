@@ -12,15 +12,15 @@ export interface DbOptions {
   /** A `postgres://` URL. */
   readonly url: string;
   readonly connectionsMax: number;
-  /** No statement may run longer; Postgres ends it, and the client gives up soon after. */
+  /** Time limit of a statement, enforced by Postgres; the client stops waiting one second later. */
   readonly statementMsMax: number;
   /** Shown in `pg_stat_activity`. */
   readonly name: string;
-  /** Hears of connections that break while idle; the pool replaces them. */
+  /** Called when an idle connection breaks; the pool replaces it. */
   readonly onIdleError: (error: Error) => void;
 }
 
-/** Opens a pool of connections, lazily: nothing is connected before the first query. Close it with `db.destroy()`. */
+/** Returns a connection pool that connects on the first query. Close it with `db.destroy()`. */
 export function openDb({ url, connectionsMax, statementMsMax, name, onIdleError }: DbOptions): Db {
   const pool = new pg.Pool({
     connectionString: url,
@@ -29,44 +29,44 @@ export function openDb({ url, connectionsMax, statementMsMax, name, onIdleError 
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     idleTimeoutMillis: IDLE_TIMEOUT_MS,
     statement_timeout: statementMsMax,
-    // The server may be unable to tell us that it gave up: it may be frozen, or the network may be gone.
+    // For a server that cannot report the time-out itself: frozen, or disconnected from the network.
     query_timeout: statementMsMax + 1_000,
     keepAlive: true,
     types: { getTypeParser: parserOf },
   });
   pool.on('error', onIdleError);
-  // A connection may also break while somebody holds it and asks nothing; the next query on it fails. Without a
-  // listener that event would end the process.
+  // A connection may also break while it is checked out and runs no query. Its next query fails; without a listener
+  // the event would end the process.
   pool.on('connect', (client) => client.on('error', () => {}));
-  return new Kysely<Database>({ dialect: new PostgresDialect({ pool: leavingSilence(pool) }) });
+  return new Kysely<Database>({ dialect: new PostgresDialect({ pool: discardAfterTimeout(pool) }) });
 }
 
 /**
- * A pool that never lends a connection again on which an answer did not come. The driver would, and whatever is asked
- * next would wait behind the old question until the kernel gives the connection up, which takes a quarter of an hour
- * when the other machine has lost its power.
+ * Wraps a pool so that it discards a connection after a query without a reply. The driver would reuse it, and the next
+ * query would wait behind the unanswered one until the kernel times out the connection: about 15 minutes if the server's
+ * machine lost power.
  */
-function leavingSilence(pool: pg.Pool): PostgresPool {
+function discardAfterTimeout(pool: pg.Pool): PostgresPool {
   return {
     options: pool.options,
     connect: async () => {
       const client = await pool.connect();
-      let silence: Error | undefined;
+      let timeout: Error | undefined;
       const query = async (text: string, values: readonly unknown[]): Promise<pg.QueryResult> => {
-        // A transaction that failed wants to be rolled back; its end rolls it back as well.
-        if (silence) throw silence;
+        // Fail the rollback of a transaction at once: closing the connection rolls back as well.
+        if (timeout) throw timeout;
         try {
           return await client.query(text, [...values]);
         } catch (error) {
-          // An error of Postgres is an answer too.
-          if (!(error instanceof pg.DatabaseError)) silence = error as Error;
+          // A `DatabaseError` is a reply of Postgres.
+          if (!(error instanceof pg.DatabaseError)) timeout = error as Error;
           throw error;
         }
       };
       return {
-        // Cursors, which Kysely could ask for as well, are for streams, of which we have none.
+        // The type also covers cursors, which Kysely uses for streams only; there are none here.
         query: query as unknown as PostgresPoolClient['query'],
-        release: (isDiscarded = false) => client.release(isDiscarded || silence !== undefined),
+        release: (isDiscarded = false) => client.release(isDiscarded || timeout !== undefined),
       };
     },
     end: () => pool.end(),

@@ -1,9 +1,9 @@
 import { sql } from 'kysely';
-import { isSound, jobKey, type ReceivedBatch } from '#job';
+import { isWellFormed, jobKey, type ReceivedBatch } from '#job';
 import type { Db } from './client.ts';
 import { tallyWritten, WRITE_LATEST } from './votes.ts';
 
-/** What one commit did. `duplicates` are jobs that had been counted before. */
+/** Result of one commit: new jobs, duplicates of jobs committed earlier, and votes by outcome. */
 export interface CommitResult {
   readonly jobs: number;
   readonly duplicates: number;
@@ -13,26 +13,25 @@ export interface CommitResult {
   readonly rejected: number;
 }
 
-const MALFORMED_BALLOT = 0;
+const MALFORMED_PAIR = 0;
 const NO_VOTER = '00000000-0000-0000-0000-000000000000';
 const MALFORMED_CHARACTERS_MAX = 2_000;
 
 /**
- * Counts jobs: receipts, votes, tallies and rejected votes in one statement, which is one transaction. A job whose
- * receipt exists already is left out as a whole, so it may be passed any number of times.
+ * Commits jobs: receipts, votes, tallies and rejected votes in one statement, which is one transaction. It is idempotent:
+ * a job that already has a receipt is skipped.
  *
- * Why this is correct when several run at once:
- * - A job's votes and its receipt become visible together or not at all.
- * - Two statements with the same job cannot both succeed: the second one's receipt violates the primary key, and all it
- *   did is undone. The caller tries again (see `isWorthRetrying`), and then finds the receipt.
- * - A voter's row moves only from an older vote to a newer one, by `(cast_at, choice_id)`, so the order of commits
- *   does not matter.
- * - `old` in RETURNING is the row that was really replaced, read under its lock, so the deltas are exact.
- * - A vote for a poll that is only about to be known is kept in `rejected_votes`; see `countLatePolls`.
- * - Rows are locked in the order of their keys, so two statements seldom wait for each other in a circle.
+ * Correct under concurrency:
+ * - A job's receipt and votes become visible together or not at all.
+ * - Of two statements with the same job, at most one succeeds: the other violates the primary key of the receipt and is
+ *   rolled back. Its caller retries (see `retryPolicyFor`) and then finds the receipt.
+ * - A voter's row only ever moves to a newer vote, by `(cast_at, choice_id)`, so commits commute (see `WRITE_LATEST`).
+ * - `old` in RETURNING is the replaced row, read under its lock, so the deltas of the tallies are exact.
+ * - A vote for a poll that is not stored yet goes to `rejected_votes` and is replayed later (see `replayRejectedVotes`).
+ * - Rows are locked in key order, which makes deadlocks rare. Postgres breaks one by an error, and the caller retries.
  *
- * @param shard the caller's rows in `tallies` and `committed`; callers with a shard each never wait for each other there
- * @throws the error of Postgres; nothing has happened then
+ * @param shard selects the rows in `tallies` and `committed`; callers with different shards never wait for each other there
+ * @throws the error of Postgres, after the rollback
  */
 export async function commitBatches(
   db: Db,
@@ -47,34 +46,33 @@ export async function commitBatches(
         with ordinality as j (source, seq, size, first, no)
       where not exists (select from batches b where b.source = j.source and b.seq = j.seq)
     ),
-    -- Each distinct pair of poll and choice once, and why it cannot be taken, if so.
-    ballot as materialized (
-      select b.*, case
+    -- The distinct pairs of poll and choice, each with the reason to reject it, if any.
+    pair as materialized (
+      select p.*, case
         when choices.id is not null then null
         when polls.id is not null then 'unknown_choice'
         else 'unknown_poll'
-      end as refusal
-      from unnest(${input.polls}::text[], ${input.choices}::text[]) with ordinality as b (poll_id, choice_id, no)
-      left join polls on polls.id = b.poll_id
-      left join choices on choices.poll_id = b.poll_id and choices.id = b.choice_id
+      end as rejection
+      from unnest(${input.polls}::text[], ${input.choices}::text[]) with ordinality as p (poll_id, choice_id, no)
+      left join polls on polls.id = p.poll_id
+      left join choices on choices.poll_id = p.poll_id and choices.id = p.choice_id
     ),
-    -- The outer joins and the plain boolean are for the planner, which then expects as many rows as there are. It takes
-    -- an inner join or "refusal is null" to leave next to nothing, and would find each written vote's job by looking
-    -- through all of "latest": a time that grows with the square of the votes.
+    -- The outer joins and the boolean column keep the planner's row estimate right. With inner joins or a filter on
+    -- "rejection is null" it expects one row, and joins "written" to "latest" by a nested loop: quadratic time.
     vote as materialized (
-      select v.*, ballot.poll_id, ballot.choice_id,
-        case when ballot.no is null then 'malformed' else ballot.refusal end as refusal,
-        job.no is not null and ballot.no is not null and ballot.refusal is null as is_taken
-      from unnest(${input.jobs}::int[], ${input.ballots}::int[], ${input.voters}::uuid[], ${input.castAts}::bigint[])
-        with ordinality as v (job_no, ballot_no, voter_id, cast_us, no)
+      select v.*, pair.poll_id, pair.choice_id,
+        case when pair.no is null then 'malformed' else pair.rejection end as rejection,
+        job.no is not null and pair.no is not null and pair.rejection is null as is_valid
+      from unnest(${input.jobs}::int[], ${input.pairs}::int[], ${input.voters}::uuid[], ${input.castAts}::bigint[])
+        with ordinality as v (job_no, pair_no, voter_id, cast_us, no)
       left join job on job.no = v.job_no
-      left join ballot on ballot.no = v.ballot_no
+      left join pair on pair.no = v.pair_no
     ),
-    -- One row a voter: a statement must not write the same row twice.
+    -- One row per voter: "on conflict" cannot write a row twice in one statement.
     latest as materialized (
       select distinct on (poll_id, voter_id) poll_id, voter_id, choice_id, cast_us, job_no
       from vote
-      where is_taken
+      where is_valid
       order by poll_id, voter_id, cast_us desc, choice_id desc
     ),
     written as (${WRITE_LATEST}),
@@ -86,33 +84,33 @@ export async function commitBatches(
       join latest using (poll_id, voter_id)
       group by job_no
     ),
-    refused as (
-      select job_no, count(*) as rejected from vote where refusal is not null group by job_no
+    invalid as (
+      select job_no, count(*) as rejected from vote where rejection is not null group by job_no
     ),
-    kept as (
+    stored_rejection as (
       insert into rejected_votes (source, seq, index, reason, vote)
-      select job.source, job.seq, vote.no - 1 - job.first, vote.refusal,
+      select job.source, job.seq, vote.no - 1 - job.first, vote.rejection,
         coalesce(
           to_jsonb(malformed.text),
           jsonb_build_array(vote.poll_id, vote.voter_id, vote.choice_id, vote.cast_us)
         )
       from vote
       join job on job.no = vote.job_no
-      left join unnest(${input.malformedPlaces}::int[], ${input.malformedTexts}::text[]) as malformed (no, text)
+      left join unnest(${input.malformedNumbers}::int[], ${input.malformedTexts}::text[]) as malformed (no, text)
         on malformed.no = vote.no
-      where vote.refusal is not null
+      where vote.rejection is not null
     ),
     receipt as (
       insert into batches (source, seq, votes, counted, changed, superseded, rejected)
-      select source, seq, size, it.counted, it.changed, size - it.counted - it.changed - it.rejected, it.rejected
+      select source, seq, size, n.counted, n.changed, size - n.counted - n.changed - n.rejected, n.rejected
       from job
       left join outcome on outcome.job_no = job.no
-      left join refused on refused.job_no = job.no
+      left join invalid on invalid.job_no = job.no
       cross join lateral (
         select coalesce(outcome.counted, 0) as counted,
           coalesce(outcome.changed, 0) as changed,
-          coalesce(refused.rejected, 0) as rejected
-      ) as it
+          coalesce(invalid.rejected, 0) as rejected
+      ) as n
       order by source, seq
       returning source, votes, counted, changed, superseded, rejected
     ),
@@ -134,13 +132,14 @@ export async function commitBatches(
     from receipt
   `.execute(db);
   const done = rows[0];
-  if (!done) throw new Error('the commit gave no result');
+  if (!done) throw new Error('the commit returned no row');
   return { ...done, duplicates: batches.length - done.jobs };
 }
 
 /**
- * The jobs as parallel arrays. The long ones are array literals made here, because numbers and UUIDs need no escaping
- * and the driver's own conversion costs more than the commit; each distinct ballot is sent once and referred to.
+ * Encodes jobs as parallel arrays. Each distinct pair of poll and choice is sent once, and votes refer to it by number.
+ * The long arrays are formatted here: numbers and UUIDs need no escaping, and the driver's conversion would cost more CPU
+ * than the commit itself.
  */
 function encode(batches: readonly ReceivedBatch[]) {
   const sources: string[] = [];
@@ -149,15 +148,15 @@ function encode(batches: readonly ReceivedBatch[]) {
   const offsets: number[] = [];
   const polls: string[] = [];
   const choices: string[] = [];
-  const ballotNumbers = new Map<string, number>();
+  const pairNumbers = new Map<string, number>();
   const jobs: number[] = [];
-  const ballots: number[] = [];
+  const pairs: number[] = [];
   const voters: string[] = [];
   const castAts: number[] = [];
-  const malformedPlaces: number[] = [];
+  const malformedNumbers: number[] = [];
   const malformedTexts: string[] = [];
 
-  // The same job twice in one statement would violate the key of its receipt on every attempt.
+  // A job twice in one statement would violate the primary key of its receipt on every attempt.
   const seen = new Set<string>();
   for (const { source, seq, votes } of batches) {
     const key = jobKey(source, seq);
@@ -169,26 +168,26 @@ function encode(batches: readonly ReceivedBatch[]) {
     offsets.push(jobs.length);
     for (const vote of votes) {
       jobs.push(job);
-      if (!isSound(vote)) {
-        ballots.push(MALFORMED_BALLOT);
+      if (!isWellFormed(vote)) {
+        pairs.push(MALFORMED_PAIR);
         voters.push(NO_VOTER);
         castAts.push(0);
-        malformedPlaces.push(jobs.length);
+        malformedNumbers.push(jobs.length);
         malformedTexts.push(
           (JSON.stringify(vote.malformed) ?? 'undefined').slice(0, MALFORMED_CHARACTERS_MAX),
         );
         continue;
       }
       const [poll, voter, choice, castAt] = vote;
-      // An id holds no NUL, so the pair cannot be mistaken for another.
+      // Ids contain no NUL, so the key is unambiguous.
       const pair = `${poll}\0${choice}`;
-      let ballot = ballotNumbers.get(pair);
-      if (ballot === undefined) {
-        ballot = polls.push(poll);
+      let number = pairNumbers.get(pair);
+      if (number === undefined) {
+        number = polls.push(poll);
         choices.push(choice);
-        ballotNumbers.set(pair, ballot);
+        pairNumbers.set(pair, number);
       }
-      ballots.push(ballot);
+      pairs.push(number);
       voters.push(voter);
       castAts.push(castAt);
     }
@@ -200,10 +199,10 @@ function encode(batches: readonly ReceivedBatch[]) {
     offsets,
     polls,
     choices,
-    malformedPlaces,
+    malformedNumbers,
     malformedTexts,
     jobs: literal(jobs),
-    ballots: literal(ballots),
+    pairs: literal(pairs),
     voters: literal(voters),
     castAts: literal(castAts),
   };

@@ -1,8 +1,8 @@
 import { type Kysely, sql } from 'kysely';
 
 /**
- * Describes the tables of the schema `public` as SQL text: columns, constraints, other indexes and storage options, in
- * the order of their names. It is compared with `schema.sql`, so that a change of the schema is seen in a review.
+ * Returns the schema `public` as SQL: columns, constraints, further indexes and storage options, sorted by table name. A
+ * test compares it with `schema.sql`, which makes every schema change visible in review.
  */
 export async function describeSchema<T>(db: Kysely<T>): Promise<string> {
   const { rows } = await sql<{ text: string }>`

@@ -1,28 +1,27 @@
-/**
- * Classes and codes of SQLSTATE (Postgres manual, appendix A) that speak of the data of the statement. All others speak
- * of the server, the network or the schema: they pass, or an operator mends them, and then the same statement succeeds.
- */
+/** SQLSTATE classes and codes, see appendix A of the Postgres manual. */
 const DATA_EXCEPTION_CLASS = '22';
 const INTEGRITY_VIOLATION_CLASS = '23';
 const UNIQUE_VIOLATION = '23505';
+const SERIALIZATION_FAILURE = '40001';
+const DEADLOCK_DETECTED = '40P01';
 
-/** What to do about a failed statement. */
-export type RetryPolicy = 'retry at once' | 'retry later' | 'give up';
+/** How to react to a failed statement: `permanent` means that a retry cannot succeed. */
+export type RetryPolicy = 'retry-now' | 'back-off' | 'permanent';
 
-/** Lost a race against another commit: nothing to wait for. */
-const RACES: ReadonlySet<unknown> = new Set(['40001', '40P01', UNIQUE_VIOLATION]);
+/** The statement lost a race against another commit. */
+const RACES: ReadonlySet<unknown> = new Set([SERIALIZATION_FAILURE, DEADLOCK_DETECTED, UNIQUE_VIOLATION]);
 
 /**
- * Sorts an error of a commit. A lost race (serialization failure, deadlock, a receipt that another worker just wrote)
- * is retried at once; anything that may pass (no connection, too many of them, a server that shuts down or starts up, a
- * full disk, a time-out) later, for as long as it takes; only an error about the data itself is final.
+ * Returns the retry policy for an error of a commit. A unique violation is a race too: another worker has just written
+ * the same receipt. Only other errors about the statement's data are permanent. All remaining ones (connection, resources,
+ * start-up and shutdown, time-out, missing table or privilege) pass or are fixed by an operator.
  */
 export function retryPolicyFor(error: unknown): RetryPolicy {
   const code = (error as { code?: unknown } | null)?.code;
-  if (RACES.has(code)) return 'retry at once';
+  if (RACES.has(code)) return 'retry-now';
   const isAboutData =
     typeof code === 'string' &&
     code.length === 5 &&
     (code.startsWith(DATA_EXCEPTION_CLASS) || code.startsWith(INTEGRITY_VIOLATION_CLASS));
-  return isAboutData ? 'give up' : 'retry later';
+  return isAboutData ? 'permanent' : 'back-off';
 }

@@ -3,10 +3,11 @@ import { type LedgerEntry, nodeOf } from '#job';
 import type { Db } from './client.ts';
 
 /**
- * Mirrors what a node's ledger says. Numbers only ever grow: an older reading, or a Redis that came back empty, takes
- * nothing away.
+ * Stores ledger entries. Stored totals never decrease, so an outdated read or a Redis that lost its data changes
+ * nothing, and concurrent calls may run in any order.
  *
- * @param readAt when the node was asked; storing may take long, and must not make the reading look fresher than it is
+ * @param readAt when the ledger was read; a slow write must not make it look more recent. Times after Postgres' own clock
+ *   are capped, because a worker's clock may be fast.
  */
 export async function mirrorLedger(
   db: Db,

@@ -1,16 +1,18 @@
 import { sql } from 'kysely';
 import type { Db } from './client.ts';
 
-/** What became of the wish to retire a node. `jobs` are those that its ledger told and that have no receipt. */
+/** Result of `retireNode`. `jobs` is the number of jobs in the node's ledger that have no receipt. */
 export type Retirement =
   | { readonly status: 'retired' }
   | { readonly status: 'unknown' }
   | { readonly status: 'unsettled'; readonly jobs: number };
 
 /**
- * Takes down that a node will not come back, so that results need not wait for its ledger to be read once more after the
- * close of a poll. Refused while jobs are missing that its ledger told. Should its ledger be read after this, the node has
- * come back, and its retirement no longer counts: see `readResults`.
+ * Retires a node, so that results become final without another read of its ledger. Refused while a job of its ledger has
+ * no receipt.
+ *
+ * Correct under concurrency: check and insert are one statement. Receipts only ever appear, so a commit in progress at
+ * worst causes a refusal. A ledger read after `retired_at` revokes the retirement, see `readResults`.
  */
 export async function retireNode(db: Db, node: string): Promise<Retirement> {
   const { rows } = await sql<{ sources: number; missing: number }>`
@@ -20,7 +22,7 @@ export async function retireNode(db: Db, node: string): Promise<Retirement> {
       left join (
         select source, sum(jobs)::bigint as jobs from committed group by source
       ) as done using (source)
-      -- Those numbered above the last one that the ledger told would make up for lower ones that are missing.
+      -- Jobs above the ledger's last number must not make up for lower ones without a receipt.
       cross join lateral (
         select count(*) as jobs
         from batches

@@ -1,7 +1,7 @@
 import { sql } from 'kysely';
 import type { Db } from './client.ts';
 
-/** A poll as the polls file defines it; times are milliseconds since 1970. */
+/** A poll as defined in the polls file. Times are in milliseconds since the epoch. */
 interface PollDefinition {
   readonly id: string;
   readonly question: string;
@@ -10,16 +10,16 @@ interface PollDefinition {
   readonly closesAt?: number | undefined;
 }
 
-/** Of choices that are no longer in the file. */
+/** Position of choices that are no longer in the file. */
 const LAST_POSITION = 2 ** 31 - 1;
 
 /**
- * Makes the tables say what the polls file says. A poll or choice that is no longer in the file stays, because votes
- * for it may still be on their way: the poll is shown no more, and the choice behind the others.
+ * Upserts the polls and choices of the polls file. One that is no longer in the file stays, because votes for it may still
+ * be queued: the poll is hidden, the choice moves to the end.
  */
 export async function upsertPolls(db: Db, polls: readonly PollDefinition[]): Promise<void> {
   await db.transaction().execute(async (trx) => {
-    // Workers start together; without this they could lock the same rows in different orders.
+    // Serializes workers that start together: they could lock the same rows in different orders.
     await sql`select pg_advisory_xact_lock(hashtext('turnout polls'))`.execute(trx);
     const ids = polls.map(({ id }) => id);
     await trx.updateTable('polls').set({ position: null }).where('id', 'not in', ids).execute();

@@ -2,7 +2,7 @@ import { sql } from 'kysely';
 import { parseJobKey } from '#job';
 import type { Db } from './client.ts';
 
-/** The counts of a poll at one moment. Times are milliseconds since 1970. */
+/** The counts of a poll in one snapshot. Times are in milliseconds since the epoch. */
 export interface PollResult {
   readonly poll: string;
   readonly question: string;
@@ -10,26 +10,27 @@ export interface PollResult {
   readonly choices: readonly { readonly id: string; readonly label: string; readonly votes: number }[];
 }
 
-/** Everything that the results pages show, from one snapshot of the database. */
+/** All data of the results pages, from one snapshot of the database. */
 export interface Results {
   readonly polls: readonly PollResult[];
-  /** Of the whole system: votes captured by all sources, and votes in all committed jobs. */
+  /** Totals of the whole system: votes captured by all sources, and votes in all committed jobs. */
   readonly ledger: { readonly accepted: number; readonly committed: number };
-  /** Of every known source, all jobs from 1 to the last that its ledger told have been committed. */
+  /** Whether, for every source, all jobs up to the last number in its ledger have been committed. */
   readonly settled: boolean;
   /**
-   * Every node's ledger has been read at this time or later, however many of its sources are gone; retired nodes aside.
-   * Null while there is no node, or one whose ledger was never read.
+   * The oldest of the nodes' last ledger reads, without retired nodes. Null while there is no node, or one whose ledger
+   * has not been read.
    */
   readonly observedAt: number | null;
 }
 
 /**
- * Reads all results with one statement. Its cost depends on the number of choices and sources, not of votes: of the
- * receipts it reads only those that the mirror of the ledgers has not heard of, which are the last few seconds' worth.
+ * Returns all results. The cost grows with the number of choices and sources, not of votes: of the receipts, it reads only
+ * those newer than the mirror of the ledgers, a few seconds' worth.
  *
- * How `settled` is exact: running totals say how many jobs of a source are committed. Those numbered above the last one
- * that the ledger told are taken off, because they would make up for a lower number that is still missing.
+ * Correct under concurrency: one statement reads one snapshot, in which a commit's receipts, votes, tallies and running
+ * totals are visible together or not at all. `settled` is exact: from a source's running total it subtracts the jobs
+ * above the ledger's last number, which would otherwise make up for missing ones below it.
  */
 export async function readResults(db: Db): Promise<Results> {
   const { rows } = await sql<Results>`
@@ -38,11 +39,11 @@ export async function readResults(db: Db): Promise<Results> {
     ),
     source as (
       select source,
-        -- A source that no ledger has told of yet: all of its name before its epoch, see nodeOf.
+        -- Before its ledger is mirrored, derive the node from the name of the source, as nodeOf does.
         coalesce(ledgers.node, regexp_replace(source, '[.][^.]*$', '')) as node,
         coalesce(done.jobs, 0) - ahead.jobs >= coalesce(ledgers.accepted_seq, 0) as is_settled,
         coalesce(done.votes, 0) as committed_votes,
-        -- The mirror lags behind: a vote that is committed has certainly been accepted.
+        -- The mirror lags, but every committed vote was accepted.
         greatest(ledgers.accepted_votes, done.votes) as accepted_votes,
         ledgers.observed_at
       from ledgers
@@ -56,7 +57,7 @@ export async function readResults(db: Db): Promise<Results> {
       ) as ahead
     ),
     node as (
-      -- A retired node has nothing left to tell. If its ledger was read after that it has come back.
+      -- Without retired nodes, except those whose ledger was read after their retirement.
       select max(source.observed_at) as observed_at
       from source
       left join retired_nodes on retired_nodes.node = source.node
@@ -92,7 +93,7 @@ export async function readResults(db: Db): Promise<Results> {
       (select coalesce(bool_and(is_settled), true) from source) as settled,
       (
         select case
-          -- All nodes are retired: whatever they knew has been read.
+          -- All nodes are retired, and none of their ledgers has to be read again.
           when count(*) = 0 and exists (select from source) then floor(extract(epoch from now()) * 1000)::bigint
           when bool_and(observed_at is not null) then floor(extract(epoch from min(observed_at)) * 1000)::bigint
         end
@@ -100,16 +101,16 @@ export async function readResults(db: Db): Promise<Results> {
       ) as "observedAt"
   `.execute(db);
   const results = rows[0];
-  if (!results) throw new Error('the results gave no row');
+  if (!results) throw new Error('the results query returned no row');
   return results;
 }
 
-/** What became of a receipt. It never says what was voted. */
+/** Status of a voter's receipt. It never reveals the choice. */
 export type ReceiptStatus = 'counted' | 'pending' | 'unknown';
 
 /**
- * Looks a receipt up: `counted` once its job is committed, `pending` while its source is known to have captured that
- * job, `unknown` for all else, also in the seconds before a new job's ledger has been read.
+ * Returns the status of a receipt: `counted` once its job is committed, `pending` while only the ledger contains the job,
+ * otherwise `unknown`, which includes the seconds until the ledger is mirrored.
  */
 export async function readReceipt(db: Db, receipt: string): Promise<ReceiptStatus> {
   const key = parseJobKey(receipt);

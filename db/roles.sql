@@ -1,18 +1,18 @@
--- Who may do what in the database. Run by the database's owner, who may create roles and need not be a superuser:
+-- Creates the database roles. Run it once before the first worker starts, as the owner of the database, who needs the right
+-- to create roles but need not be a superuser:
 --
 --   psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f db/roles.sql
 --
--- once, before the first worker starts. The worker makes the tables, and each time it starts it gives the others the right
--- to read what they need (db/grants.ts). Running this again changes nothing. It sets no passwords, and without one nobody
--- gets in: alter role turnout_results password '…'; and so on.
+-- It is idempotent. The worker creates the tables, and grants the readers their privileges each time it starts
+-- (db/grants.ts). No role can log in until it has a password: alter role turnout_results password '…'; and so on.
 --
---   turnout_worker     makes, changes and owns the tables; the only one that writes
---   turnout_results    reads counts, ledgers and receipts of jobs; it cannot see a single vote
---   turnout_dashboard  reads ledgers and receipts of jobs
---   turnout_audit      for npm run audit: what the dashboard reads, the tallies, and of the votes poll and choice, which
---                      is all that a recount needs; it cannot see who voted
+--   turnout_worker     owns, migrates and writes the tables
+--   turnout_results    reads counts, ledgers and receipts of jobs, but no votes
+--   turnout_dashboard  reads ledgers and receipts of jobs, and writes retired_nodes
+--   turnout_audit      for npm run audit: reads what the dashboard reads, the tallies, and poll and choice of the votes for
+--                      a recount, but no voters
 --
--- All of it happens in one transaction, because a DO block is one statement.
+-- A DO block is one statement and therefore one transaction.
 do $$
 declare
   tables constant text[] := array[
@@ -27,7 +27,7 @@ begin
       execute format('create role %I login nosuperuser nocreatedb nocreaterole', name);
     end if;
   end loop;
-  -- Only who has the worker's rights may say who else reads the worker's tables. A superuser has them anyway.
+  -- Granting on the worker's tables, and taking over older ones, requires membership. A superuser has it implicitly.
   if not (pg_has_role(current_user, 'turnout_worker', 'usage') and pg_has_role(current_user, 'turnout_worker', 'set')) then
     execute format('grant turnout_worker to %I with inherit true, set true', current_user);
   end if;
@@ -40,7 +40,7 @@ begin
   end loop;
   grant create on schema public to turnout_worker;
 
-  -- Tables from before there were roles belong to whoever made them.
+  -- Tables created before the roles existed change owner.
   for name in
     select relname from pg_class
     where relnamespace = 'public'::regnamespace and relkind = 'r' and relname = any (tables)
@@ -49,7 +49,7 @@ begin
     execute format('alter table public.%I owner to turnout_worker', name);
   end loop;
 
-  -- A table that nobody thought of is read by nobody but the worker.
+  -- Tables that grants.ts does not list stay private to the worker.
   foreach name in array 'public'::text || readers loop
     execute format(
       'alter default privileges for role turnout_worker in schema public revoke all on tables from %s', name

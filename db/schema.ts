@@ -1,6 +1,6 @@
 import type { ColumnType, Generated } from 'kysely';
 
-/** A count that may exceed 32 bits. It is read as a number: 2^53 votes are more than we shall see. */
+/** A `bigint` read as a number, which is exact up to 2^53. */
 type Count = ColumnType<number, number, number>;
 
 interface PollsTable {
@@ -8,7 +8,7 @@ interface PollsTable {
   question: string;
   opens_at: Date | null;
   closes_at: Date | null;
-  /** The place in the polls file; null for a poll that is no longer in it but keeps its votes. */
+  /** Position in the polls file; null once the poll is no longer in it. */
   position: number | null;
 }
 
@@ -26,23 +26,23 @@ interface VotesTable {
   cast_at: Date;
 }
 
-/** The receipt of a job: that its votes are counted, and what became of them. */
+/** The receipt of a committed job: the number of its votes, by outcome. */
 interface BatchesTable {
   source: string;
   seq: Count;
   votes: number;
   /** First votes of their voters. */
   counted: number;
-  /** Votes that replaced an older one of their voter. */
+  /** Votes that replaced an older vote of the same voter. */
   changed: number;
-  /** Votes older than one that their voter had cast already. */
+  /** Votes that a newer vote of the same voter had already superseded. */
   superseded: number;
-  /** Votes kept in `rejected_votes`. */
+  /** Votes stored in `rejected_votes` instead. */
   rejected: number;
   committed_at: Generated<Date>;
 }
 
-/** Running counts, one row a committer (`shard`), so that committers do not wait for each other; summed on read. */
+/** Running counts per choice, sharded by committer to avoid lock contention, and summed on read. */
 interface TalliesTable {
   poll_id: string;
   choice_id: string;
@@ -50,7 +50,7 @@ interface TalliesTable {
   votes: Count;
 }
 
-/** Jobs and votes committed so far, sharded like `tallies`: the totals of `batches`, without counting its rows. */
+/** Running totals of `batches` per source, sharded like `tallies`. */
 interface CommittedTable {
   source: string;
   shard: number;
@@ -58,7 +58,7 @@ interface CommittedTable {
   votes: Count;
 }
 
-/** What each source says it captured: the mirror of the ledgers in the nodes' Redis, which outlives them. */
+/** The mirror of the nodes' ledgers: the captured totals of each source, kept when the node is gone. */
 interface LedgersTable {
   source: string;
   node: string;
@@ -75,13 +75,13 @@ interface RejectedVotesTable {
   vote: unknown;
 }
 
-/** Nodes that will not come back, unless their ledger is read later than this. */
+/** Retired nodes. A ledger read after `retired_at` revokes the retirement. */
 interface RetiredNodesTable {
   node: string;
   retired_at: Generated<Date>;
 }
 
-/** The tables, as Kysely sees them. `schema.sql` is the same as Postgres sees it. */
+/** The schema for Kysely's types. `schema.sql` shows the same schema as Postgres reports it. */
 export interface Database {
   polls: PollsTable;
   choices: ChoicesTable;

@@ -1,8 +1,14 @@
 import { type RawBuilder, sql } from 'kysely';
 
 /**
- * Writes the votes of `latest`, which has one row a voter (poll_id, voter_id, choice_id, cast_us), where they are newer
- * than what is there; gives those that were written, and the choice that each replaced. For `written`.
+ * The body of a CTE `written`. It upserts the votes of the CTE `latest` (poll_id, voter_id, choice_id, cast_us; one row per
+ * poll and voter) and returns the rows written, with the choice each one replaced.
+ *
+ * Correct under concurrency:
+ * - `on conflict` locks the existing row and evaluates `where` on its latest committed version, so a vote never replaces a
+ *   newer one. The order by (cast_at, choice_id) is total, so commits in any order leave the same row.
+ * - `old` is that locked row, so `replaced` is exact even if it is newer than the statement's snapshot.
+ * - Rows are locked in key order, which avoids most deadlocks.
  */
 export const WRITE_LATEST: RawBuilder<unknown> = sql`
   insert into votes as mine (poll_id, voter_id, choice_id, cast_at)
@@ -15,7 +21,10 @@ export const WRITE_LATEST: RawBuilder<unknown> = sql`
   returning new.poll_id, new.voter_id, new.choice_id, old.choice_id as replaced
 `;
 
-/** Adds what `written` has changed to the running counts, in the rows of a shard. */
+/**
+ * Returns the body of a CTE that adds the changes of `written` to the tallies of a shard. `on conflict` adds to the latest
+ * committed value, so concurrent statements never lose an update.
+ */
 export function tallyWritten(shard: number): RawBuilder<unknown> {
   return sql`
     insert into tallies as mine (poll_id, choice_id, shard, votes)

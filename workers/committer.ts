@@ -1,54 +1,54 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { CommitResult } from '#db/commit.ts';
 import { retryPolicyFor } from '#db/errors.ts';
 import type { ReceivedBatch } from '#job';
 import type { Log } from '#runtime/log.ts';
 
-/** A job whose data Postgres will never take, although it could be read. Trying again does not help. */
+/** Postgres rejects the data of a job that could be parsed. Retrying does not help. */
 class UncommittableError extends Error {
   override readonly name = 'UncommittableError';
 }
 
 export interface CommitterOptions {
-  /** Counts jobs in one transaction, see `commitBatches`. */
+  /** Commits jobs in one transaction, see `commitBatches`. */
   readonly commit: (batches: readonly ReceivedBatch[], shard: number) => Promise<CommitResult>;
   readonly log: Log;
-  /** Hears of every commit that succeeded. */
-  readonly onCommit?: (result: CommitResult, ms: number) => void;
-  /** Hears why nothing can be committed, and `undefined` when that is over. */
-  readonly onFault?: (fault: string | undefined) => void;
+  /** Called after each successful commit with its result and duration. */
+  readonly onCommit?: (result: CommitResult, durationMs: number) => void;
+  /** Called with the reason when commits start to fail, and with `undefined` when every lane has recovered. */
+  readonly onFault?: (reason: string | undefined) => void;
 }
 
-/** Commits at the same time, each on its own connection and with its own shard. More do not help: they share a disk. */
+/** Concurrent commits, each on its own connection with its own shard. More do not help: they share one disk. */
 export const LANES = 2;
-/** One transaction takes jobs until it has this many votes; about 70 ms of work for Postgres. */
+/** A group closes when it reaches this many votes: about 70 ms of work for Postgres. */
 const VOTES_PER_COMMIT_MAX = 10_000;
-/** Shards are drawn at random; two lanes with the same one wait for each other, which is slow but right. */
+/** Shards are drawn at random. Two lanes that draw the same one wait for each other: slower, still correct. */
 const SHARDS = 1_024;
 const RETRY_DELAY_MS_MIN = 100;
 const RETRY_DELAY_MS_MAX = 2_000;
 
-interface Pending {
+interface PendingJob {
   readonly batch: ReceivedBatch;
   readonly resolve: () => void;
   readonly reject: (error: UncommittableError) => void;
 }
 
 /**
- * Group commit of jobs from all nodes: jobs that arrive while all lanes are busy wait and travel together.
+ * Group commit of jobs from all nodes: jobs that arrive while every lane is busy share the next commit.
  *
- * A lane: idle ──job──▶ committing ──done──▶ idle, or the next jobs
+ * A lane: idle ──job──▶ committing ──done──▶ idle, or the next group
  *                         │    ▲
- *                  failed │    │ after a growing delay, the same jobs
+ *                  failed │    │ after the delay, the same group
  *                         ▼    │
- *                        waiting
+ *                       backing off
  *
- * A fault that may pass keeps the lane's jobs in hand for as long as it takes: their locks are renewed meanwhile, no
- * attempt is used up, and since nothing is taken from the queues, the drain pauses by itself. How many jobs wait here is
- * bounded by the workers' concurrency, not by this class.
+ * On a transient error a lane retries its group until it succeeds. Meanwhile BullMQ renews the locks of these jobs, none
+ * uses up an attempt, and the workers fetch no further jobs. The workers' concurrency bounds the number of pending jobs.
  */
 export class Committer {
   readonly #options: CommitterOptions;
-  readonly #pending: Pending[] = [];
+  readonly #pending: PendingJob[] = [];
   readonly #idleShards: number[] = Array.from({ length: LANES }, () => Math.floor(Math.random() * SHARDS));
   readonly #faults = new Map<number, string>();
   readonly #stopped = new AbortController();
@@ -58,23 +58,17 @@ export class Committer {
     this.#options = options;
   }
 
-  /** Whether every lane is busy: then jobs wait for us, not we for jobs. */
-  get isBusy(): boolean {
-    return this.#idleShards.length === 0;
-  }
-
   /**
-   * Counts a job.
+   * Resolves once the job is committed, by this call or by an earlier one with the same key.
    *
-   * @returns when it is committed; by this call, or by any earlier one under the same key
-   * @throws UncommittableError when it can never be
+   * @throws UncommittableError when Postgres rejects the job's data
    */
   submit(batch: ReceivedBatch): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#pending.push({ batch, resolve, reject });
       if (this.#isStarting || this.#idleShards.length === 0) return;
       this.#isStarting = true;
-      // Not before all jobs that have arrived in this turn of the event loop are pending.
+      // Yield so that every job of this event-loop turn joins the group.
       setImmediate(() => {
         this.#isStarting = false;
         this.#startLanes();
@@ -82,7 +76,7 @@ export class Committer {
     });
   }
 
-  /** Gives up waiting for a database that does not answer. Jobs in hand stay in their queues. */
+  /** Stops retrying. Jobs that are not committed stay in their queues. */
   stop(): void {
     this.#stopped.abort();
   }
@@ -97,13 +91,13 @@ export class Committer {
 
   async #runLane(shard: number): Promise<void> {
     while (this.#pending.length > 0 && !this.#stopped.signal.aborted) {
-      await this.#commit(this.#take(), shard);
+      await this.#commit(this.#nextGroup(), shard);
     }
     this.#idleShards.push(shard);
   }
 
-  /** At least one job, and as many as fit. */
-  #take(): Pending[] {
+  /** Removes and returns the next group of pending jobs: at least one, and up to `VOTES_PER_COMMIT_MAX` votes. */
+  #nextGroup(): PendingJob[] {
     let votes = 0;
     let jobs = 0;
     for (const { batch } of this.#pending) {
@@ -114,36 +108,38 @@ export class Committer {
     return this.#pending.splice(0, jobs);
   }
 
-  async #commit(jobs: readonly Pending[], shard: number): Promise<void> {
+  async #commit(jobs: readonly PendingJob[], shard: number): Promise<void> {
     const { commit, log, onCommit } = this.#options;
     const batches = jobs.map(({ batch }) => batch);
     for (let delayMs = RETRY_DELAY_MS_MIN; ; delayMs = Math.min(delayMs * 2, RETRY_DELAY_MS_MAX)) {
       const startedAt = performance.now();
       try {
         const result = await commit(batches, shard);
-        this.#report(shard, undefined);
+        this.#setFault(shard, undefined);
         onCommit?.(result, performance.now() - startedAt);
         for (const { resolve } of jobs) resolve();
         return;
       } catch (error) {
-        const retryPolicy = retryPolicyFor(error);
-        if (retryPolicy === 'give up') return this.#isolate(jobs, shard, error);
-        if (retryPolicy === 'retry at once') {
-          log.debug('lost a race for a commit', { error });
+        const policy = retryPolicyFor(error);
+        if (policy === 'permanent') return this.#bisect(jobs, shard, error);
+        if (policy === 'retry-now') {
+          log.debug('commit lost a race, retrying', { error });
         } else {
-          log.repeated('cannot commit, trying again', { jobs: jobs.length, error });
-          this.#report(shard, (error as Error).message);
+          log.repeated('commit failed, retrying', { jobs: jobs.length, error });
+          this.#setFault(shard, (error as Error).message);
         }
-        await this.#delay(retryPolicy === 'retry at once' ? Math.random() * RETRY_DELAY_MS_MIN : delayMs);
-        if (this.#stopped.signal.aborted) return;
+        const ms = policy === 'retry-now' ? Math.random() * RETRY_DELAY_MS_MIN : delayMs;
+        const { signal } = this.#stopped;
+        await sleep(ms, undefined, { signal }).catch(() => undefined);
+        if (signal.aborted) return;
       }
     }
   }
 
-  /** Something in these jobs cannot be stored. Halving finds out what, and commits all the rest. */
-  async #isolate(jobs: readonly Pending[], shard: number, error: unknown): Promise<void> {
+  /** Bisects a group that Postgres rejects: fails the job at fault and commits all others. */
+  async #bisect(jobs: readonly PendingJob[], shard: number, error: unknown): Promise<void> {
     if (jobs.length === 1) {
-      this.#options.log.error('a job cannot be stored', { error });
+      this.#options.log.error('job rejected by Postgres', { error });
       for (const { reject } of jobs) reject(new UncommittableError((error as Error).message));
       return;
     }
@@ -152,26 +148,14 @@ export class Committer {
     if (!this.#stopped.signal.aborted) await this.#commit(jobs.slice(middle), shard);
   }
 
-  #report(shard: number, fault: string | undefined): void {
+  /** Records the fault of a lane, or its absence, and reports when the first appears and the last disappears. */
+  #setFault(shard: number, fault: string | undefined): void {
     const hadFault = this.#faults.size > 0;
     if (fault) this.#faults.set(shard, fault);
     else this.#faults.delete(shard);
     const hasFault = this.#faults.size > 0;
     if (hasFault === hadFault) return;
-    if (!hasFault) this.#options.log.info('commits again');
+    if (!hasFault) this.#options.log.info('commit recovered');
     this.#options.onFault?.(fault);
-  }
-
-  #delay(ms: number): Promise<void> {
-    const { signal } = this.#stopped;
-    return new Promise((resolve) => {
-      const done = (): void => {
-        clearTimeout(timer);
-        signal.removeEventListener('abort', done);
-        resolve();
-      };
-      const timer = setTimeout(done, ms);
-      signal.addEventListener('abort', done);
-    });
   }
 }

@@ -1,37 +1,37 @@
 /**
- * The contract between the handlers that capture votes and the workers that count them. Both sides import this file
- * and nothing else of each other.
+ * The contract between the handlers that capture votes and the workers that count them. Neither side imports anything
+ * else from the other.
  */
 
 export const QUEUE_NAME = 'votes';
 export const JOB_NAME = 'batch';
 
-/** The hash in each node's Redis that holds, for every source, `<seq>:<votes>` captured so far. */
+/** The hash in each node's Redis that maps every source to `<seq>:<votes>`, its totals so far. */
 export const LEDGER_KEY = 'turnout:ledger';
 
-/** One vote: poll, voter (UUID), choice, and when it was cast in microseconds since 1970. */
+/** One vote: poll, voter (UUID), choice, and the time it was cast in microseconds since the epoch. */
 export type Vote = readonly [poll: string, voter: string, choice: string, castAt: number];
 
-/** The data of a job: votes that travel together, and the key by which they count once. */
+/** The data of a job: a batch of votes, and the key that makes it count once. */
 export interface Batch {
   readonly source: string;
   readonly seq: number;
   readonly votes: readonly Vote[];
 }
 
-/** A vote inside a readable job that Postgres could not take, as it was found. */
+/** An invalid vote inside a readable job, as received. */
 export interface MalformedVote {
   readonly malformed: unknown;
 }
 
-/** A job as read back from a queue. Its votes keep their places, the malformed ones too. */
+/** A batch as read back from a queue. Every vote keeps its position, malformed ones included. */
 export interface ReceivedBatch {
   readonly source: string;
   readonly seq: number;
   readonly votes: readonly (Vote | MalformedVote)[];
 }
 
-/** A job that nobody can read. Trying again does not help. */
+/** The job's data is not a batch. Retrying does not help. */
 export class UnreadableJobError extends Error {
   override readonly name = 'UnreadableJobError';
 }
@@ -39,17 +39,17 @@ export class UnreadableJobError extends Error {
 const SOURCE = /^[A-Za-z0-9][A-Za-z0-9.-]{0,62}\.[a-z0-9]{1,16}-[a-z0-9]{1,16}$/;
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 const ID_CHARACTERS_MAX = 200;
-/** The year 9999: what a `timestamptz` surely holds. */
+/** The year 9999; `timestamptz` reaches further. */
 const CAST_AT_MAX = Date.UTC(9999, 0, 1) * 1_000;
-/** A job this large is not ours; the handlers' own limit is far below. */
-const VOTES_MAX = 10_000;
+/** Most votes of a job that a worker accepts. It must not be below the upper bound of the setting `VOTES_PER_JOB_MAX`. */
+export const JOB_VOTES_MAX = 10_000;
 
-/** The key of a job: `<source>.<seq>`. It is the BullMQ job id, the key of its receipt in Postgres, and the voter's receipt. */
+/** Returns the key of a job, `<source>.<seq>`: BullMQ job id, key of the row in `batches`, and the voter's receipt. */
 export function jobKey(source: string, seq: number): string {
   return `${source}.${seq}`;
 }
 
-/** Takes a job key apart again; `undefined` when it is not one. */
+/** Splits a job key into source and sequence number; `undefined` when it is not a job key. */
 export function parseJobKey(key: string): { source: string; seq: number } | undefined {
   const dot = key.lastIndexOf('.');
   const source = key.slice(0, dot);
@@ -58,28 +58,29 @@ export function parseJobKey(key: string): { source: string; seq: number } | unde
   return { source, seq: Number(digits) };
 }
 
-/** The node that a source ran on: all of the source before its epoch. */
+/** Returns the node of a source: everything before the process epoch. */
 export function nodeOf(source: string): string {
   return source.slice(0, source.lastIndexOf('.'));
 }
 
-/** What a source has captured so far: the number of its last job, and the votes in all of its jobs. */
+/** The totals of a source: the sequence number of its last job, and the votes in all its jobs. */
 export interface LedgerEntry {
   readonly seq: number;
   readonly votes: number;
 }
 
+/** Returns an entry as a value of the ledger hash. */
 export function formatLedgerEntry({ seq, votes }: LedgerEntry): string {
   return `${seq}:${votes}`;
 }
 
-/** Reads one value of the ledger hash; `undefined` when it is not one. */
+/** Parses a value of the ledger hash; `undefined` when it is not an entry. */
 export function parseLedgerEntry(value: string): LedgerEntry | undefined {
   const match = /^(\d{1,15}):(\d{1,15})$/.exec(value);
   return match ? { seq: Number(match[1]), votes: Number(match[2]) } : undefined;
 }
 
-/** Reads the ledger hash of a node, by source. What cannot be read is left out: it is not ours. */
+/** Parses a node's ledger hash into entries by source. Fields and values of any other form are skipped. */
 export function readLedger(fields: Readonly<Record<string, string>>): Map<string, LedgerEntry> {
   const ledger = new Map<string, LedgerEntry>();
   for (const [source, value] of Object.entries(fields)) {
@@ -89,31 +90,35 @@ export function readLedger(fields: Readonly<Record<string, string>>): Map<string
   return ledger;
 }
 
-/** Whether a ledger field is the name of a source. */
+/** Returns whether the text has the form of a source name. */
 export function isSource(text: string): boolean {
   return SOURCE.test(text);
 }
 
 /**
- * Reads a job's data. The other side may be another version, so everything is checked again. One bad vote does not
- * spoil its job: it comes back as `malformed`, and the rest counts.
+ * Parses a job's data. The producer may run another version, so everything is validated again. An invalid vote comes
+ * back as `malformed` and does not affect the other votes of its job.
  *
- * @throws UnreadableJobError when there is no batch in it at all
+ * @throws UnreadableJobError when the data is not a batch
  */
 export function parseBatch(data: unknown): ReceivedBatch {
-  if (typeof data !== 'object' || data === null) throw new UnreadableJobError('the data is not an object');
+  if (typeof data !== 'object' || data === null) throw new UnreadableJobError('job data is not an object');
   const { source, seq, votes } = data as Record<string, unknown>;
-  if (typeof source !== 'string' || !SOURCE.test(source)) throw new UnreadableJobError('no valid source');
-  if (!Number.isSafeInteger(seq) || (seq as number) < 1) throw new UnreadableJobError('no valid seq');
-  if (!Array.isArray(votes) || votes.length === 0) throw new UnreadableJobError('no votes');
-  if (votes.length > VOTES_MAX) throw new UnreadableJobError(`more than ${VOTES_MAX} votes`);
+  if (typeof source !== 'string' || !SOURCE.test(source))
+    throw new UnreadableJobError('source is missing or malformed');
+  if (!Number.isSafeInteger(seq) || (seq as number) < 1)
+    throw new UnreadableJobError('seq is not a positive integer');
+  if (!Array.isArray(votes) || votes.length === 0) throw new UnreadableJobError('job has no votes');
+  if (votes.length > JOB_VOTES_MAX) {
+    throw new UnreadableJobError(`job has ${votes.length} votes, at most ${JOB_VOTES_MAX} are allowed`);
+  }
 
   const received = votes.map((vote: unknown) => (isVote(vote) ? vote : { malformed: vote }));
   return { source, seq: seq as number, votes: received };
 }
 
-/** Tells a sound vote from a malformed one. */
-export function isSound(vote: Vote | MalformedVote): vote is Vote {
+/** Narrows a received vote to a well-formed one. */
+export function isWellFormed(vote: Vote | MalformedVote): vote is Vote {
   return Array.isArray(vote);
 }
 
@@ -131,7 +136,7 @@ function isVote(vote: unknown): vote is Vote {
   );
 }
 
-/** Text that Postgres can hold: short, no NUL, no half of a surrogate pair. */
+/** Returns whether Postgres can store the text as an id: short, no NUL, no lone surrogate. */
 function isId(text: unknown): text is string {
   return (
     typeof text === 'string' &&

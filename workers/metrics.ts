@@ -6,9 +6,10 @@ const COMMIT_SECONDS_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.
 const OUTCOMES = ['counted', 'changed', 'superseded', 'rejected'] as const;
 
 /**
- * The measures of the drain.
+ * Registers the metrics of a worker.
  *
- * @param nodes asked when the metrics are read
+ * @param nodes returns the pool's nodes; called on each scrape
+ * @returns the callback that records commits
  */
 export function createWorkerMetrics(
   registry: Registry,
@@ -17,25 +18,25 @@ export function createWorkerMetrics(
   const registers = [registry];
   const votes = new Counter({
     name: 'turnout_votes_committed_total',
-    help: 'Votes committed, by what became of them',
+    help: 'Votes in committed jobs, by outcome',
     labelNames: ['outcome'],
     registers,
   });
   const jobs = new Counter({
     name: 'turnout_jobs_committed_total',
-    help: 'Jobs committed, and jobs that had been committed before',
+    help: 'Jobs committed, and duplicates of jobs committed earlier',
     labelNames: ['kind'],
     registers,
   });
   const seconds = new Histogram({
     name: 'turnout_commit_seconds',
-    help: 'Time that a commit took',
+    help: 'Duration of successful commits',
     buckets: COMMIT_SECONDS_BUCKETS,
     registers,
   });
   new Gauge({
     name: 'turnout_node_up',
-    help: '1 when the node answered the last time it was asked',
+    help: '1 if the node answered its last probe, 0 otherwise',
     labelNames: ['node'],
     registers,
     collect() {
@@ -45,23 +46,23 @@ export function createWorkerMetrics(
   });
   new Gauge({
     name: 'turnout_node_jobs',
-    help: 'Jobs of the node: waiting in its queue, and in the hands of this worker',
+    help: 'Jobs of the node: waiting in its queue, and active in this worker',
     labelNames: ['node', 'state'],
     registers,
     collect() {
       this.reset();
-      for (const [node, { waitingJobs, jobsInHand }] of nodes()) {
+      for (const [node, { waitingJobs, activeJobs }] of nodes()) {
         this.set({ node, state: 'waiting' }, waitingJobs);
-        this.set({ node, state: 'in_hand' }, jobsInHand);
+        this.set({ node, state: 'active' }, activeJobs);
       }
     },
   });
   return {
-    onCommit: (result, ms) => {
+    onCommit: (result, durationMs) => {
       for (const outcome of OUTCOMES) votes.inc({ outcome }, result[outcome]);
       jobs.inc({ kind: 'new' }, result.jobs);
       jobs.inc({ kind: 'duplicate' }, result.duplicates);
-      seconds.observe(ms / 1_000);
+      seconds.observe(durationMs / 1_000);
     },
   };
 }

@@ -3,46 +3,55 @@ import { withDeadline } from '#runtime/deadline.ts';
 import type { Discover } from '#runtime/discovery.ts';
 import type { Log } from '#runtime/log.ts';
 import type { RedisAddress } from '#runtime/redis.ts';
-import { NodeWorker } from './node-worker.ts';
+import { type NodeTimings, NodeWorker } from './node-worker.ts';
 
-const ROUND_INTERVAL_MS = 2_000;
+/** Longest wait of a stopping worker for its active jobs. */
+export const DRAIN_STOP_MS_MAX = 15_000;
+/** Longest wait for the active jobs of a node that was removed. */
+const REMOVAL_MS_MAX = 10_000;
 const DISCOVERY_MS_MAX = 5_000;
-/** Jobs in hand over all nodes: what bounds the memory of a worker. */
-const JOBS_IN_HAND_MAX = 64;
+/** Active jobs over all nodes, which bounds the memory of a worker. */
+const ACTIVE_JOBS_MAX = 64;
 const JOBS_PER_NODE_MIN = 2;
 const JOBS_PER_NODE_MAX = 32;
-/** A node that left the list finishes its jobs in hand for so long. */
-const REMOVAL_MS_MAX = 10_000;
+
+const TIMINGS: PoolTimings = { roundIntervalMs: 2_000, probeMsMax: 2_000, stalledCheckIntervalMs: 5_000 };
+
+/** Intervals and deadlines, which tests shorten. */
+interface PoolTimings extends NodeTimings {
+  readonly roundIntervalMs: number;
+}
 
 export interface NodePoolOptions {
   readonly discover: Discover;
-  /** Counts a job, see `Committer.submit`. */
-  readonly count: (batch: ReceivedBatch) => Promise<void>;
-  /** Takes what a node's ledger says, each time it was read, and when the node was asked. */
+  /** Commits a job, see `Committer.submit`. */
+  readonly submit: (batch: ReceivedBatch) => Promise<void>;
+  /** Called with each ledger read and the time of the read, in milliseconds since the epoch. */
   readonly onLedger: (
     node: string,
     ledger: ReadonlyMap<string, LedgerEntry>,
     readAt: number,
   ) => Promise<void>;
   readonly log: Log;
+  readonly timings?: PoolTimings;
 }
 
-/** How a node was when it was last asked. */
+/** State of a node at its last probe, and the jobs active in this process. */
 export interface NodeState {
   readonly isUp: boolean;
   readonly waitingJobs: number;
-  readonly jobsInHand: number;
+  readonly activeJobs: number;
 }
 
 interface Member {
-  readonly drained: NodeWorker;
+  readonly worker: NodeWorker;
   isUp: boolean;
   waitingJobs: number;
 }
 
 /**
- * Drains the queues of all nodes, whichever there are. Every few seconds a round: find the nodes, start with new ones,
- * leave those that have gone, ask each how it is. A node that does not answer is kept; it comes back with its votes.
+ * Drains the queues of all nodes. Every round discovers the nodes, starts a node worker for each new one, stops those of
+ * nodes that are gone, and probes the rest. An unreachable node stays in the pool, so its votes count once it returns.
  */
 export class NodePool {
   readonly #options: NodePoolOptions;
@@ -57,80 +66,81 @@ export class NodePool {
 
   get nodes(): ReadonlyMap<string, NodeState> {
     return new Map(
-      [...this.#members].map(([name, { drained, isUp, waitingJobs }]) => [
+      [...this.#members].map(([name, { worker, isUp, waitingJobs }]) => [
         name,
-        { isUp, waitingJobs, jobsInHand: drained.jobsInHand },
+        { isUp, waitingJobs, activeJobs: worker.activeJobs },
       ]),
     );
   }
 
-  /** Starts draining; resolves after the first round. */
+  /** Starts draining. Resolves after the first round. */
   async start(): Promise<void> {
     if (this.#isStopped) return;
     this.#round = this.#runRound();
     await this.#round;
-    if (!this.#isStopped) this.#timer = setTimeout(() => void this.start(), ROUND_INTERVAL_MS);
+    const { timings = TIMINGS } = this.#options;
+    if (!this.#isStopped) this.#timer = setTimeout(() => void this.start(), timings.roundIntervalMs);
   }
 
-  /** Takes no more jobs and finishes those in hand, if that takes no longer than `msMax`. */
+  /** Stops fetching jobs and waits up to `msMax` for the active ones. */
   async stop(msMax: number): Promise<void> {
     this.#isStopped = true;
     clearTimeout(this.#timer);
     const members = [...this.#members.values()];
-    await Promise.all([this.#round, ...members.map(({ drained }) => drained.close(msMax))]);
+    await Promise.all([this.#round, ...members.map(({ worker }) => worker.stop(msMax))]);
     this.#members.clear();
   }
 
   async #runRound(): Promise<void> {
     const { discover, log } = this.#options;
     try {
-      this.#follow(await withDeadline(discover(), DISCOVERY_MS_MAX, 'finding the nodes'));
+      this.#follow(await withDeadline(discover(), DISCOVERY_MS_MAX, 'node discovery'));
     } catch (error) {
-      // A name server that is away takes nobody's votes away: go on with the nodes we know.
-      log.repeated('cannot find the nodes', { error });
+      // Without an answer from DNS the pool keeps the nodes it has.
+      log.repeated('node discovery failed', { error });
     }
-    await Promise.all([...this.#members].map(([name, member]) => this.#ask(name, member)));
+    await Promise.all([...this.#members].map(([name, member]) => this.#probe(name, member)));
   }
 
   #follow(addresses: readonly RedisAddress[]): void {
     if (this.#isStopped) return;
-    const { log, count } = this.#options;
+    const { log, submit, timings = TIMINGS } = this.#options;
     const concurrency = Math.min(
       JOBS_PER_NODE_MAX,
-      Math.max(JOBS_PER_NODE_MIN, Math.floor(JOBS_IN_HAND_MAX / addresses.length)),
+      Math.max(JOBS_PER_NODE_MIN, Math.floor(ACTIVE_JOBS_MAX / addresses.length)),
     );
     const names = new Set(addresses.map(({ name }) => name));
-    for (const [name, { drained }] of this.#members) {
+    for (const [name, { worker }] of this.#members) {
       if (names.has(name)) continue;
-      log.info('a node has gone', { node: name });
+      log.info('node removed', { node: name });
       this.#members.delete(name);
-      void drained.close(REMOVAL_MS_MAX);
+      void worker.stop(REMOVAL_MS_MAX);
     }
     for (const address of addresses) {
       const member = this.#members.get(address.name);
       if (member) {
-        member.drained.concurrency = concurrency;
+        member.worker.concurrency = concurrency;
         continue;
       }
-      log.info('a node has come', { node: address.name });
-      const drained = new NodeWorker({ address, concurrency, count, log });
-      this.#members.set(address.name, { drained, isUp: false, waitingJobs: 0 });
+      log.info('node added', { node: address.name });
+      const worker = new NodeWorker({ address, concurrency, submit, log, timings });
+      this.#members.set(address.name, { worker, isUp: false, waitingJobs: 0 });
     }
   }
 
-  async #ask(name: string, member: Member): Promise<void> {
+  async #probe(name: string, member: Member): Promise<void> {
     const { log, onLedger } = this.#options;
     try {
-      const askedAt = Date.now();
-      const { waitingJobs, ledger } = await member.drained.ask();
-      if (!member.isUp) log.info('a node answers', { node: name });
+      const readAt = Date.now();
+      const { waitingJobs, ledger } = await member.worker.probe();
+      if (!member.isUp) log.info('node reachable', { node: name });
       member.isUp = true;
       member.waitingJobs = waitingJobs;
-      void onLedger(name, ledger, askedAt).catch((error: unknown) => {
-        log.repeated('cannot mirror a ledger', { node: name, error });
+      void onLedger(name, ledger, readAt).catch((error: unknown) => {
+        log.repeated('ledger not mirrored', { node: name, error });
       });
     } catch (error) {
-      if (member.isUp) log.warn('a node does not answer', { node: name, error });
+      if (member.isUp) log.warn('node unreachable', { node: name, error });
       member.isUp = false;
     }
   }

@@ -1,183 +1,147 @@
-import { type Job, UnrecoverableError, Worker } from 'bullmq';
-import { Redis } from 'ioredis';
-import { LEDGER_KEY, type LedgerEntry, parseBatch, QUEUE_NAME, type ReceivedBatch, readLedger } from '#job';
+import { type Job, UnrecoverableError } from 'bullmq';
+import type { Redis } from 'ioredis';
+import { LEDGER_KEY, type LedgerEntry, parseBatch, type ReceivedBatch, readLedger } from '#job';
 import { DeadlineError, withDeadline } from '#runtime/deadline.ts';
 import type { Log } from '#runtime/log.ts';
-import { connectFailingFast, connectionOptions, type RedisAddress } from '#runtime/redis.ts';
+import { connectFailingFast, type RedisAddress } from '#runtime/redis.ts';
+import { QueueWorker } from './queue-worker.ts';
 
-/** A job whose worker has not renewed its lock for so long is given to another one. Counting it twice is harmless. */
+/** A job whose lock is not renewed for this long goes to another worker. Running it twice is harmless. */
 const LOCK_MS = 15_000;
-const STALLED_CHECK_INTERVAL_MS = 5_000;
-/** A job may lose its worker any number of times: that says nothing against the job. */
+/** Effectively unlimited: that its workers died says nothing against a job. */
 const STALLS_MAX = 1_000_000;
-const PROBE_MS_MAX = 2_000;
-/** Jobs wait, hands are free, and yet none was taken for so long: the worker hangs. */
+/** A worker with free capacity that fetches none of the waiting jobs for this long is hung. */
 const HANG_MS = 15_000;
 
-/** What a node said when it was asked. */
+/** Intervals and deadlines, which tests shorten. */
+export interface NodeTimings {
+  /** Interval at which BullMQ looks for jobs whose lock has expired. */
+  readonly stalledCheckIntervalMs: number;
+  /** Longest wait for the answer to a probe. */
+  readonly probeMsMax: number;
+}
+
+/** State of a node at its last probe. */
 export interface NodeReport {
   readonly waitingJobs: number;
   readonly isPaused: boolean;
-  /** By source; entries that cannot be read are left out. */
+  /** By source; malformed entries are skipped. */
   readonly ledger: ReadonlyMap<string, LedgerEntry>;
 }
 
-export interface NodeOptions {
+export interface NodeWorkerOptions {
   readonly address: RedisAddress;
   readonly concurrency: number;
-  /** Counts a job; see `Committer.submit`. An error fails the job for good. */
-  readonly count: (batch: ReceivedBatch) => Promise<void>;
+  /** Commits a job, see `Committer.submit`. An error fails the job permanently. */
+  readonly submit: (batch: ReceivedBatch) => Promise<void>;
   readonly log: Log;
+  readonly timings: NodeTimings;
 }
 
-/** A worker, and all its connections: the one for commands and its copy that waits for jobs. */
-interface RunningWorker {
-  readonly worker: Worker;
-  readonly connections: readonly Redis[];
-}
-
-/** Reads jobs whose data is not even JSON; BullMQ's own worker would stumble over them again and again. */
-class TolerantWorker extends Worker {
-  protected override createJob(...[data, jobId]: Parameters<Worker['createJob']>): Job {
-    try {
-      return super.createJob(data, jobId);
-    } catch (error) {
-      if (!(error instanceof SyntaxError)) throw error;
-      return super.createJob({ ...data, data: 'null' }, jobId);
-    }
-  }
-}
-
-/**
- * Drains the queue of one node: a BullMQ worker, and a second connection that looks whether the node lives and the
- * worker works.
- */
+/** Drains the queue of one node, and probes node and worker over a connection of its own. */
 export class NodeWorker {
-  readonly #options: NodeOptions;
-  readonly #probe: Redis;
+  readonly #options: NodeWorkerOptions;
+  readonly #probeRedis: Redis;
   #concurrency: number;
-  #running: RunningWorker;
-  #jobsInHand = 0;
-  #activeAt = performance.now();
+  #worker: QueueWorker;
+  #activeJobs = 0;
+  /** When the worker last made progress, or had no reason to. */
+  #progressAt = performance.now();
 
-  constructor(options: NodeOptions) {
+  constructor(options: NodeWorkerOptions) {
     this.#options = options;
     this.#concurrency = options.concurrency;
-    this.#probe = connectFailingFast(options.address);
-    // Every failed attempt is an event; `ask` tells the caller what it needs to know.
-    this.#probe.on('error', () => {});
-    this.#running = this.#startWorker();
+    this.#probeRedis = connectFailingFast(options.address);
+    // `probe` reports failures to its caller.
+    this.#probeRedis.on('error', () => {});
+    this.#worker = this.#startWorker();
   }
 
-  get jobsInHand(): number {
-    return this.#jobsInHand;
+  get activeJobs(): number {
+    return this.#activeJobs;
   }
 
-  /** How many jobs of this node may be in hand at the same time. */
+  /** Sets how many jobs of this node may be active at the same time. */
   set concurrency(jobs: number) {
     this.#concurrency = jobs;
-    this.#running.worker.concurrency = jobs;
+    this.#worker.concurrency = jobs;
   }
 
   /**
-   * Asks the node how it is, and replaces the worker if it hangs.
+   * Reads the node's state, and replaces the worker if it is hung.
    *
-   * @throws when the node does not answer
+   * @throws when the node is unreachable
    */
-  async ask(): Promise<NodeReport> {
-    const { worker } = this.#running;
-    const question = this.#probe
+  async probe(): Promise<NodeReport> {
+    const pending = this.#probeRedis
       .multi()
-      .llen(worker.toKey('wait'))
-      .hexists(worker.toKey('meta'), 'paused')
+      .llen(this.#worker.toKey('wait'))
+      .hexists(this.#worker.toKey('meta'), 'paused')
       .hgetall(LEDGER_KEY)
       .exec();
-    const answers = await withDeadline(question, PROBE_MS_MAX, `asking ${this.#options.address.name}`).catch(
-      (error: unknown) => {
-        // The machine may be gone without a word. Then only a new connection finds out when it is back.
-        if (error instanceof DeadlineError) this.#probe.disconnect(true);
-        throw error;
-      },
-    );
-    const [waiting, paused, fields] = (answers ?? []).map(([error, answer]) => {
+    const { address, timings } = this.#options;
+    const what = `probing ${address.name}`;
+    const replies = await withDeadline(pending, timings.probeMsMax, what).catch((error: unknown) => {
+      // If the machine vanished without closing the connection, only a new one notices its return.
+      if (error instanceof DeadlineError) this.#probeRedis.disconnect(true);
+      throw error;
+    });
+    const [waiting, paused, fields] = (replies ?? []).map(([error, reply]) => {
       if (error) throw error;
-      return answer;
+      return reply;
     });
     const report = {
       waitingJobs: Number(waiting),
       isPaused: paused === 1,
       ledger: readLedger(fields as Record<string, string>),
     };
-    this.#replaceIfHanging(report);
+    this.#replaceIfHung(report);
     return report;
   }
 
-  /** Finishes the jobs in hand, if that takes no longer than `msMax`; the others stay in the queue. */
-  async close(msMax: number): Promise<void> {
-    this.#probe.disconnect();
-    await stopWorker(this.#running, msMax);
+  /** Stops fetching jobs and waits up to `msMax` for the active ones; the rest stay in the queue. */
+  async stop(msMax: number): Promise<void> {
+    this.#probeRedis.disconnect();
+    await this.#worker.stop(msMax);
   }
 
-  #startWorker(): RunningWorker {
-    const { address, log } = this.#options;
-    const connection = new Redis({
-      ...connectionOptions(address),
-      replyMapping: 'legacy',
-      maxRetriesPerRequest: null,
-    });
-    const connections = [connection];
-    const duplicate = connection.duplicate.bind(connection);
-    connection.duplicate = (...args) => {
-      const copy = duplicate(...args);
-      connections.push(copy);
-      return copy;
-    };
-    const worker = new TolerantWorker(QUEUE_NAME, (job) => this.#process(job), {
-      connection,
+  #startWorker(): QueueWorker {
+    const { address, timings, log } = this.#options;
+    const worker = new QueueWorker(address, (job) => this.#process(job), {
       concurrency: this.#concurrency,
       lockDuration: LOCK_MS,
-      stalledInterval: STALLED_CHECK_INTERVAL_MS,
+      stalledInterval: timings.stalledCheckIntervalMs,
       maxStalledCount: STALLS_MAX,
       removeOnComplete: { count: 0 },
     });
-    // Without a listener the process would end: a node that is down is an everyday event.
-    connection.on('error', () => {});
-    worker.on('error', (error) => log.repeated('a worker reports an error', { node: address.name, error }));
+    worker.on('error', (error) => log.repeated('worker error', { node: address.name, error }));
     worker.on('failed', (job, error) =>
-      log.error('a job failed for good', { node: address.name, job: job?.id, reason: error.message }),
+      log.error('job failed permanently', { node: address.name, job: job?.id, reason: error.message }),
     );
-    return { worker, connections };
+    return worker;
   }
 
   async #process(job: Job): Promise<void> {
-    this.#jobsInHand += 1;
-    this.#activeAt = performance.now();
+    this.#activeJobs += 1;
+    this.#progressAt = performance.now();
     try {
-      await this.#options.count(parseBatch(job.data));
+      await this.#options.submit(parseBatch(job.data));
     } catch (error) {
       throw new UnrecoverableError((error as Error).message);
     } finally {
-      this.#jobsInHand -= 1;
-      this.#activeAt = performance.now();
+      this.#activeJobs -= 1;
+      this.#progressAt = performance.now();
     }
   }
 
-  #replaceIfHanging({ waitingJobs, isPaused }: NodeReport): void {
+  #replaceIfHung({ waitingJobs, isPaused }: NodeReport): void {
     const now = performance.now();
-    if (waitingJobs === 0 || isPaused || this.#jobsInHand >= this.#concurrency) this.#activeAt = now;
-    if (now - this.#activeAt < HANG_MS) return;
+    if (waitingJobs === 0 || isPaused || this.#activeJobs >= this.#concurrency) this.#progressAt = now;
+    if (now - this.#progressAt < HANG_MS) return;
     const { log, address } = this.#options;
-    log.warn('a worker hangs and is replaced', { node: address.name, waitingJobs });
-    this.#activeAt = now;
-    void stopWorker(this.#running, 0);
-    this.#running = this.#startWorker();
+    log.warn('worker hung, replacing it', { node: address.name, waitingJobs });
+    this.#progressAt = now;
+    void this.#worker.stop(0);
+    this.#worker = this.#startWorker();
   }
-}
-
-/** Jobs still in hand when the time is over are in nobody's hand then; a worker takes them when their locks run out. */
-async function stopWorker({ worker, connections }: RunningWorker, msMax: number): Promise<void> {
-  const closed = worker.close(msMax === 0).catch(() => undefined);
-  await withDeadline(closed, msMax, 'closing a worker').catch(() => undefined);
-  // BullMQ waits for a Redis that is away to come back before it lets go of it.
-  for (const connection of connections) connection.disconnect();
 }

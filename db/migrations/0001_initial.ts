@@ -1,9 +1,9 @@
 import { type Kysely, sql } from 'kysely';
 
 /**
- * Names are compared byte by byte (`collate "C"`): every node and every test must settle a tie in the same way.
- * There are no foreign keys from `votes`: the commit checks against `choices` itself, and a trigger per row would cost
- * more than the insert. `batches` and `votes` are only ever written by the statement in `commit.ts`.
+ * Creates the tables. Ids use `collate "C"`, a comparison by bytes, so that ties between votes break the same way
+ * everywhere. `votes` has no foreign keys: the commit validates against `choices`, and a trigger per row would cost more
+ * than the insert. Only `commit.ts` and `replay.ts` write to `batches` and `votes`.
  */
 export async function up(db: Kysely<unknown>): Promise<void> {
   const statements = [

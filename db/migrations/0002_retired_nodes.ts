@@ -1,6 +1,6 @@
 import { type Kysely, sql } from 'kysely';
 
-/** Nodes of which an operator has said that they will not come back. */
+/** Creates the table of nodes that an operator has retired. */
 export async function up(db: Kysely<unknown>): Promise<void> {
   await sql`
     create table retired_nodes (

@@ -24,7 +24,7 @@ let workers: TestService[] = [];
 let results: TestService;
 
 beforeAll(async () => {
-  // Without tables: the two workers start together and make them.
+  // Without tables: both workers start concurrently and migrate.
   database = await createDatabase('template1');
   folder = await scratchFolder();
   nodes = await Promise.all([startRedis(), startRedis()]);
@@ -58,26 +58,26 @@ afterAll(async () => {
   await folder.remove();
 });
 
-/** Votes over HTTP; the vote as the handler accepted it, and the token it gave. */
+/** Casts a vote over HTTP. Returns the vote as accepted, and the voter's token. */
 async function castVote(
   frontend: TestService,
   choice: string,
   token?: string,
 ): Promise<{ vote: Vote; token: string }> {
-  const answer = await fetch(`${frontend.url}/polls/${POLL}/votes`, {
+  const response = await fetch(`${frontend.url}/polls/${POLL}/votes`, {
     method: 'POST',
     headers: { 'content-type': 'application/json', ...(token && { authorization: `Bearer ${token}` }) },
     body: JSON.stringify({ choice }),
   });
-  expect(answer.status).toBe(202);
-  await answer.text();
-  const next = /turnout_voter=([^;]+)/.exec(answer.headers.get('set-cookie') ?? '')?.[1] ?? '';
+  expect(response.status).toBe(202);
+  await response.text();
+  const next = /turnout_voter=([^;]+)/.exec(response.headers.get('set-cookie') ?? '')?.[1] ?? '';
   const voter = createVoterTokens(new Secret(VOTER_KEY)).verify(next);
-  if (!voter) throw new Error('no valid token came back');
+  if (!voter) throw new Error('the response has no valid voter token');
   return { vote: [POLL, voter.id, choice, voter.lastCastAt], token: next };
 }
 
-test('10,000 voters on two frontends, some of them twice, are counted exactly once each', async () => {
+test('10,000 voters on two frontends, some of whom vote twice, each count exactly once', async () => {
   const accepted: Vote[] = [];
   let nextVoter = 0;
   const client = async (): Promise<void> => {
@@ -86,7 +86,7 @@ test('10,000 voters on two frontends, some of them twice, are counted exactly on
       const [here, there] = voter % 2 ? frontends : frontends.toReversed();
       const first = await castVote(here as TestService, voter % 3 ? 'cats' : 'dogs');
       accepted.push(first.vote);
-      // Some vote again at once, on the same frontend or on the other one, and change their mind or not.
+      // Some vote again at once, on the same frontend or the other, with the same choice or another.
       if (voter % 5 !== 0) continue;
       const frontend = (voter % 10 ? here : there) as TestService;
       const second = await castVote(frontend, voter % 4 ? 'cats' : 'dogs', first.token);
@@ -124,13 +124,13 @@ test('10,000 voters on two frontends, some of them twice, are counted exactly on
   for (const source of sources) {
     expect(source).toMatchObject({ jobs: source.acceptedSeq, votes: source.acceptedVotes, missingJobs: 0 });
   }
-  // Votes shared jobs, or this test would not test that.
+  // Ensures that this test covers jobs with several votes.
   const jobs = sources.reduce((sum, source) => sum + source.jobs, 0);
   expect(jobs).toBeLessThan(accepted.length);
 
   await until('the results agree', async () => {
-    const answer = await fetch(`${results.url}/polls/${POLL}/results`);
-    expect(await answer.json()).toMatchObject({
+    const response = await fetch(`${results.url}/polls/${POLL}/results`);
+    expect(await response.json()).toMatchObject({
       poll: POLL,
       total: VOTERS,
       choices: [

@@ -52,24 +52,28 @@ async function start(bundle: 'vote' | 'worker', name: string, polls: string): Pr
   return service;
 }
 
-test('in an update, a vote for a new poll counts, although an old worker took it first', async () => {
+test('a vote for a poll added by an update counts although an old worker commits it first', async () => {
   const old = await pollsFile('old.json', ['first']);
   const fresh = await pollsFile('new.json', ['first', 'second']);
   await start('worker', 'old-worker', old);
   const vote = await start('vote', 'new-vote', fresh);
 
-  const answer = await fetch(`${vote.url}/polls/second/votes`, {
+  const response = await fetch(`${vote.url}/polls/second/votes`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body: '{"choice":"yes"}',
   });
-  expect(answer.status).toBe(202);
+  expect(response.status).toBe(202);
   const rejected = () => database.db.selectFrom('rejected_votes').select('reason').execute();
-  await until('the old worker has rejected it', async () => (await rejected()).length === 1, COUNTED_MS_MAX);
+  await until(
+    'the old worker has rejected the vote',
+    async () => (await rejected()).length === 1,
+    COUNTED_MS_MAX,
+  );
 
   await start('worker', 'new-worker', fresh);
   await until(
-    'it is counted',
+    'the vote is counted',
     async () => (await storedTallies(database.db)).get('second yes') === 1,
     COUNTED_MS_MAX,
   );

@@ -7,7 +7,7 @@ import { type GuardedRedis, startGuardedRedis } from '#kit/guarded-redis.ts';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
 import { scratchFolder } from '#kit/process.ts';
 import { ask, sendBytes } from '#kit/raw-http.ts';
-import { applyRoles, openRoles, type Role } from '#kit/roles.ts';
+import { applyRoles, createRoleUrls, type Role } from '#kit/roles.ts';
 import { type ServiceOptions, spawnService, startService, type TestService } from '#kit/system.ts';
 import { until } from '#kit/until.ts';
 import { Secret } from '#runtime/secret.ts';
@@ -39,7 +39,7 @@ beforeAll(async () => {
   folder = await scratchFolder();
   redis = await startGuardedRedis();
   await applyRoles(database.url);
-  urls = await openRoles(database.url);
+  urls = await createRoleUrls(database.url);
   const [vote, worker, results, dashboard] = await Promise.all(
     FAULTS_OF.map((bundle) => startService(optionsOf(bundle))),
   );
@@ -157,11 +157,11 @@ describe('when things go wrong', () => {
   });
 
   test('with Redis: it goes away and comes back', async () => {
-    await logOf(system.worker, 'a node answers');
+    await logOf(system.worker, 'node reachable');
     await redis.down();
     try {
       await until('votes are refused', async () => (await castVote(mint())).status === 503);
-      await logOf(system.worker, 'a node does not answer');
+      await logOf(system.worker, 'node unreachable');
       await hearAll();
     } finally {
       await redis.up();
@@ -173,7 +173,7 @@ describe('when things go wrong', () => {
     const key = 'bull:votes:broken';
     await redis.client.hset(key, { name: 'batch', data: `{"votes":"${mint()}`, opts: '{}', timestamp: '1' });
     await redis.client.multi().lpush('bull:votes:wait', 'broken').zadd('bull:votes:marker', 0, '0').exec();
-    await logOf(system.worker, 'a job failed for good');
+    await logOf(system.worker, 'job failed permanently');
   });
 
   test('with Postgres: passwords change, and connections break', async () => {
@@ -214,7 +214,7 @@ describe('when things go wrong', () => {
       { DATABASE_URL: wrongUrl(urls.turnout_dashboard), QUEUE_NODES: wrongUrl(redis.url('dashboard')) },
       'wrong-dashboard',
     );
-    await logOf(worker, 'cannot prepare the database');
+    await logOf(worker, 'database not ready, retrying');
     for (const { adminUrl } of [vote, worker, results]) {
       await until(
         'it says that it is not ready',

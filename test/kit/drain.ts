@@ -7,27 +7,29 @@ import { LedgerMirror } from '#workers/mirror.ts';
 import { NodePool } from '#workers/node-pool.ts';
 import { recordLog } from './log.ts';
 
+/** Shorter than in production, to keep tests fast. */
+const TIMINGS = { roundIntervalMs: 100, probeMsMax: 1_000, stalledCheckIntervalMs: 500 };
 const STOP_MS_MAX = 2_000;
 
 export interface DrainOptions {
   readonly db: Db;
-  /** The sockets of the nodes, paths or URLs. */
+  /** Redis addresses of the nodes: socket paths or URLs. */
   readonly sockets: readonly string[];
-  /** Instead of a commit that works. */
+  /** Replaces `commitBatches`. */
   readonly commit?: CommitterOptions['commit'] | undefined;
 }
 
-/** A drain that runs. */
+/** A running drain. */
 export interface Drain {
-  readonly fleet: NodePool;
-  /** Every fault that was reported, and `undefined` for each end of one. */
+  readonly pool: NodePool;
+  /** The faults reported so far; `undefined` stands for a recovery. */
   readonly faults: readonly (string | undefined)[];
-  /** Lets the next round find these nodes and no others. */
+  /** Sets the nodes that the next round discovers. */
   follow(sockets: readonly string[]): void;
   stop(): Promise<void>;
 }
 
-/** Drains nodes into a database as a worker does, in this process. */
+/** Starts draining nodes into a database in this process, with the parts of a worker. */
 export async function startDrain({ db, sockets, commit }: DrainOptions): Promise<Drain> {
   const { log } = recordLog();
   const faults: (string | undefined)[] = [];
@@ -38,21 +40,22 @@ export async function startDrain({ db, sockets, commit }: DrainOptions): Promise
   });
   const mirror = new LedgerMirror((entries, readAt) => mirrorLedger(db, entries, readAt));
   let addresses = sockets.map(parseRedisAddress);
-  const fleet = new NodePool({
+  const pool = new NodePool({
     discover: async () => addresses,
-    count: (received) => committer.submit(received),
+    submit: (batch) => committer.submit(batch),
     onLedger: (node, ledger, readAt) => mirror.update(node, ledger, readAt),
     log,
+    timings: TIMINGS,
   });
-  await fleet.start();
+  await pool.start();
   return {
-    fleet,
+    pool,
     faults,
     follow: (others) => {
       addresses = others.map(parseRedisAddress);
     },
     stop: async (): Promise<void> => {
-      await fleet.stop(STOP_MS_MAX);
+      await pool.stop(STOP_MS_MAX);
       committer.stop();
     },
   };

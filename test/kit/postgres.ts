@@ -5,9 +5,9 @@ import { type Db, openDb } from '#db/client.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {
-    /** The superuser's URL of the Postgres that all test files share. */
+    /** Superuser URL of the Postgres that all test files share. */
     postgresUrl: string;
-    /** A database with the schema and the default polls, to be cloned. */
+    /** Name of the template database, which has the schema and the default polls. */
     templateDatabase: string;
   }
 }
@@ -19,7 +19,11 @@ export interface TestDatabase {
   remove(): Promise<void>;
 }
 
-/** @param template the database to clone; without tables when it is `template1` */
+/**
+ * Creates a database for one test file.
+ *
+ * @param template the database to clone; `template1` gives one without tables
+ */
 export async function createDatabase(template = inject('templateDatabase')): Promise<TestDatabase> {
   const name = `test_${randomBytes(6).toString('hex')}`;
   await execute(`create database ${name} template ${template}`);
@@ -36,6 +40,7 @@ export async function createDatabase(template = inject('templateDatabase')): Pro
   };
 }
 
+/** Opens a database with limits that suit tests. Close it with `db.destroy()`. */
 export function openTestDb(url: string): Db {
   return openDb({
     url,

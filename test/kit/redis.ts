@@ -4,23 +4,27 @@ import { checkRedis, redisCommand } from '#dev/start/redis.ts';
 import { scratchFolder, startProgram, type TestProcess } from './process.ts';
 import { until } from './until.ts';
 
-/** A Redis of one test file, with the settings of a real node unless it asks for others. */
+/** A Redis server with the settings of a node. */
 export interface TestRedis {
   readonly socket: string;
   readonly folder: string;
-  /** For the test to look inside. */
+  /** A client for the test's own commands. */
   readonly client: Redis;
-  /** The server process, replaced by `restart`. */
+  /** The server process; `up` replaces it. */
   readonly process: TestProcess;
-  /** Ends the server; the data stays. */
+  /** Stops the server and keeps its data. */
   down(signal?: NodeJS.Signals): Promise<void>;
-  /** Starts the server again on its data. */
+  /** Starts the server again with its data. */
   up(): Promise<void>;
-  /** Ends all and removes all. */
+  /** Stops the server and deletes its data. */
   remove(): Promise<void>;
 }
 
-/** @param extra arguments of the server that win over the usual ones */
+/**
+ * Starts a Redis server.
+ *
+ * @param extra command-line arguments that override the defaults
+ */
 export async function startRedis(extra: readonly string[] = []): Promise<TestRedis> {
   const folder = await scratchFolder();
   const socket = join(folder.path, 'r.sock');

@@ -10,22 +10,22 @@ const ROLES_FILE = join(ROOT, 'db/roles.sql');
 export type Role = 'turnout_worker' | 'turnout_results' | 'turnout_dashboard' | 'turnout_audit';
 const ROLES: readonly Role[] = ['turnout_worker', 'turnout_results', 'turnout_dashboard', 'turnout_audit'];
 
-/** Runs `db/roles.sql` as an operator does. */
+/** Runs `db/roles.sql`. */
 export async function applyRoles(url: string): Promise<void> {
   const statements = await readFile(ROLES_FILE, 'utf8');
   await withClient(url, (client) => client.query(statements));
 }
 
-/** Gives each role a new password; with it, the URLs of the same database as each of them. */
-export async function openRoles(url: string): Promise<Readonly<Record<Role, string>>> {
+/** Sets a new password for each role and returns the database URL of each. */
+export async function createRoleUrls(url: string): Promise<Readonly<Record<Role, string>>> {
   const entries = await withClient(url, async (client) => {
-    const made: (readonly [Role, string])[] = [];
+    const urls: (readonly [Role, string])[] = [];
     for (const role of ROLES) {
       const password = randomBytes(12).toString('hex');
       await client.query(`alter role ${role} password '${password}'`);
-      made.push([role, Object.assign(new URL(url), { username: role, password }).href]);
+      urls.push([role, Object.assign(new URL(url), { username: role, password }).href]);
     }
-    return made;
+    return urls;
   });
   return Object.fromEntries(entries) as Record<Role, string>;
 }

@@ -2,7 +2,7 @@ import { sql } from 'kysely';
 import type { Db } from '#db/client.ts';
 import type { Vote } from '#job';
 
-/** The votes in the table, as votes; by poll and voter. */
+/** Returns the stored votes by poll and voter. */
 export async function storedVotes(db: Db): Promise<Map<string, Vote>> {
   const { rows } = await sql<{ poll: string; voter: string; choice: string; us: number }>`
     select poll_id as poll, voter_id as voter, choice_id as choice,
@@ -12,7 +12,7 @@ export async function storedVotes(db: Db): Promise<Map<string, Vote>> {
   return new Map(rows.map(({ poll, voter, choice, us }) => [`${poll} ${voter}`, [poll, voter, choice, us]]));
 }
 
-/** The running counts that are not zero; by poll and choice. */
+/** Returns the tallies other than zero by poll and choice. */
 export async function storedTallies(db: Db): Promise<Map<string, number>> {
   const { rows } = await sql<{ key: string; votes: number }>`
     select poll_id || ' ' || choice_id as key, sum(votes)::bigint as votes
@@ -21,8 +21,8 @@ export async function storedTallies(db: Db): Promise<Map<string, number>> {
   return new Map(rows.map(({ key, votes }) => [key, votes]));
 }
 
-/** The receipts, in the order of their keys. */
-export async function storedBatches(db: Db) {
+/** Returns the receipts sorted by key, without commit times. */
+export async function storedReceipts(db: Db) {
   return db
     .selectFrom('batches')
     .select(['source', 'seq', 'votes', 'counted', 'changed', 'superseded', 'rejected'])
@@ -31,6 +31,7 @@ export async function storedBatches(db: Db) {
     .execute();
 }
 
+/** Deletes everything but polls and choices. */
 export async function emptyTables(db: Db): Promise<void> {
   await sql`truncate votes, batches, tallies, committed, ledgers, rejected_votes, retired_nodes`.execute(db);
 }

@@ -2,12 +2,12 @@ import type { Batch, Vote } from '#job';
 
 export const POLL = 'cats-vs-dogs';
 
-/** The voter with this number. */
+/** Returns the id of a numbered voter. */
 export function voterId(number: number): string {
   return `01900000-0000-7000-8000-${number.toString(16).padStart(12, '0')}`;
 }
 
-/** A vote in the default poll; `castAt` counts microseconds from a fixed moment. */
+/** Returns a vote; `castAt` is in microseconds after a fixed time. */
 export function vote(voter: number, choice: string, castAt: number, poll = POLL): Vote {
   return [poll, voterId(voter), choice, 1_790_000_000_000_000 + castAt];
 }
@@ -16,7 +16,7 @@ export function batch(seq: number, votes: readonly Vote[], source = 'node.t0-1')
   return { source, seq, votes };
 }
 
-/** What the tables must say: the last vote of each voter, by time and then by choice. */
+/** Returns the expected tables for votes in any order: each voter's last vote, by time, then choice. */
 export function modelOf(votes: Iterable<Vote>): {
   readonly votes: Map<string, Vote>;
   readonly tallies: Map<string, number>;

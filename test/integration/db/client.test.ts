@@ -4,13 +4,14 @@ import { type Db, openDb } from '#db/client.ts';
 import { createDatabase } from '#kit/postgres.ts';
 import { freePort } from '#kit/process.ts';
 import { startProxy, type TestProxy } from '#kit/proxy.ts';
+import { until } from '#kit/until.ts';
 
 const cleanups: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
   for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
 });
 
-describe('when the machine of Postgres vanishes without a word and is back', () => {
+describe('a pool whose server becomes silent and comes back', () => {
   let proxy: TestProxy;
   let db: Db;
   beforeEach(async () => {
@@ -31,34 +32,50 @@ describe('when the machine of Postgres vanishes without a word and is back', () 
     cleanups.push(() => db.destroy());
   });
 
-  const ask = async (on: Db): Promise<number> => {
+  const backendPid = async (on: Db): Promise<number> => {
     const { rows } = await sql<{ pid: number }>`select pg_backend_pid() as pid`.execute(on);
     return rows[0]?.pid ?? 0;
   };
 
-  test('the first query fails, and the next has a connection of its own', async () => {
-    const before = await ask(db);
+  test('fails the pending query and runs the next one on a new connection', async () => {
+    const before = await backendPid(db);
     proxy.silence();
-    await expect(ask(db)).rejects.toThrow('timeout');
-    expect(await ask(db)).not.toBe(before);
+    await expect(backendPid(db)).rejects.toThrow('timeout');
+    expect(await backendPid(db)).not.toBe(before);
   });
 
-  test('so does a transaction, without waiting for its rollback', async () => {
-    const before = await ask(db);
+  test('fails a transaction without waiting for its rollback', async () => {
+    const before = await backendPid(db);
     let pid: number | undefined;
     const attempt = db.transaction().execute(async (transaction) => {
-      pid = await ask(transaction);
+      pid = await backendPid(transaction);
       proxy.silence();
-      await ask(transaction);
+      await backendPid(transaction);
     });
     await expect(attempt).rejects.toThrow('timeout');
     expect(pid).toBe(before);
-    expect(await ask(db)).not.toBe(before);
+    expect(await backendPid(db)).not.toBe(before);
   });
 
-  test('an error that Postgres answers with costs no connection', async () => {
-    const before = await ask(db);
+  test('keeps a connection after an error reported by Postgres', async () => {
+    const before = await backendPid(db);
     await expect(sql`select 1 / 0`.execute(db)).rejects.toThrow('division by zero');
-    expect(await ask(db)).toBe(before);
+    expect(await backendPid(db)).toBe(before);
   });
+});
+
+test('a connection that breaks while checked out does not end the process', async () => {
+  const { db, remove } = await createDatabase('template1');
+  cleanups.push(remove);
+  await db.connection().execute(async (connection) => {
+    const { rows } = await sql<{ pid: number }>`select pg_backend_pid() as pid`.execute(connection);
+    const pid = rows[0]?.pid;
+    await sql`select pg_terminate_backend(${pid})`.execute(db);
+    await until('the connection is closed', async () => {
+      const { rows } = await sql`select from pg_stat_activity where pid = ${pid}`.execute(db);
+      return rows.length === 0;
+    });
+    await expect(sql`select 1`.execute(connection)).rejects.toThrow();
+  });
+  expect((await sql`select 1`.execute(db)).rows).toHaveLength(1);
 });

@@ -10,17 +10,17 @@ beforeAll(async () => {
 });
 afterAll(() => database.remove());
 
-test('workers that start together migrate once', async () => {
+test('applies each migration once when workers start concurrently', async () => {
   const workers = Array.from({ length: 5 }, () => openTestDb(database.url));
   const applied = await Promise.all(workers.map((db) => migrate(db)));
   await Promise.all(workers.map((db) => db.destroy()));
   expect(applied.flat()).toEqual(['0001_initial', '0002_retired_nodes']);
 });
 
-test('a second migration changes nothing', async () => {
+test('applies nothing to a current schema', async () => {
   expect(await migrate(database.db)).toEqual([]);
 });
 
-test('the schema is the one in db/schema.sql', async () => {
+test('produces the schema in db/schema.sql', async () => {
   await expect(await describeSchema(database.db)).toMatchFileSnapshot('../../../db/schema.sql');
 });

@@ -1,6 +1,6 @@
 import { sql } from 'kysely';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { auditSources } from '#db/audit.ts';
+import { auditSources, auditTallies } from '#db/audit.ts';
 import { commitBatches } from '#db/commit.ts';
 import { mirrorLedger } from '#db/ledgers.ts';
 import { retireNode } from '#db/nodes.ts';
@@ -8,7 +8,7 @@ import { upsertPolls } from '#db/polls.ts';
 import { readResults } from '#db/results.ts';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
 import { emptyTables } from '#kit/tables.ts';
-import { batch, vote } from '#kit/votes.ts';
+import { batch, POLL, vote } from '#kit/votes.ts';
 
 const SOURCE = 'frontend.01.t0-1';
 const LATER = 'frontend.01.t0-2';
@@ -32,8 +32,8 @@ const mirror = (source: string, seq: number) =>
 const observe = (source: string, at: number) =>
   sql`update ledgers set observed_at = ${new Date(at)} where source = ${source}`.execute(database.db);
 
-describe('a source is settled', () => {
-  test('when all numbers up to the last that its ledger told are committed', async () => {
+describe('results are settled', () => {
+  test('once all jobs up to the last number of the ledger are committed', async () => {
     await mirror(SOURCE, 3);
     await commit(SOURCE, 1, 2);
     expect((await readResults(database.db)).settled).toBe(false);
@@ -41,7 +41,7 @@ describe('a source is settled', () => {
     expect((await readResults(database.db)).settled).toBe(true);
   });
 
-  test('not when a number after them makes up for one that is missing', async () => {
+  test('only without missing jobs, even if later ones are committed', async () => {
     await mirror(SOURCE, 3);
     await commit(SOURCE, 1, 2, 4);
     expect((await readResults(database.db)).settled).toBe(false);
@@ -50,27 +50,48 @@ describe('a source is settled', () => {
   });
 });
 
-test('choices come in the order of the file, and those that it has no more after them', async () => {
-  const offer = (...ids: string[]) => {
+test('results list the polls in the order of the file, with every choice', async () => {
+  await commit(SOURCE, 1);
+  const { polls } = await readResults(database.db);
+  expect(polls.map(({ poll }) => poll)).toEqual(['cats-vs-dogs', 'best-snack']);
+  expect(polls[0]).toEqual({
+    poll: 'cats-vs-dogs',
+    question: 'Cats or dogs?',
+    closesAt: null,
+    choices: [
+      { id: 'cats', label: 'Cats', votes: 1 },
+      { id: 'dogs', label: 'Dogs', votes: 0 },
+    ],
+  });
+});
+
+test('choices are in the order of the file, followed by removed ones', async () => {
+  const upsert = (...ids: string[]) => {
     const choices = ids.map((id) => ({ id, label: id }));
     return upsertPolls(database.db, [{ id: 'colours', question: 'Which?', choices }]);
   };
-  await offer('red', 'green', 'blue', 'white');
-  await offer('blue', 'green');
+  await upsert('red', 'green', 'blue', 'white');
+  await upsert('blue', 'green');
   const poll = (await readResults(database.db)).polls.find((one) => one.poll === 'colours');
   expect(poll?.choices.map(({ id }) => id)).toEqual(['blue', 'green', 'red', 'white']);
 });
 
-test('the first missing jobs are named, however high a number a ledger claims', async () => {
+test('the audit finds a manipulated tally', async () => {
+  await commit(SOURCE, 1);
+  await database.db.updateTable('tallies').set({ votes: 2 }).execute();
+  expect(await auditTallies(database.db)).toEqual([{ poll: POLL, choice: 'cats', tally: 2, recount: 1 }]);
+});
+
+test('the audit lists the first missing jobs, however high the number in a ledger', async () => {
   await commit(SOURCE, 1, 3);
   await mirror(SOURCE, 999_999_999_999_999);
   expect(await auditSources(database.db, 3)).toMatchObject([{ jobs: 2, missing: [2, 4, 5] }]);
 });
 
-describe('the nodes were observed', () => {
+describe('the results are observed', () => {
   const observedAt = async () => (await readResults(database.db)).observedAt;
 
-  test('when the last of them was, by whichever of its sources', async () => {
+  test("at the oldest of the nodes' last reads, from any of their sources", async () => {
     for (const source of [SOURCE, LATER, 'other.t0-1']) await mirror(source, 1);
     await observe(SOURCE, 1_000);
     await observe(LATER, 5_000);
@@ -78,14 +99,14 @@ describe('the nodes were observed', () => {
     expect(await observedAt()).toBe(5_000);
   });
 
-  test('never, when there is none, or one whose ledger was never read', async () => {
+  test('never without a node, or with one whose ledger has not been read', async () => {
     expect(await observedAt()).toBe(null);
     await mirror(LATER, 1);
     await commit('other.t0-1', 1);
     expect(await observedAt()).toBe(null);
   });
 
-  test('also when a source of theirs is known by its receipts only', async () => {
+  test('even if a source of a node has receipts only', async () => {
     await commit(SOURCE, 1);
     await mirror(LATER, 1);
     await observe(LATER, 5_000);
@@ -93,7 +114,7 @@ describe('the nodes were observed', () => {
   });
 });
 
-describe('a node that is retired', () => {
+describe('a retired node', () => {
   const observedAt = async () => (await readResults(database.db)).observedAt;
   const NODE = 'frontend.01';
   beforeEach(async () => {
@@ -103,7 +124,7 @@ describe('a node that is retired', () => {
     await observe('other.t0-1', 9_000);
   });
 
-  test('is refused while a job is missing, even if a later number makes up for it', async () => {
+  test('is refused while a job is missing, even if later ones are committed', async () => {
     await commit(SOURCE, 1);
     expect(await retireNode(database.db, NODE)).toEqual({ status: 'unsettled', jobs: 1 });
     await commit(LATER, 2);
@@ -113,7 +134,7 @@ describe('a node that is retired', () => {
     expect(await retireNode(database.db, NODE)).toEqual({ status: 'retired' });
   });
 
-  test('is not waited for any more, until its ledger is read again', async () => {
+  test('is left out of the results until its ledger is read again', async () => {
     await commit(SOURCE, 1);
     await commit(LATER, 1);
     await retireNode(database.db, NODE);
@@ -128,7 +149,7 @@ describe('a node that is retired', () => {
     expect((await readResults(database.db)).settled).toBe(false);
   });
 
-  test('leaves nobody to wait for when it was the last', async () => {
+  test('leaves the results observed now when it is the last one', async () => {
     for (const source of [SOURCE, LATER, 'other.t0-1']) await commit(source, 1);
     await retireNode(database.db, NODE);
     await retireNode(database.db, 'other');
@@ -136,13 +157,13 @@ describe('a node that is retired', () => {
     expect(await observedAt()).toBeGreaterThan(before - 60_000);
   });
 
-  test('has to be known', async () => {
-    expect(await retireNode(database.db, 'nobody')).toEqual({ status: 'unknown' });
+  test('must exist', async () => {
+    expect(await retireNode(database.db, 'no-such-node')).toEqual({ status: 'unknown' });
     expect(await retireNode(database.db, "x'; drop table votes; --")).toEqual({ status: 'unknown' });
     expect(await database.db.selectFrom('retired_nodes').selectAll().execute()).toEqual([]);
   });
 
-  test('is told by the audit, and no longer once its ledger was read again', async () => {
+  test('is marked in the audit until its ledger is read again', async () => {
     for (const source of [SOURCE, LATER]) await commit(source, 1);
     await retireNode(database.db, NODE);
     const retired = async () =>
@@ -153,7 +174,7 @@ describe('a node that is retired', () => {
   });
 });
 
-test('a reading that was stored late is as old as it is', async () => {
+test('the mirror keeps the time of the latest read, never after the clock of Postgres', async () => {
   const { db } = database;
   const readAt = new Date(Date.now() - 60_000);
   const entry = new Map([['frontend01.t0-9', { seq: 1, votes: 1 }]]);

@@ -11,7 +11,7 @@ import { retireNode } from '#db/nodes.ts';
 import { upsertPolls } from '#db/polls.ts';
 import { readReceipt, readResults } from '#db/results.ts';
 import { createDatabase, openTestDb, type TestDatabase } from '#kit/postgres.ts';
-import { applyRoles, openRoles, type Role } from '#kit/roles.ts';
+import { applyRoles, createRoleUrls, type Role } from '#kit/roles.ts';
 import { batch, POLL, vote } from '#kit/votes.ts';
 
 const SOURCE = 'frontend01.t0-1';
@@ -25,12 +25,12 @@ let database: TestDatabase;
 let ownerUrl: string;
 let as: Readonly<Record<Role, Db>>;
 
-/** As on a real server: somebody owns the database and is no superuser, and the worker makes the tables. */
+/** As on a real server: the owner of the database is not a superuser, and the worker creates the tables. */
 beforeAll(async () => {
   database = await createDatabase('template1');
   ownerUrl = await createOwner();
   await applyRoles(ownerUrl);
-  const urls = await openRoles(ownerUrl);
+  const urls = await createRoleUrls(ownerUrl);
   as = {
     turnout_worker: openTestDb(urls.turnout_worker),
     turnout_results: openTestDb(urls.turnout_results),
@@ -62,7 +62,7 @@ async function createOwner(): Promise<string> {
 
 const run = (role: Role, statement: string) => sql.raw(statement).execute(as[role]);
 
-test('the worker migrates, commits and mirrors without being a superuser', async () => {
+test('the worker migrates, commits and mirrors without superuser rights', async () => {
   expect(await migrate(as.turnout_worker)).toEqual([]);
   const rows = await sql<{ is: boolean }>`select rolsuper as is from pg_roles where rolname = current_user`
     .execute(as.turnout_worker)
@@ -71,7 +71,7 @@ test('the worker migrates, commits and mirrors without being a superuser', async
   expect(await as.turnout_worker.selectFrom('rejected_votes').selectAll().execute()).toHaveLength(1);
 });
 
-test('results and receipts can be read as the results', async () => {
+test('the results role reads results and receipts', async () => {
   const { polls, ledger, settled } = await readResults(as.turnout_results);
   expect(polls[0]?.choices.map(({ votes }) => votes)).toEqual([1, 0]);
   expect(ledger).toEqual({ accepted: 3, committed: 2 });
@@ -80,21 +80,21 @@ test('results and receipts can be read as the results', async () => {
   expect(await readReceipt(as.turnout_results, `${SOURCE}.2`)).toBe('pending');
 });
 
-test('sources can be audited as the dashboard, and as the audit', async () => {
+test('the dashboard and audit roles audit sources', async () => {
   for (const db of [as.turnout_dashboard, as.turnout_audit]) {
     expect(await auditSources(db)).toMatchObject([{ source: SOURCE, counted: 1, rejected: 1, missing: [2] }]);
     expect(await knownSources(db)).toEqual(new Set([SOURCE]));
   }
 });
 
-test('a node can be retired as the dashboard, and as nobody else who only reads', async () => {
+test('of the readers, only the dashboard role retires nodes', async () => {
   expect(await retireNode(as.turnout_dashboard, 'frontend01')).toEqual({ status: 'unsettled', jobs: 1 });
   for (const role of ['turnout_results', 'turnout_audit'] as const) {
     await expect(retireNode(as[role], 'frontend01')).rejects.toThrow(NOT_ALLOWED);
   }
 });
 
-test('votes can be recounted as the audit, which sees no voter, and as nobody else who only reads', async () => {
+test('of the readers, only the audit role recounts votes, without reading voters', async () => {
   expect(await auditTallies(as.turnout_audit)).toEqual([]);
   await expect(run('turnout_audit', 'select voter_id from votes')).rejects.toThrow(NOT_ALLOWED);
   await expect(run('turnout_audit', 'select * from votes')).rejects.toThrow(NOT_ALLOWED);
@@ -109,14 +109,14 @@ describe.each<[Role, readonly string[]]>([
   ['turnout_dashboard', ['batches', 'committed', 'ledgers', 'retired_nodes']],
   ['turnout_audit', ['batches', 'tallies', 'committed', 'ledgers', 'retired_nodes']],
 ])('%s', (role, readable) => {
-  test.each(TABLES)('may at most read %s', async (table) => {
+  test.each(TABLES)('has no privilege on %s beyond those granted', async (table) => {
     const read = run(role, `select * from ${table} limit 1`);
     if (readable.includes(table)) await expect(read).resolves.toBeDefined();
     else await expect(read).rejects.toThrow(NOT_ALLOWED);
     const column = await firstColumn(table);
-    const isRetiring = role === 'turnout_dashboard' && table === 'retired_nodes';
+    const mayRetire = role === 'turnout_dashboard' && table === 'retired_nodes';
     for (const statement of [
-      ...(isRetiring
+      ...(mayRetire
         ? []
         : [
             `insert into ${table} default values`,
@@ -133,7 +133,7 @@ describe.each<[Role, readonly string[]]>([
     }
   });
 
-  test('makes nothing, and becomes nobody else', async () => {
+  test('creates nothing and assumes no other role', async () => {
     for (const statement of [
       'create table x (y int)',
       'create temporary table x (y int)',
@@ -151,7 +151,7 @@ describe.each<[Role, readonly string[]]>([
     }
   });
 
-  test('cannot read a table that comes later', async () => {
+  test('cannot read a table added later', async () => {
     await run('turnout_worker', 'create table later (y int)');
     try {
       await expect(run(role, 'select * from later')).rejects.toThrow(NOT_ALLOWED);
@@ -170,7 +170,7 @@ async function firstColumn(table: string): Promise<string> {
   return rows[0]?.name ?? '';
 }
 
-test('a right that somebody gave by hand is taken back by the next worker that starts', async () => {
+test('a worker revokes privileges granted by hand when it starts', async () => {
   await run('turnout_worker', 'grant all on votes, tallies to turnout_results, public');
   await run('turnout_worker', 'grant select (voter_id) on votes to turnout_dashboard');
   await grantReaders(as.turnout_worker);
@@ -180,17 +180,17 @@ test('a right that somebody gave by hand is taken back by the next worker that s
   expect((await readResults(as.turnout_results)).polls).toHaveLength(1);
 });
 
-test('workers that start together do not disturb each other, and the roles may be made again', async () => {
+test('concurrent grants succeed, and roles.sql is idempotent', async () => {
   await Promise.all(Array.from({ length: 8 }, () => grantReaders(as.turnout_worker)));
   await applyRoles(ownerUrl);
   expect((await readResults(as.turnout_results)).polls).toHaveLength(1);
 });
 
-test('tables from before there were roles become the worker’s', async () => {
+test('roles.sql hands tables created before it to the worker', async () => {
   const old = await createDatabase();
   try {
     await applyRoles(old.url);
-    const urls = await openRoles(old.url);
+    const urls = await createRoleUrls(old.url);
     const worker = openTestDb(urls.turnout_worker);
     const results = openTestDb(urls.turnout_results);
     try {

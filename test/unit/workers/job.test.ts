@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import {
   formatLedgerEntry,
+  JOB_VOTES_MAX,
   jobKey,
   nodeOf,
   parseBatch,
@@ -13,7 +14,7 @@ import { vote } from '#kit/votes.ts';
 const SOURCE = 'frontend01.example.com.mh3k2a-x7';
 
 describe('a job key', () => {
-  test('is taken apart into what it was made of, also with dots in the node name', () => {
+  test('is parsed back into source and sequence number, with dots in the node name too', () => {
     expect(parseJobKey(jobKey(SOURCE, 42))).toEqual({ source: SOURCE, seq: 42 });
     expect(nodeOf(SOURCE)).toBe('frontend01.example.com');
   });
@@ -29,24 +30,24 @@ describe('a job key', () => {
     `${SOURCE}.`,
     `a:b.c-d.1`,
     "'.a-b.1",
-  ])('is not read from %j', (text) => {
+  ])('is not parsed from %j', (text) => {
     expect(parseJobKey(text)).toBeUndefined();
   });
 });
 
 describe('a ledger entry', () => {
-  test('is read back as it was written', () => {
+  test('is parsed back as formatted', () => {
     const entry = { seq: 42, votes: 12_345 };
     expect(parseLedgerEntry(formatLedgerEntry(entry))).toEqual(entry);
   });
 
-  test.each(['', '1', '1:', ':1', '1:2:3', '-1:2', '1.5:2', 'a:b'])('is not read from %j', (text) => {
+  test.each(['', '1', '1:', ':1', '1:2:3', '-1:2', '1.5:2', 'a:b'])('is not parsed from %j', (text) => {
     expect(parseLedgerEntry(text)).toBeUndefined();
   });
 });
 
 describe('a job', () => {
-  test('is read with its votes in their places, the malformed ones too', () => {
+  test('keeps the position of every vote, malformed ones included', () => {
     const votes = [vote(1, 'cats', 0), 'nonsense', vote(2, 'dogs', 0)];
     expect(parseBatch({ source: SOURCE, seq: 1, votes })).toEqual({
       source: SOURCE,
@@ -56,17 +57,17 @@ describe('a job', () => {
   });
 
   test.each([
-    ['nothing', undefined],
+    ['undefined', undefined],
     ['null', null],
     ['text', 'text'],
-    ['no source', { seq: 1, votes: [vote(1, 'cats', 0)] }],
-    ['a source that would break a key', { source: 'a:b', seq: 1, votes: [vote(1, 'cats', 0)] }],
-    ['number 0', { source: SOURCE, seq: 0, votes: [vote(1, 'cats', 0)] }],
-    ['half a number', { source: SOURCE, seq: 1.5, votes: [vote(1, 'cats', 0)] }],
-    ['no votes', { source: SOURCE, seq: 1 }],
+    ['a missing source', { seq: 1, votes: [vote(1, 'cats', 0)] }],
+    ['a malformed source', { source: 'a:b', seq: 1, votes: [vote(1, 'cats', 0)] }],
+    ['sequence number 0', { source: SOURCE, seq: 0, votes: [vote(1, 'cats', 0)] }],
+    ['a fractional sequence number', { source: SOURCE, seq: 1.5, votes: [vote(1, 'cats', 0)] }],
+    ['missing votes', { source: SOURCE, seq: 1 }],
     ['an empty list of votes', { source: SOURCE, seq: 1, votes: [] }],
-    ['too many votes', { source: SOURCE, seq: 1, votes: Array.from({ length: 10_001 }) }],
-  ])('cannot be read from %s', (_, data) => {
+    ['too many votes', { source: SOURCE, seq: 1, votes: Array.from({ length: JOB_VOTES_MAX + 1 }) }],
+  ])('is unreadable with %s', (_, data) => {
     expect(() => parseBatch(data)).toThrow(UnreadableJobError);
   });
 });
