@@ -54,7 +54,10 @@ try {
 }
 
 async function isUp(port: number): Promise<boolean> {
-  return (await fetch(`http://127.0.0.1:${port}/`)).ok && (await fetch(`http://127.0.0.1:${port + 2}/`)).status === 401;
+  return (
+    (await fetch(`http://127.0.0.1:${port}/`)).ok &&
+    (await fetch(`http://127.0.0.1:${port + 2}/`)).status === 401
+  );
 }
 
 /** Every vote without a token is a voter of its own; the two frontends take turns. */
@@ -95,7 +98,11 @@ async function photograph(
 
 /** The voting page after a vote: the choice is marked. */
 async function photographVote(browser: Browser): Promise<void> {
-  const context = await browser.newContext({ viewport: PHONE, colorScheme: 'light', reducedMotion: 'reduce' });
+  const context = await browser.newContext({
+    viewport: PHONE,
+    colorScheme: 'light',
+    reducedMotion: 'reduce',
+  });
   const page = await context.newPage();
   await page.goto(`http://127.0.0.1:${PORT}/polls/${POLL}`);
   await page.getByRole('button', { name: 'Cats' }).click();
