@@ -38,7 +38,7 @@ export async function run({ command, args }: Command, options: RunOptions): Prom
   signal?.throwIfAborted();
   const program = execa(command, args, {
     all: true,
-    // `cleanup` would install signal handlers that end this process before it has stopped its children.
+    // `cleanup` would install signal handlers, which may end this process before its own handlers are done.
     cleanup: false,
     extendEnv: env === undefined,
     input,
@@ -51,10 +51,11 @@ export async function run({ command, args }: Command, options: RunOptions): Prom
     ...(env && { env }),
     ...(signal && { cancelSignal: signal }),
   });
-  const kill = () => killGroup(program.pid);
-  process.once('exit', kill);
+  // SIGTERM, so that apt-get and mmdebstrap clean up.
+  const terminate = () => killGroup(program.pid, 'SIGTERM');
+  process.once('exit', terminate);
   const result = await program;
-  process.off('exit', kill);
+  process.off('exit', terminate);
   const { all = '', failed, timedOut, exitCode, originalMessage } = result;
   signal?.throwIfAborted();
   if (timedOut) throw new StartError(`${what} took over ${msMax / 1_000} s`, lastLines(all));
@@ -71,11 +72,11 @@ export function describeExit(code: number | null, signal: NodeJS.Signals | null)
   return signal ? `killed by ${signal}` : `exit ${code}`;
 }
 
-/** Kills a process group, if it still exists. */
-export function killGroup(pid: number | undefined): void {
+/** Sends a signal to a process group, if it still exists. */
+export function killGroup(pid: number | undefined, signal: NodeJS.Signals = 'SIGKILL'): void {
   if (pid === undefined) return;
   try {
-    process.kill(-pid, 'SIGKILL');
+    process.kill(-pid, signal);
   } catch {
     // ESRCH: every process of the group has ended. EPERM is impossible, because the group is ours.
   }

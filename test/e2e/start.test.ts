@@ -103,9 +103,9 @@ function expectAllEnded(processes: readonly RecordedProcess[]): void {
   expect(sockets).toEqual([]);
 }
 
-test('npm start counts votes, leaves nothing behind when stopped, and continues with the same votes', async () => {
-  const first = npmStart();
-  const output = await untilUp(first);
+test('npm start counts votes, admits one run per data folder, and leaves nothing behind when stopped', async () => {
+  const system = npmStart();
+  const output = await untilUp(system);
   expect(output).toContain(`Vote:       http://localhost:${BASE_PORT}/`);
   const password = readFileSync(join(dataPath(), 'secrets/dashboard.users'), 'utf8').trim().split(':')[1];
   expect(output).not.toContain(password);
@@ -120,35 +120,29 @@ test('npm start counts votes, leaves nothing behind when stopped, and continues 
   );
 
   const processes = recordedProcesses();
-  expect(await first.end('SIGTERM')).toBe(0);
+  expect(await system.end('SIGTERM')).toBe(0);
   expectAllEnded(processes);
-
-  const second = npmStart();
-  await untilUp(second);
-  await untilCounted(2, 1);
-  const after = recordedProcesses();
-  expect(await second.end('SIGINT')).toBe(0);
-  expectAllEnded(after);
 });
 
-test('the next npm start stops the processes of a killed one and loses no vote', async () => {
-  const first = npmStart();
-  await untilUp(first);
+test('the next npm start continues with the same votes; the one after a kill stops the processes left and loses no vote', async () => {
+  const killed = npmStart();
+  await untilUp(killed);
+  await untilCounted(2, 1);
   await vote(VOTE, 'dogs');
   const orphans = recordedProcesses();
   // The lock names the process of main.ts, a child of the bootstrap.
   process.kill(Number.parseInt(readFileSync(join(dataPath(), 'lock'), 'utf8'), 10), 'SIGKILL');
-  expect(await exitCodeOf(first)).toBe(137);
+  expect(await exitCodeOf(killed)).toBe(137);
 
-  const second = npmStart();
-  expect(await untilUp(second)).toContain(
+  const system = npmStart();
+  expect(await untilUp(system)).toContain(
     'Stopping processes left by a killed run: postgres, frontend01-redis',
   );
   expect(orphans.filter((orphan) => identityOf(orphan.pid) === orphan.identity)).toEqual([]);
   await untilCounted(2, 2);
-  const after = recordedProcesses();
-  expect(await second.end('SIGTERM')).toBe(0);
-  expectAllEnded(after);
+  const processes = recordedProcesses();
+  expect(await system.end('SIGINT')).toBe(0);
+  expectAllEnded(processes);
 });
 
 test('names a port in use in one line and starts nothing', async () => {
