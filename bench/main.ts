@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { StartError } from '#dev/errors.ts';
 import { buildAll } from './build.ts';
 import { compareResults, comparisonTable } from './compare.ts';
 import { BenchError } from './errors.ts';
@@ -30,7 +31,7 @@ try {
   else if (options.command === 'plan') plan(options);
   else await run(options);
 } catch (error) {
-  console.error(error instanceof BenchError ? error.message : error);
+  console.error(error instanceof BenchError || error instanceof StartError ? error.message : error);
   process.exitCode = 1;
 }
 

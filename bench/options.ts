@@ -1,4 +1,4 @@
-import { parseArgs } from 'node:util';
+import { parseArguments, parseWholeNumber } from '#dev/arguments.ts';
 import { BenchError } from './errors.ts';
 
 const ROUNDS_FULL = 5;
@@ -47,10 +47,23 @@ plan says what a crowd needs, from the newest result or from --from FILE:
  * Reads the command line.
  *
  * @param known the names of all scenarios
- * @throws BenchError in one line
+ * @throws BenchError or StartError in one line
  */
 export function parseOptions(args: readonly string[], known: readonly string[]): Options {
-  const { values, positionals } = parse(args);
+  const { values, positionals } = parseArguments(args, {
+    allowPositionals: true,
+    options: {
+      quick: { type: 'boolean', default: false },
+      'no-build': { type: 'boolean', default: false },
+      rounds: { type: 'string' },
+      out: { type: 'string' },
+      compare: { type: 'string' },
+      from: { type: 'string' },
+      voters: { type: 'string', default: '100M' },
+      minutes: { type: 'string', default: '10' },
+      help: { type: 'boolean', default: false },
+    },
+  });
   if (values.help) return { command: 'help' };
   if (positionals[0] === 'plan') {
     return {
@@ -69,33 +82,10 @@ export function parseOptions(args: readonly string[], known: readonly string[]):
     scenarios: positionals,
     isQuick: values.quick,
     shallBuild: !values['no-build'],
-    rounds: Math.floor(numberFrom('--rounds', values.rounds ?? fallback, 1, ROUNDS_MAX)),
+    rounds: parseWholeNumber('--rounds', values.rounds ?? fallback, 1, ROUNDS_MAX),
     out: values.out,
     compare: values.compare,
   };
-}
-
-function parse(args: readonly string[]) {
-  try {
-    return parseArgs({
-      args: [...args],
-      allowPositionals: true,
-      options: {
-        quick: { type: 'boolean', default: false },
-        'no-build': { type: 'boolean', default: false },
-        rounds: { type: 'string' },
-        out: { type: 'string' },
-        compare: { type: 'string' },
-        from: { type: 'string' },
-        voters: { type: 'string', default: '100M' },
-        minutes: { type: 'string', default: '10' },
-        help: { type: 'boolean', default: false },
-      },
-    });
-  } catch (error) {
-    const [first = ''] = (error as Error).message.split(/\. |\n/);
-    throw new BenchError(`${first.replace(/\.$/, '')} (see --help)`);
-  }
 }
 
 /** Reads a number of people: 12000, 500k, 100M, 1.5B. */

@@ -3,15 +3,18 @@ import { join } from 'node:path';
 import { ROOT } from '#dev/root.ts';
 import { installPrograms } from '#kit/programs.ts';
 
-/** What `npm test` runs; the tests on a Swarm have a command of their own, `npm run test:swarm`. */
+/** The vitest projects of `npm test`; the tests on a Swarm run with `npm run test:swarm`. */
 const PROJECTS = ['unit', 'integration', 'e2e'].flatMap((name) => ['--project', name]);
 
+const VITEST = join(ROOT, 'node_modules/.bin/vitest');
+
 /**
- * `npm test [-- vitest arguments]`: the gate, fresh bundles, then all tests. With arguments only the tests they name:
- * `npm test -- capture` for a file, `npm test -- --project unit` for a project, `npm test -- -u` for golden files.
+ * `npm test [-- vitest arguments]`: runs the checks of `npm run check`, builds the bundles, then runs all tests.
+ *
+ * With arguments it skips the checks and passes them to vitest: `npm test -- capture` runs the matching files,
+ * `npm test -- --project unit` one project, `npm test -- -u` updates the golden files.
  */
-const BIN = join(ROOT, 'node_modules/.bin');
-const chosen = process.argv.slice(2);
+const vitestArgs = process.argv.slice(2);
 
 function run(program: string, ...args: string[]): void {
   const { status } = spawnSync(program, args, { cwd: ROOT, stdio: 'inherit' });
@@ -19,16 +22,8 @@ function run(program: string, ...args: string[]): void {
 }
 
 await installPrograms();
-if (chosen.length === 0) run(process.execPath, 'test/check.ts');
+if (vitestArgs.length === 0) run(process.execPath, 'test/check.ts');
 run(process.execPath, 'handlers/build.ts');
 run(process.execPath, 'test/smoke.ts');
-const projects = chosen.includes('--project') ? [] : PROJECTS;
-run(
-  process.execPath,
-  join(BIN, 'vitest'),
-  'run',
-  '--config',
-  'test/vitest.config.ts',
-  ...projects,
-  ...chosen,
-);
+const projects = vitestArgs.includes('--project') ? [] : PROJECTS;
+run(process.execPath, VITEST, 'run', '--config', 'test/vitest.config.ts', ...projects, ...vitestArgs);

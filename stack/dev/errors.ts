@@ -1,4 +1,4 @@
-/** The system cannot be started, for a reason that one line tells. `details` is for the log lines behind it. */
+/** A failure that the user can act on: the message is one line, `details` are the log lines behind it. */
 export class StartError extends Error {
   override readonly name = 'StartError';
   readonly details: readonly string[];
@@ -9,7 +9,7 @@ export class StartError extends Error {
   }
 }
 
-/** The code of a system error (`EACCES`), or what else is known of it. */
+/** Returns the code of a system error (`EACCES`), or else its message. */
 export function codeOf(error: unknown): string {
   const { code, message } = error as NodeJS.ErrnoException;
   return code ?? message;

@@ -1,9 +1,9 @@
-import { spawn } from 'node:child_process';
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { execa } from 'execa';
 import { StartError } from './errors.ts';
 
 const OUTPUT_LINES_SHOWN = 20;
-/** A log grows for as long as its process lives; its end is enough. */
+/** Bytes read from the end of a log, which grows as long as its process runs. */
 const FILE_BYTES_READ_MAX = 16_384;
 
 /** A program and its arguments. */
@@ -13,80 +13,81 @@ export interface Command {
 }
 
 export interface RunOptions {
-  /** For messages: "the build". */
+  /** Subject of the error message: "the build". */
   readonly what: string;
   readonly msMax: number;
+  /** Replaces this process's environment. */
   readonly env?: NodeJS.ProcessEnv;
   readonly cwd?: string;
-  /** Given to the program's standard input. */
+  /** Written to the program's standard input. */
   readonly input?: string;
-  /** Ends the program at once. */
+  /** Kills the program when aborted. */
   readonly signal?: AbortSignal | undefined;
 }
 
 /**
- * Runs a program to its end, in a process group of its own so that Ctrl-C reaches it only through us.
+ * Runs a program to its end in a process group of its own, and returns its standard output and error, interleaved.
  *
- * @returns what it wrote to standard output and standard error
- * @throws StartError when it does not run, takes too long, or exits with anything but 0; the details are its last lines
+ * Because of the group, Ctrl-C on the terminal reaches only this process, which decides what to do.
+ *
+ * @throws StartError when the program does not run, exceeds `msMax` or fails; the details are its last lines.
+ *   The signal's reason when aborted.
  */
 export async function run({ command, args }: Command, options: RunOptions): Promise<string> {
-  const { what, msMax, env, cwd, input, signal } = options;
+  const { what, msMax, env, cwd, input = '', signal } = options;
   signal?.throwIfAborted();
-  const child = spawn(command, args, { env, cwd, detached: true, stdio: ['pipe', 'pipe', 'pipe'] });
-  let output = '';
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.setEncoding('utf8').on('data', (text: string) => {
-      output += text;
-    });
-  }
-  // A program that ends before it has read its input is judged by its exit code alone.
-  child.stdin.on('error', () => {});
-  child.stdin.end(input);
-
-  let isLate = false;
-  const end = () => killGroup(child.pid);
-  const timer = setTimeout(() => {
-    isLate = true;
-    end();
-  }, msMax);
-  signal?.addEventListener('abort', end);
-  try {
-    const fault = await new Promise<string | undefined>((resolve) => {
-      child.once('error', (error) => resolve(`does not run (${error.message})`));
-      child.once('close', (code, by) => resolve(code === 0 ? undefined : describeExit(code, by)));
-    });
-    signal?.throwIfAborted();
-    if (isLate) throw new StartError(`${what} took over ${msMax / 1_000} s`, lastLines(output));
-    if (fault) throw new StartError(`${what} failed: ${fault}`, lastLines(output));
-    return output;
-  } finally {
-    clearTimeout(timer);
-    signal?.removeEventListener('abort', end);
-  }
+  const program = execa(command, args, {
+    all: true,
+    // `cleanup` would install signal handlers, which may end this process before its own handlers are done.
+    cleanup: false,
+    extendEnv: env === undefined,
+    input,
+    killDescendants: true,
+    killSignal: 'SIGKILL',
+    reject: false,
+    stripFinalNewline: false,
+    timeout: msMax,
+    ...(cwd !== undefined && { cwd }),
+    ...(env && { env }),
+    ...(signal && { cancelSignal: signal }),
+  });
+  // SIGTERM, so that apt-get and mmdebstrap clean up.
+  const terminate = () => killGroup(program.pid, 'SIGTERM');
+  process.once('exit', terminate);
+  const result = await program;
+  process.off('exit', terminate);
+  const { all = '', failed, timedOut, exitCode, originalMessage } = result;
+  signal?.throwIfAborted();
+  if (timedOut) throw new StartError(`${what} took over ${msMax / 1_000} s`, lastLines(all));
+  if (!failed) return all;
+  const isStarted = exitCode !== undefined || result.signal !== undefined;
+  const fault = isStarted
+    ? describeExit(exitCode ?? null, result.signal ?? null)
+    : `cannot run ${command} (${originalMessage})`;
+  throw new StartError(`${what} failed: ${fault}`, lastLines(all));
 }
 
-/** How a process ended, for people. */
+/** Describes how a process ended: `exit 1`, `killed by SIGKILL`. */
 export function describeExit(code: number | null, signal: NodeJS.Signals | null): string {
-  return signal ? `ended by ${signal}` : `exit ${code}`;
+  return signal ? `killed by ${signal}` : `exit ${code}`;
 }
 
-/** Ends a process group at once. That it no longer exists is what we wanted. */
-export function killGroup(pid: number | undefined): void {
+/** Sends a signal to a process group, if it still exists. */
+export function killGroup(pid: number | undefined, signal: NodeJS.Signals = 'SIGKILL'): void {
   if (pid === undefined) return;
   try {
-    process.kill(-pid, 'SIGKILL');
+    process.kill(-pid, signal);
   } catch {
-    // ESRCH: nobody is left. EPERM cannot be: the group is ours.
+    // ESRCH: every process of the group has ended. EPERM is impossible, because the group is ours.
   }
 }
 
-/** The last lines of a text that are not empty. */
+/** Returns the last non-empty lines of a text. */
 function lastLines(text: string, count: number = OUTPUT_LINES_SHOWN): string[] {
   return text.split('\n').filter(Boolean).slice(-count);
 }
 
-/** The last lines of a file that are not empty, those before the offset `from` left out; none when it cannot be read. */
+/** Returns the last non-empty lines of a file after the offset `from`; none if it cannot be read. */
 export function endOfFile(path: string, from: number = 0, count?: number): string[] {
   try {
     const file = openSync(path, 'r');

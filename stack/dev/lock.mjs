@@ -1,15 +1,15 @@
-// Plain JavaScript, because bootstrap.mjs needs it before the Node that strips types is installed. Types: lock.d.mts.
+// A lock file with stale-lock detection. Plain JavaScript because bootstrap.mjs imports it; types: lock.d.mts.
 import { execFileSync } from 'node:child_process';
 import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 
-/** How often a lock that keeps changing hands is tried before we report its holder. */
+/** Attempts at a lock that keeps changing hands. */
 const ATTEMPTS_MAX = 5;
 
 /**
- * Tells a process from a later one that was given the same pid: when it started, and since which boot that counts.
+ * Returns a string that distinguishes a process from a later one with the same pid: its boot and its start time.
  *
  * @param {number} pid
- * @returns {string | undefined} nothing when no such process runs; a zombie does not run
+ * @returns {string | undefined} `undefined` if no such process runs; a zombie does not count as running
  */
 export function identityOf(pid) {
   return process.platform === 'linux' ? identityFromProc(pid) : identityFromPs(pid);
@@ -18,7 +18,7 @@ export function identityOf(pid) {
 function identityFromProc(pid) {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    // The name of the program stands in parentheses and may hold anything; the fields after it are numbered from 3.
+    // Field 2, the program's name in parentheses, may contain anything; field 3 follows its last parenthesis.
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
     const [state, startTime] = [fields[0], fields[19]];
     if (state === 'Z' || state === 'X') return undefined;
@@ -43,9 +43,9 @@ function identityFromPs(pid) {
 }
 
 /**
- * Takes a lock file that names its holder. A lock whose holder no longer runs is taken over.
+ * Takes a lock file that names its holder. Takes over a lock whose holder no longer runs.
  *
- * The file appears with its content in one step (a link), so nobody ever reads half of it.
+ * The file is written under another name and linked into place, so no reader sees half of it.
  *
  * @param {string} path in a folder that exists
  * @returns {{ taken: true, release: () => void } | { taken: false, pid: number }} `pid` is the holder's
@@ -56,18 +56,18 @@ export function takeLock(path) {
   writeFileSync(draft, mine, { mode: 0o600 });
   try {
     for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt += 1) {
-      if (linkUnlessThere(draft, path)) return { taken: true, release: () => release(path, mine) };
-      const pid = holderOf(readIfThere(path));
+      if (linkUnlessExists(draft, path)) return { taken: true, release: () => release(path, mine) };
+      const pid = runningHolderOf(readIfExists(path));
       if (pid !== undefined) return { taken: false, pid };
       removeStale(path);
     }
-    return { taken: false, pid: Number.parseInt(readIfThere(path), 10) || 0 };
+    return { taken: false, pid: Number.parseInt(readIfExists(path), 10) || 0 };
   } finally {
     rmSync(draft, { force: true });
   }
 }
 
-function linkUnlessThere(from, to) {
+function linkUnlessExists(from, to) {
   try {
     linkSync(from, to);
     return true;
@@ -77,7 +77,7 @@ function linkUnlessThere(from, to) {
   }
 }
 
-function readIfThere(path) {
+function readIfExists(path) {
   try {
     return readFileSync(path, 'utf8');
   } catch (error) {
@@ -86,12 +86,12 @@ function readIfThere(path) {
   }
 }
 
-function holderOf(content) {
+function runningHolderOf(content) {
   const [pid, ...identity] = content.trim().split(' ');
   return pid && identityOf(Number(pid)) === identity.join(' ') ? Number(pid) : undefined;
 }
 
-/** Two processes may find the same stale lock. The slower one may move away the lock of the faster, and puts it back. */
+/** Removes a stale lock. Restores the lock if another process took over the stale one first and this moved the new one. */
 function removeStale(path) {
   const aside = `${path}.${process.pid}.stale`;
   try {
@@ -100,10 +100,10 @@ function removeStale(path) {
     if (error.code === 'ENOENT') return;
     throw error;
   }
-  if (holderOf(readIfThere(aside)) !== undefined) linkUnlessThere(aside, path);
+  if (runningHolderOf(readIfExists(aside)) !== undefined) linkUnlessExists(aside, path);
   rmSync(aside, { force: true });
 }
 
 function release(path, mine) {
-  if (readIfThere(path) === mine) rmSync(path, { force: true });
+  if (readIfExists(path) === mine) rmSync(path, { force: true });
 }

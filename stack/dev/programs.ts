@@ -1,13 +1,11 @@
-import { accessSync, constants, rmSync, writeFileSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { forbidServiceStarts, installCommands } from './apt.mjs';
 import { StartError } from './errors.ts';
 import { run } from './exec.ts';
+import { findProgram } from './path.mjs';
 
 const INSTALL_MS_MAX = 10 * 60_000;
-/** Debian asks this script before it starts a service; 101 means "do not". */
-const POLICY = '/usr/sbin/policy-rc.d';
 
-/** The programs that a lab needs, and the Debian packages that have them. */
+/** The programs that `npm run cluster` needs, and their Debian packages. */
 const PACKAGES: Readonly<Record<string, string>> = {
   curl: 'curl',
   docker: 'docker.io',
@@ -22,75 +20,49 @@ const PACKAGES: Readonly<Record<string, string>> = {
   unshare: 'util-linux',
 };
 
-/** Where a program is on the PATH; `undefined` when it is not. */
-export function findProgram(name: string): string | undefined {
-  const folders = (process.env['PATH'] ?? '').split(delimiter).filter(Boolean);
-  return folders
-    .map((folder) => join(folder, name))
-    .find((path) => {
-      try {
-        accessSync(path, constants.X_OK);
-        return true;
-      } catch {
-        return false;
-      }
-    });
-}
-
 const missingPrograms = (): string[] => Object.keys(PACKAGES).filter((name) => !findProgram(name));
 
 /**
- * Makes sure that this machine can run a lab, and as root on Debian installs what it lacks.
+ * Checks that this machine can run a cluster; as root on Debian, installs missing packages.
  *
- * @param progress hears what is installed, because that takes a while
- * @throws StartError that says what is missing, and how to get it
+ * @param progress called with one line before an installation
+ * @throws StartError that names what is missing
  */
 export async function requirePrograms(progress: (line: string) => void): Promise<void> {
   if (process.platform !== 'linux' || process.getuid?.() !== 0) {
     throw new StartError(
-      'a lab needs Linux and root: it makes network namespaces and Docker engines of its own',
+      'a cluster needs Linux and root: it creates network namespaces and runs Docker engines in them',
     );
   }
   const packages = [...new Set(missingPrograms().map((name) => PACKAGES[name] ?? name))];
   if (packages.length === 0) return;
   if (!findProgram('apt-get')) {
     throw new StartError(
-      `a lab needs ${missingPrograms().join(', ')}, and there is no apt-get to install them`,
+      `a cluster needs ${missingPrograms().join(', ')}: install them (no apt-get here to do it)`,
     );
   }
-  progress(`Installing ${packages.join(', ')} from Debian's packages`);
+  progress(`Installing ${packages.join(', ')} with apt-get`);
   await installPackages(packages);
   const missing = missingPrograms();
-  if (missing.length > 0)
-    throw new StartError(`${packages.join(', ')} are installed, but not ${missing.join(', ')}`);
+  if (missing.length > 0) {
+    throw new StartError(
+      `apt-get installed ${packages.join(', ')}, but ${missing.join(', ')} is not on the PATH`,
+    );
+  }
 }
 
 /**
- * Installs Debian's packages, and starts none of the services that they bring.
+ * Installs Debian packages without starting their services.
  *
- * @throws StartError when apt-get cannot
+ * @throws StartError when apt-get fails
  */
 export async function installPackages(packages: readonly string[]): Promise<void> {
-  const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
-  await withoutServices(async () => {
-    for (const args of [['update'], ['install', '-y', '--no-install-recommends', ...packages]]) {
-      await run({ command: 'apt-get', args }, { what: `apt-get ${args[0]}`, msMax: INSTALL_MS_MAX, env });
+  const allowServiceStarts = forbidServiceStarts();
+  try {
+    for (const { env, ...command } of installCommands(packages)) {
+      await run(command, { what: `apt-get ${command.args[0]}`, msMax: INSTALL_MS_MAX, env });
     }
-  });
-}
-
-/** An engine for the whole machine is not what anybody asked for. An administrator's own policy is left as it is. */
-async function withoutServices(work: () => Promise<void>): Promise<void> {
-  let isOurs = false;
-  try {
-    writeFileSync(POLICY, '#!/bin/sh\nexit 101\n', { mode: 0o755, flag: 'wx' });
-    isOurs = true;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-  }
-  try {
-    await work();
   } finally {
-    if (isOurs) rmSync(POLICY, { force: true });
+    allowServiceStarts();
   }
 }

@@ -1,18 +1,18 @@
 /**
- * One Ctrl-C can reach us several times: from the terminal, from npm, from a `timeout` that tells a whole group. What
- * comes this soon after the first is the same key press.
+ * One Ctrl-C may arrive several times: from the terminal, from npm, from a `timeout` that signals the whole group.
+ * Signals this soon after the first count as the same key press.
  */
-const SAME_PRESS_MS = 500;
+const REPEAT_IGNORED_MS = 500;
 
-/** What the user wants to end, and how urgently. */
+/** What the user asked to stop, and how urgently. */
 export interface Interrupt {
-  /** Aborted by the first signal: stop in order. */
+  /** Aborted by the first signal: stop gracefully. */
   readonly stop: AbortSignal;
-  /** Aborted by the second: stop at once. */
+  /** Aborted by the second signal: stop at once. */
   readonly force: AbortSignal;
 }
 
-/** Takes over SIGINT, SIGTERM and SIGHUP (a terminal that was closed). */
+/** Handles SIGINT, SIGTERM and SIGHUP (the terminal was closed). */
 export function listenForSignals(): Interrupt {
   const stop = new AbortController();
   const force = new AbortController();
@@ -22,7 +22,7 @@ export function listenForSignals(): Interrupt {
       if (!stop.signal.aborted) {
         firstAt = Date.now();
         stop.abort();
-      } else if (Date.now() - firstAt > SAME_PRESS_MS) {
+      } else if (Date.now() - firstAt > REPEAT_IGNORED_MS) {
         force.abort();
       }
     });

@@ -4,23 +4,23 @@ import { StartError } from './errors.ts';
 
 type Style = Parameters<typeof styleText>[0];
 
-/** Where lines go: standard output, standard error, or a test's. */
+/** A destination of lines: standard output, standard error, or a test's buffer. */
 export interface Output {
   write(text: string): unknown;
 }
 
-/** Makes text stand out, or leaves it as it is. */
+/** Styles text for a terminal, or returns it unchanged. */
 export type Paint = (style: Style, text: string) => string;
 
 export const plain: Paint = (_style, text) => text;
 export const coloured: Paint = (style, text) => styleText(style, text, { validateStream: false });
 
-/** Tells people what happens, in lines that read the same on a terminal and in a file. */
+/** Writes progress, messages and errors in lines that read the same on a terminal and in a file. */
 export class Terminal {
   readonly #out: Output;
   readonly #errors: Output;
   readonly paint: Paint;
-  /** A step has begun a line and not ended it. */
+  /** A step has written its label, but not yet its outcome. */
   #isLineOpen = false;
 
   constructor(out: Output, errors: Output, paint: Paint) {
@@ -29,7 +29,7 @@ export class Terminal {
     this.paint = paint;
   }
 
-  /** One line for one step: `label … done (1.2 s)`. */
+  /** Runs `work` behind one line of progress: `label … done (1.2 s)`. */
   async step<T>(label: string, work: () => T | Promise<T>): Promise<T> {
     const startedAt = performance.now();
     this.#closeLine();
@@ -57,7 +57,7 @@ export class Terminal {
     this.#out.write(`${text}\n`);
   }
 
-  /** What an operator has to see even when standard output goes to a file. */
+  /** Writes an error to standard error, where it shows even if standard output goes to a file. */
   error(error: unknown): void {
     this.#closeLine();
     const [message, details] = explain(error);
@@ -71,7 +71,7 @@ export class Terminal {
   }
 }
 
-/** An error that we foresaw is one line, and what a log said about it; any other is a bug, and its stack helps. */
+/** Returns the message and log lines of an expected error, or the stack of a bug. */
 function explain(error: unknown): [message: string, details: readonly string[]] {
   if (error instanceof StartError) return [error.message, error.details];
   if (error instanceof ConfigError) return [error.message, []];

@@ -2,7 +2,7 @@ import { withDeadline } from './deadline.ts';
 import type { Log } from './log.ts';
 
 /** The longest that an orderly stop may take; `stop_grace_period` in the stack file is longer. */
-const SHUTDOWN_MS_MAX = 25_000;
+export const SHUTDOWN_MS_MAX = 25_000;
 
 /**
  * Stops a process in order. What was set up last is taken down first, so each part still has what it stands on.

@@ -1,25 +1,27 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { parseArguments, parseWholeNumber } from '#dev/arguments.ts';
+import { StartError } from '#dev/errors.ts';
 import { ROOT } from '#dev/root.ts';
+import { renderTable } from '#dev/table.ts';
+import { plain } from '#dev/terminal.ts';
 import { installPrograms } from '#kit/programs.ts';
 import { type ChaosReport, type FaultRow, runChaos } from './run.ts';
 import { isClean } from './verdict.ts';
 
-/**
- * `npm run test:chaos -- --faults 100 --seed 1 [--only power] [--people 24] [--outage 20]`
- *
- * Exit 0 when nothing was lost and nothing counted twice, else 1. `--only` takes a part of a fault's name.
- */
-const { values } = parseArgs({
-  options: {
-    faults: { type: 'string', default: '100' },
-    seed: { type: 'string', default: '1' },
-    people: { type: 'string', default: '24' },
-    outage: { type: 'string', default: '20' },
-    only: { type: 'string', multiple: true, default: [] },
-  },
-});
+const HELP = `Usage: npm run test:chaos -- [options]
+
+Injects faults into a running system while a crowd votes, then checks that every accepted vote was counted exactly once.
+
+  --faults N   number of faults (default 100)
+  --seed N     the same seed injects the same faults in the same order (default 1)
+  --people N   number of people who vote concurrently (default 24)
+  --outage N   seconds that the long outages last (default 20)
+  --only TEXT  inject only faults whose name contains TEXT; may be repeated
+  --help       show this text
+
+Exit code: 0 if no vote was lost or counted twice, else 1.`;
+const options = readOptions();
 
 await installPrograms();
 const built = spawnSync(process.execPath, [join(ROOT, 'handlers/build.ts')], {
@@ -27,19 +29,14 @@ const built = spawnSync(process.execPath, [join(ROOT, 'handlers/build.ts')], {
 });
 if (built.status !== 0) process.exit(1);
 
-const seed = Number(values.seed);
-console.log(`chaos: ${values.faults} faults, seed ${seed}`);
+console.log(`chaos: ${options.faults} faults, seed ${options.seed}`);
 const interruption = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interruption.abort());
 const report = await runChaos({
   signal: interruption.signal,
   frontends: 2,
   workers: 2,
-  faults: Number(values.faults),
-  seed,
-  people: Number(values.people),
-  outageMs: Number(values.outage) * 1_000,
-  only: values.only,
+  ...options,
   onProgress: (line) => console.log(line),
 }).catch((error: unknown) => {
   console.error(error);
@@ -48,21 +45,39 @@ const report = await runChaos({
 print(report);
 process.exit(isClean(report.verdict) ? 0 : 1);
 
-function print({ rows, obstacles, verdict }: ChaosReport): void {
-  const table = [
-    ['fault', 'times', 'accepted', 'refused', 'no answer', 'recovered in ms (median, longest)'],
-    ...rows.toSorted((a, b) => b.times - a.times).map(cells),
-  ];
-  const widths =
-    table[0]?.map((_, column) => Math.max(...table.map((row) => row[column]?.length ?? 0))) ?? [];
-  console.log();
-  for (const row of table) {
-    console.log(
-      row
-        .map((cell, column) => (column ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[0] ?? 0)))
-        .join('  '),
-    );
+function readOptions() {
+  try {
+    const { values } = parseArguments(process.argv.slice(2), {
+      options: {
+        faults: { type: 'string', default: '100' },
+        seed: { type: 'string', default: '1' },
+        people: { type: 'string', default: '24' },
+        outage: { type: 'string', default: '20' },
+        only: { type: 'string', multiple: true, default: [] },
+        help: { type: 'boolean', default: false },
+      },
+    });
+    if (values.help) {
+      console.log(HELP);
+      process.exit(0);
+    }
+    return {
+      faults: parseWholeNumber('--faults', values.faults, 1, 1_000_000),
+      seed: parseWholeNumber('--seed', values.seed, 0, 2 ** 32 - 1),
+      people: parseWholeNumber('--people', values.people, 1, 10_000),
+      outageMs: parseWholeNumber('--outage', values.outage, 1, 3_600) * 1_000,
+      only: values.only,
+    };
+  } catch (error) {
+    console.error(error instanceof StartError ? error.message : error);
+    process.exit(1);
   }
+}
+
+function print({ rows, obstacles, verdict }: ChaosReport): void {
+  const heading = ['fault', 'times', 'accepted', 'refused', 'no answer', 'recovered in ms (median, longest)'];
+  const sorted = rows.toSorted((a, b) => b.times - a.times).map(cells);
+  console.log(`\n${renderTable(heading, sorted, plain, { rightAlignedFrom: 1 })}`);
   for (const obstacle of obstacles) console.log(`not done: ${obstacle}`);
   const { details, ...counts } = verdict;
   console.log();

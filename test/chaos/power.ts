@@ -4,7 +4,7 @@ import { readFileSync, statSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis } from 'ioredis';
-import { findProgram } from '#kit/programs.ts';
+import { findProgram } from '#dev/path.mjs';
 import { until } from '#kit/until.ts';
 import type { Frontend } from './system.ts';
 

@@ -14,7 +14,7 @@ const VOTE = `http://127.0.0.1:${BASE_PORT}`;
 const OTHER_VOTE = `http://127.0.0.1:${BASE_PORT + 10}`;
 const RESULTS = `http://127.0.0.1:${BASE_PORT + 1}/polls/cats-vs-dogs/results`;
 const START_MS_MAX = 90_000;
-/** What a voter would call "at once". */
+/** From the 202 to the count, on a machine that is busy with nothing else. */
 const COUNTED_MS_MAX = 2_000;
 
 let folder: Awaited<ReturnType<typeof scratchFolder>>;
@@ -30,7 +30,7 @@ afterAll(async () => {
   await folder.remove();
 });
 
-/** What `npm start -- …` runs. */
+/** Starts what `npm start` runs. */
 function npmStart(data = dataPath()): TestProcess {
   const system = startProgram(
     process.execPath,
@@ -51,15 +51,15 @@ async function untilUp(system: TestProcess): Promise<string> {
     async () => {
       const output = await system.output();
       if (system.child.exitCode !== null) throw new Error(output);
-      return output.includes('Ctrl-C stops everything') && output;
+      return output.includes('Press Ctrl-C to stop') && output;
     },
     START_MS_MAX,
   );
 }
 
-/** Waits for an end that comes by itself. */
+/** Waits until a process exits by itself and returns its exit code. */
 async function exitCodeOf({ child }: TestProcess): Promise<number | null> {
-  await until('the process has ended', () => child.exitCode !== null || child.signalCode !== null);
+  await until('the process has exited', () => child.exitCode !== null || child.signalCode !== null);
   return child.exitCode;
 }
 
@@ -86,8 +86,8 @@ async function untilCounted(cats: number, dogs: number, msMax?: number): Promise
   await until(`${cats} cats and ${dogs} dogs are counted`, isCounted, msMax);
 }
 
-/** All of them, when the system is up; asked before it stops, because then the list is gone. */
-function running(): RecordedProcess[] {
+/** Returns all processes of a running system; a stopped one has no list of them. */
+function recordedProcesses(): RecordedProcess[] {
   const processes = findLeftovers(pidsFile());
   expect(processes).toHaveLength(8);
   return processes;
@@ -103,9 +103,9 @@ function expectAllEnded(processes: readonly RecordedProcess[]): void {
   expect(sockets).toEqual([]);
 }
 
-test('npm start runs the whole system: it counts votes, stops without a trace, and starts again where it was', async () => {
-  const first = npmStart();
-  const output = await untilUp(first);
+test('npm start counts votes, admits one run per data folder, and leaves nothing behind when stopped', async () => {
+  const system = npmStart();
+  const output = await untilUp(system);
   expect(output).toContain(`Vote:       http://localhost:${BASE_PORT}/`);
   const password = readFileSync(join(dataPath(), 'secrets/dashboard.users'), 'utf8').trim().split(':')[1];
   expect(output).not.toContain(password);
@@ -115,39 +115,37 @@ test('npm start runs the whole system: it counts votes, stops without a trace, a
 
   const refused = npmStart();
   expect(await exitCodeOf(refused)).toBe(1);
-  expect(await refused.output()).toMatch(/^the data folder .* is in use by another npm start \(pid \d+\)\n$/);
+  expect(await refused.output()).toMatch(
+    /^the data folder .* is in use by another npm start \(pid \d+\): stop it, or choose another with --data\n$/,
+  );
 
-  const processes = running();
-  expect(await first.end('SIGTERM')).toBe(0);
+  const processes = recordedProcesses();
+  expect(await system.end('SIGTERM')).toBe(0);
   expectAllEnded(processes);
-
-  const second = npmStart();
-  await untilUp(second);
-  await untilCounted(2, 1);
-  const after = running();
-  expect(await second.end('SIGINT')).toBe(0);
-  expectAllEnded(after);
 });
 
-test('what a killed npm start has left is stopped by the next, and no vote is lost', async () => {
-  const first = npmStart();
-  await untilUp(first);
+test('the next npm start continues with the same votes; the one after a kill stops the processes left and loses no vote', async () => {
+  const killed = npmStart();
+  await untilUp(killed);
+  await untilCounted(2, 1);
   await vote(VOTE, 'dogs');
-  const orphans = running();
-  // The lock names the system itself, which is a child of the bootstrap that we started.
+  const orphans = recordedProcesses();
+  // The lock names the process of main.ts, a child of the bootstrap.
   process.kill(Number.parseInt(readFileSync(join(dataPath(), 'lock'), 'utf8'), 10), 'SIGKILL');
-  expect(await exitCodeOf(first)).toBe(137);
+  expect(await exitCodeOf(killed)).toBe(137);
 
-  const second = npmStart();
-  expect(await untilUp(second)).toContain('Stopping what a killed run left: postgres, frontend01-redis');
+  const system = npmStart();
+  expect(await untilUp(system)).toContain(
+    'Stopping processes left by a killed run: postgres, frontend01-redis',
+  );
   expect(orphans.filter((orphan) => identityOf(orphan.pid) === orphan.identity)).toEqual([]);
   await untilCounted(2, 2);
-  const after = running();
-  expect(await second.end('SIGTERM')).toBe(0);
-  expectAllEnded(after);
+  const processes = recordedProcesses();
+  expect(await system.end('SIGINT')).toBe(0);
+  expectAllEnded(processes);
 });
 
-test('a port in use is named in one line, and nothing is started', async () => {
+test('names a port in use in one line and starts nothing', async () => {
   const listener = createServer().listen(BASE_PORT + 2);
   await once(listener, 'listening');
   const data = join(folder.path, 'other');
@@ -156,7 +154,7 @@ test('a port in use is named in one line, and nothing is started', async () => {
     expect(await exitCodeOf(refused)).toBe(1);
     const lines = (await refused.output()).split('\n').filter((line) => line.startsWith('port'));
     expect(lines).toEqual([
-      `port ${BASE_PORT + 2}, wanted by dashboard, is already in use (--port moves all ports)`,
+      `port ${BASE_PORT + 2} for dashboard is in use: stop the program that listens on it, or move all ports with --port`,
     ]);
     expect(readdirSync(data).toSorted()).toEqual(['frontend01', 'frontend02', 'logs', 'secrets']);
   } finally {

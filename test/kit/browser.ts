@@ -1,5 +1,5 @@
 import { type Browser, chromium } from 'playwright-core';
-import { findProgram } from './programs.ts';
+import { findProgram } from '#dev/path.mjs';
 
 /** Chromium must look nothing up but the pages of the test. */
 const ARGUMENTS = [

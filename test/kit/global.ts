@@ -4,7 +4,7 @@ import type { TestProject } from 'vitest/node';
 import { migrate } from '#db/migrate.ts';
 import { upsertPolls } from '#db/polls.ts';
 import { ROOT } from '#dev/root.ts';
-import { checkPostgres, postgresCommand, postgresUrl, preparePostgres } from '#dev/start/postgres.ts';
+import { checkPostgres, postgresCommand, postgresUrl, preparePostgres } from '#dev/start/postgres-server.ts';
 import { readPolls } from '#runtime/polls.ts';
 import { openTestDb } from './postgres.ts';
 import { freePort, scratchFolder, startProgram } from './process.ts';
@@ -14,18 +14,18 @@ const PASSWORD = 'test';
 const TEMPLATE = 'turnout_template';
 const POLLS_FILE = join(ROOT, 'stack/polls.json');
 
-/** One Postgres for all test files of a project; each file clones the template. */
+/** Starts one Postgres for all test files of a project, with a template database that each file clones. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const folder = await scratchFolder();
   const dataDir = join(folder.path, 'postgres');
   await preparePostgres(dataDir, PASSWORD);
   const port = await freePort();
-  // These tests kill processes, not machines: what the operating system was given is safe.
+  // The tests kill processes, never the machine, so the page cache survives and fsync is not needed.
   const extra = ['-c', 'fsync=off', '-c', 'max_connections=200'];
   const { command, args } = await postgresCommand({ dataDir, port, extra });
   const server = startProgram(command, args, { log: join(folder.path, 'postgres.log') });
   const at = { port, password: PASSWORD, user: 'postgres', database: 'postgres' } as const;
-  await until('Postgres answers', async () => (await checkPostgres(postgresUrl(at))) === undefined);
+  await until('Postgres is ready', async () => (await checkPostgres(postgresUrl(at))) === undefined);
 
   const client = new pg.Client({ connectionString: postgresUrl(at) });
   await client.connect();

@@ -3,7 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import { ROOT } from '#dev/root.ts';
-import { checkRedis, redisCommand } from '#dev/start/redis.ts';
+import { checkRedis, redisCommand } from '#dev/start/redis-server.ts';
 import { parseRedisAddress, type RedisAddress } from '#runtime/redis.ts';
 import { type RedisPasswords, renderRedisAcl } from '#runtime/redis-acl.ts';
 import { Secret } from '#runtime/secret.ts';

@@ -4,10 +4,10 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import { findProgram } from '#dev/path.mjs';
 import { ROOT } from '#dev/root.ts';
 import type { Service } from '#interlock/docker.ts';
 import { freePort, scratchFolder, startProgram, type TestProcess } from './process.ts';
-import { findProgram } from './programs.ts';
 import { until } from './until.ts';
 
 const BASE = join(ROOT, 'stack/interlock/proxy.cfg');

@@ -1,7 +1,8 @@
 import { StartError } from '#dev/errors.ts';
-import { findProgram, installPackages } from '#dev/programs.ts';
+import { findProgram } from '#dev/path.mjs';
+import { installPackages } from '#dev/programs.ts';
 
-/** Programs that some tests need, and the Debian packages that have them. */
+/** Programs that some tests need, and their Debian packages. */
 const PACKAGES: Readonly<Record<string, string>> = {
   chromium: 'chromium',
   haproxy: 'haproxy',
@@ -13,37 +14,36 @@ const PACKAGES: Readonly<Record<string, string>> = {
   vagrant: 'vagrant',
 };
 
-export { findProgram };
-
-/** Set where a test that is skipped for want of a program would pass for one that has passed. */
+/** Turns missing programs into a failure, so that a skipped test cannot be taken for a passed one. */
 const IS_STRICT = process.env['TURNOUT_TEST_STRICT'] === '1';
 
 const missingPrograms = (): string[] => Object.keys(PACKAGES).filter((name) => !findProgram(name));
 
 /**
- * Installs what is missing where that is possible: as root, from Debian's packages. Elsewhere it says what is missing;
- * the tests that need it are then skipped, and say so, or fail. With `TURNOUT_TEST_STRICT=1` nothing may be missing.
+ * Installs missing programs, as root on Debian. Elsewhere prints what is missing; the tests that need it are skipped.
+ *
+ * With `TURNOUT_TEST_STRICT=1`, exits with 1 if a program is still missing.
  */
 export async function installPrograms(): Promise<void> {
   if (missingPrograms().length === 0) return;
   if (process.getuid?.() === 0 && findProgram('apt-get')) await install(missingPrograms());
   const missing = missingPrograms();
   if (missing.length === 0) return;
-  console.log(`Some tests cannot run: ${missing.join(', ')} not found`);
+  console.log(`Not found: ${missing.join(', ')}. Tests that need them are skipped.`);
   if (IS_STRICT) process.exit(1);
 }
 
-/** All at once, and one by one if that fails: one that cannot be had shall not cost us the others. */
+/** Installs all packages at once or, if that fails, one by one, so that one unavailable package does not block the rest. */
 async function install(programs: readonly string[]): Promise<void> {
-  const names = programs.map((name) => PACKAGES[name] ?? name);
-  console.log(`Installing ${names.join(', ')} from Debian's packages`);
-  if (await canInstall(names)) return;
-  for (const name of names) await canInstall([name]);
+  const packages = programs.map((name) => PACKAGES[name] ?? name);
+  console.log(`Installing ${packages.join(', ')} with apt-get`);
+  if (await tryInstall(packages)) return;
+  for (const name of packages) await tryInstall([name]);
 }
 
-async function canInstall(names: readonly string[]): Promise<boolean> {
+async function tryInstall(packages: readonly string[]): Promise<boolean> {
   try {
-    await installPackages(names);
+    await installPackages(packages);
     return true;
   } catch (error) {
     if (!(error instanceof StartError)) throw error;

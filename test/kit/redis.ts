@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
-import { checkRedis, redisCommand } from '#dev/start/redis.ts';
+import { checkRedis, redisCommand } from '#dev/start/redis-server.ts';
 import { scratchFolder, startProgram, type TestProcess } from './process.ts';
 import { until } from './until.ts';
 

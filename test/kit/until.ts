@@ -1,28 +1,30 @@
 const UNTIL_MS_MAX = 20_000;
-const LOOK_INTERVAL_MS = 10;
+const POLL_INTERVAL_MS = 10;
 
 /**
- * Waits until `look` gives something other than `undefined`, `false` or an exception, and returns it.
+ * Polls until `condition` returns something other than `undefined` or `false` without throwing, and returns it.
  *
- * @throws when that takes too long, naming `what` and the last exception
+ * Preferred to `vi.waitFor` and `expect.poll`, because the error names the awaited condition, one default deadline suits
+ * loaded machines, and it also works outside vitest: in the smoke test, the chaos run and the bench.
+ *
+ * @param what the condition, for the error: "the worker is ready"
+ * @throws after `msMax`, with the last exception as the cause
  */
 export async function until<T>(
   what: string,
-  look: () => T | Promise<T>,
+  condition: () => T | Promise<T>,
   msMax = UNTIL_MS_MAX,
 ): Promise<Exclude<T, undefined | false>> {
   const deadline = performance.now() + msMax;
   for (;;) {
-    let last: unknown;
+    let cause: unknown;
     try {
-      const seen = await look();
-      if (seen !== undefined && seen !== false) return seen as Exclude<T, undefined | false>;
+      const value = await condition();
+      if (value !== undefined && value !== false) return value as Exclude<T, undefined | false>;
     } catch (error) {
-      last = error;
+      cause = error;
     }
-    if (performance.now() > deadline) {
-      throw new Error(`not within ${msMax} ms: ${what}`, { cause: last });
-    }
-    await new Promise((resolve) => setTimeout(resolve, LOOK_INTERVAL_MS));
+    if (performance.now() > deadline) throw new Error(`not within ${msMax} ms: ${what}`, { cause });
+    await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
   }
 }

@@ -52,7 +52,7 @@ async function boot(
     'placement/availability-zone': 'us-east-1a',
   };
   const metadata = await serveMetadata(facts, HOST_ADDRESS);
-  const engine = await cluster.bootAlone({ name, role, address });
+  const engine = await cluster.startStandaloneNode({ name, role, address });
   return {
     engine,
     standIns,

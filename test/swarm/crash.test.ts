@@ -6,11 +6,11 @@ import { ROOT } from '#dev/root.ts';
 import { until } from '#kit/until.ts';
 import { leftovers, NOTHING } from './leftovers.ts';
 
-const LAB = join(ROOT, 'stack/dev/cluster/main.ts');
+const CLUSTER = join(ROOT, 'stack/dev/cluster/main.ts');
 const START_MS_MAX = 4 * 60_000;
 
 test('a cluster that is killed leaves engines running, and the next command removes all of it', async () => {
-  const cluster = spawn(process.execPath, [LAB, '--frontends', '1'], {
+  const cluster = spawn(process.execPath, [CLUSTER, '--frontends', '1'], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   let said = '';
@@ -18,7 +18,7 @@ test('a cluster that is killed leaves engines running, and the next command remo
     said += text;
   });
   try {
-    await until('engines join', () => said.includes('more engines'), START_MS_MAX);
+    await until('engines join', () => said.includes('more nodes'), START_MS_MAX);
     await until('a second engine runs', () => (leftovers()['namespaces'] ?? []).length >= 3, START_MS_MAX);
   } finally {
     cluster.kill('SIGKILL');
@@ -28,7 +28,7 @@ test('a cluster that is killed leaves engines running, and the next command remo
   expect(left['processes']?.length).toBeGreaterThan(0);
   expect(left['files']?.length).toBe(2);
 
-  const output = execFileSync(process.execPath, [LAB, '--clean'], { encoding: 'utf8' });
-  expect(output).toContain('Nothing of a cluster is left');
+  const output = execFileSync(process.execPath, [CLUSTER, '--clean'], { encoding: 'utf8' });
+  expect(output).toContain('The cluster is removed');
   expect(leftovers()).toEqual(NOTHING);
 });

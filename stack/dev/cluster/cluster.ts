@@ -4,21 +4,21 @@ import { join } from 'node:path';
 import { StartError } from '../errors.ts';
 import { takeLock } from '../lock.mjs';
 import { requirePrograms } from '../programs.ts';
-import { BASE_IMAGE, importBase, makeBaseArchive } from './base-image.ts';
+import { BASE_IMAGE, buildBaseArchive, importBase } from './base-image.ts';
 import { Engine } from './engine.ts';
 import { CGROUP, FOLDERS } from './folders.ts';
-import { makeSwitch, namespaces, plugIn, removeNetwork, setLink } from './network.ts';
+import { connectNode, createSwitch, namespaces, removeNetwork, setLink } from './network.ts';
 import { type ClusterNode, nodesOf, numbered, type Role } from './topology.ts';
 
 const DEPLOY_MS_MAX = 6 * 60_000;
 const IMAGES_MS_MAX = 5 * 60_000;
 const LOCK = '/run/turnout-cluster.lock';
 const CGROUPS = '/sys/fs/cgroup';
-/** How many nodes are prepared at the same time: loading images is work for the disk. */
-const NODES_AT_ONCE_MAX = 3;
+/** Nodes that are prepared concurrently; loading images is bound by the disk. */
+const NODE_CONCURRENCY = 3;
 
-/** What images.sh builds from, when there is no registry. */
-const BASES = {
+/** The base images of images.sh. */
+const BASE_IMAGES = {
   NODE_IMAGE: BASE_IMAGE,
   REDIS_IMAGE: BASE_IMAGE,
   HAPROXY_IMAGE: BASE_IMAGE,
@@ -28,15 +28,15 @@ const BASES = {
 export interface ClusterOptions {
   readonly frontends: number;
   readonly workers: number;
-  /** Hears what is going on, a line each. */
+  /** Called with one line for each step. */
   readonly progress: (line: string) => void;
-  /** More settings for deploy.sh and verify.sh, as an operator would export them. */
+  /** Further settings for deploy.sh and verify.sh, as an operator exports them. */
   readonly settings?: Readonly<Record<string, string>>;
 }
 
 /**
- * A Swarm of several nodes on this machine: every node is a Docker engine in namespaces of its own, plugged into a bridge.
- * The Swarm is made, the stack deployed and the vote verified by the scripts of `stack/swarm`, which an operator runs.
+ * A Docker Swarm of several nodes on this machine. Each node is a Docker engine in namespaces of its own, connected to a
+ * bridge. The scripts of `stack/swarm`, the same that an operator runs, initialize the Swarm, deploy the stack and verify it.
  */
 export class Cluster {
   readonly #options: ClusterOptions;
@@ -47,40 +47,56 @@ export class Cluster {
     this.#options = options;
   }
 
-  /** Makes the machines, the Swarm and the stack; returns when a vote has been counted. */
+  /**
+   * Starts the nodes, initializes the Swarm and deploys the stack; returns once a vote has been counted.
+   *
+   * @throws StartError when another cluster runs, or when a step fails
+   */
   async open(): Promise<void> {
-    const nodes = nodesOf(this.#options);
+    const [manager, ...others] = nodesOf(this.#options) as [ClusterNode, ...ClusterNode[]];
     const { progress } = this.#options;
     await requirePrograms(progress);
-    this.#release = lockLabs();
-    await removeLeftovers();
-    await mkdir(FOLDERS.data, { recursive: true });
-    await mkdir(FOLDERS.run, { recursive: true });
-
-    await makeSwitch();
-    await this.#boot(nodes[0] as ClusterNode);
-    await this.manager.script('init.sh', ['--advertise', this.manager.node.address]);
-    progress('Making a base image from Debian’s packages');
-    const archive = await makeBaseArchive();
-    await importBase(this.manager.dockerHost, archive);
+    await this.#prepareHost();
+    progress('Starting the manager');
+    await this.#startManager(manager);
+    progress('Building the base image from Debian packages');
+    await importBase(this.manager.dockerHost, await buildBaseArchive());
     progress('Building the images');
-    await this.manager.script('images.sh', ['build'], { env: BASES, msMax: IMAGES_MS_MAX });
-    await this.manager.script('images.sh', ['save', this.#images], { msMax: IMAGES_MS_MAX });
-    progress(`Starting ${nodes.length - 1} more engines, which join`);
-    await inTurn(nodes.slice(1), (node) => this.#addNode(node));
+    await this.#buildImages();
+    progress(`Starting ${others.length} more nodes, which join the Swarm`);
+    await forEachConcurrently(others, (node) => this.#addNode(node));
     await this.manager.script('label.sh');
     await this.manager.script('secrets.sh', [], { env: this.settings });
     progress('Deploying the stack');
     await this.deploy();
-    progress('Voting');
+    progress('Casting a test vote');
     progress(await this.manager.script('verify.sh', [], { env: this.settings, msMax: DEPLOY_MS_MAX }));
+  }
+
+  /** Locks this machine for one cluster and removes what a crashed one left. */
+  async #prepareHost(): Promise<void> {
+    this.#release = lockCluster();
+    await removeLeftovers();
+    await mkdir(FOLDERS.data, { recursive: true });
+    await mkdir(FOLDERS.run, { recursive: true });
+    await createSwitch();
+  }
+
+  async #startManager(node: ClusterNode): Promise<void> {
+    await this.#startNode(node);
+    await this.manager.script('init.sh', ['--advertise', node.address]);
+  }
+
+  async #buildImages(): Promise<void> {
+    await this.manager.script('images.sh', ['build'], { env: BASE_IMAGES, msMax: IMAGES_MS_MAX });
+    await this.manager.script('images.sh', ['save', this.#images], { msMax: IMAGES_MS_MAX });
   }
 
   get manager(): Engine {
     return this.engine('manager');
   }
 
-  /** Where the proxy answers. */
+  /** The address of the proxy. */
   get proxyAddress(): string {
     return this.engine('interlock').node.address;
   }
@@ -92,21 +108,19 @@ export class Cluster {
     return engine;
   }
 
-  get allEngines(): Engine[] {
-    return [...this.#engines.values()];
+  /** Returns the engines of all nodes, or of the nodes with one role. */
+  engines(role?: Role): Engine[] {
+    const engines = [...this.#engines.values()];
+    return role === undefined ? engines : engines.filter(({ node }) => node.role === role);
   }
 
-  engines(role: Role): Engine[] {
-    return this.allEngines.filter(({ node }) => node.role === role);
-  }
-
-  /** Deploys the stack, anew or changed; waits until everything runs. */
+  /** Deploys or updates the stack, and waits until all tasks run. */
   async deploy(settings: Readonly<Record<string, string>> = {}): Promise<string> {
     const env = { ...this.settings, ...settings };
     return this.manager.script('deploy.sh', [], { env, msMax: DEPLOY_MS_MAX });
   }
 
-  /** Adds a machine, which joins by itself and gets its role as any other. */
+  /** Starts another node, which joins the Swarm and is labelled with its role. */
   async addNode(role: 'frontend' | 'worker'): Promise<Engine> {
     const node = numbered(role, this.engines(role).length + 1);
     await this.#addNode(node);
@@ -114,18 +128,18 @@ export class Cluster {
     return this.engine(node.name);
   }
 
-  /** Starts a machine that belongs to no Swarm, and that the cluster does not count as one of its own; it goes with the cluster. */
-  async bootAlone(node: ClusterNode): Promise<Engine> {
+  /** Starts a node outside the Swarm; `engines` does not list it, `close` removes it. */
+  async startStandaloneNode(node: ClusterNode): Promise<Engine> {
     const engine = new Engine(node, FOLDERS);
-    await plugIn(node);
+    await connectNode(node);
     await engine.start();
     return engine;
   }
 
-  /** Pulls a node's cable, or puts it back. */
+  /** Disconnects a node from the network, or reconnects it. */
   setLink = setLink;
 
-  /** Takes everything away: processes, namespaces, mounts, images, volumes. */
+  /** Removes everything: processes, namespaces, mounts, images, volumes. Idempotent. */
   async close(): Promise<void> {
     if (!this.#release) return;
     await removeLeftovers();
@@ -134,57 +148,59 @@ export class Cluster {
     this.#release = undefined;
   }
 
-  /** What an operator of this cluster exports before running a script. */
+  /** The environment in which an operator of this cluster runs the scripts. */
   get settings(): NodeJS.ProcessEnv {
-    const { manager, workers, settings = {} } = { manager: this.manager, ...this.#options };
+    const { workers, settings } = this.#options;
     return {
-      DOCKER_SOCKET: manager.socket,
+      DOCKER_SOCKET: this.manager.socket,
       TURNOUT_CREDENTIALS: this.credentials,
       WORKERS: String(workers),
       ...settings,
     };
   }
 
-  /** The file of passwords that secrets.sh keeps. */
+  /** The file in which secrets.sh keeps the passwords. */
   readonly credentials = join(FOLDERS.data, 'credentials');
   readonly #images = join(FOLDERS.data, 'images.tar');
 
-  /** @param images an engine that has them already */
-  async #boot(node: ClusterNode, images?: Engine): Promise<void> {
+  /** @param imageSource an engine whose images the node copies before its first start */
+  async #startNode(node: ClusterNode, imageSource?: Engine): Promise<void> {
     const engine = new Engine(node, FOLDERS);
     this.#engines.set(node.name, engine);
-    await plugIn(node);
-    if (images) await engine.copyImages(images);
+    await connectNode(node);
+    if (imageSource) await engine.copyImages(imageSource);
     await engine.start();
   }
 
-  /** The store gets its images as an operator would carry them, so that this way is seen to work; the others share them. */
+  /** Starts a node that joins the Swarm. The store loads its images with images.sh, which tests that way; others copy. */
   async #addNode(node: ClusterNode): Promise<void> {
-    const carries = node.role === 'store';
-    await this.#boot(node, carries ? undefined : this.manager);
+    const loadsImages = node.role === 'store';
+    await this.#startNode(node, loadsImages ? undefined : this.manager);
     const engine = this.engine(node.name);
     await engine.script('install-docker.sh');
-    if (carries) await engine.script('images.sh', ['load', this.#images], { msMax: IMAGES_MS_MAX });
+    if (loadsImages) await engine.script('images.sh', ['load', this.#images], { msMax: IMAGES_MS_MAX });
     const { address: manager } = this.manager.node;
     const input = await this.manager.script('token.sh', ['worker']);
     await engine.script('join.sh', ['--manager', manager, '--advertise', node.address], { input });
   }
 }
 
-/** @returns gives the lock back */
-function lockLabs(): () => void {
+/** Takes the lock of this machine's only cluster and returns a function that releases it. */
+function lockCluster(): () => void {
   const lock = takeLock(LOCK);
-  if (!lock.taken) throw new StartError(`another cluster is open (pid ${lock.pid}); there can be only one`);
+  if (!lock.taken) {
+    throw new StartError(`a cluster already runs on this machine (pid ${lock.pid}): stop it first`);
+  }
   return lock.release;
 }
 
 /**
- * Removes whatever a cluster that crashed has left on this machine.
+ * Removes what a crashed cluster left on this machine.
  *
- * @throws StartError when a cluster is open
+ * @throws StartError when a cluster is running
  */
 export async function clean(): Promise<void> {
-  const release = lockLabs();
+  const release = lockCluster();
   try {
     await removeLeftovers();
   } finally {
@@ -193,7 +209,7 @@ export async function clean(): Promise<void> {
 }
 
 async function removeLeftovers(): Promise<void> {
-  for (const name of runningNodes()) {
+  for (const name of startedNodes()) {
     await new Engine({ name, role: 'manager', address: '' }, FOLDERS).kill();
   }
   if (namespaces().length > 0) await removeNetwork();
@@ -203,28 +219,29 @@ async function removeLeftovers(): Promise<void> {
   await removeCgroup(join(CGROUPS, CGROUP));
 }
 
-/** Nodes that had been started, by the files that hold their pids. */
-function runningNodes(): string[] {
+/** Returns the names of nodes that have a pid file. */
+function startedNodes(): string[] {
   if (!existsSync(FOLDERS.run)) return [];
   return readdirSync(FOLDERS.run)
     .filter((name) => name.endsWith('.pid'))
     .map((name) => name.slice(0, -'.pid'.length));
 }
 
-/** Control groups are folders that hold only folders of their own kind; the files in them cannot be removed. */
+/** Removes a control group and its children. The files in these folders are the kernel's and need no removal. */
 async function removeCgroup(path: string): Promise<void> {
   if (!existsSync(path)) return;
   for (const entry of await readdir(path, { withFileTypes: true })) {
     if (entry.isDirectory()) await removeCgroup(join(path, entry.name));
   }
-  // A process that has just ended may be in its group for a moment longer; an empty group harms nobody.
+  // A process may stay in its group briefly after it exits; an empty group that remains is harmless.
   await rmdir(path).catch(() => {});
 }
 
-async function inTurn<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
-  const waiting = [...items];
-  const takeNext = async (): Promise<void> => {
-    for (let item = waiting.shift(); item !== undefined; item = waiting.shift()) await work(item);
+/** Runs `work` for each item, at most `NODE_CONCURRENCY` at a time. */
+async function forEachConcurrently<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+  const queue = [...items];
+  const drain = async (): Promise<void> => {
+    for (let item = queue.shift(); item !== undefined; item = queue.shift()) await work(item);
   };
-  await Promise.all(Array.from({ length: NODES_AT_ONCE_MAX }, takeNext));
+  await Promise.all(Array.from({ length: NODE_CONCURRENCY }, drain));
 }

@@ -16,12 +16,13 @@ const UPDATE_MS_MAX = 4 * 60_000;
 const POLL_MS = 100;
 const SCRIPTS = join(ROOT, 'stack/swarm');
 
-/** Runs in the new namespaces: takes the node's name and becomes the engine, with an init that reaps for it. */
+/** Runs in the new namespaces: sets the host name and execs the engine under an init that reaps orphans. */
 const BOOT = 'hostname "$1"; shift; exec docker-init -- dockerd "$@"';
 
 /**
- * The Docker engine of one node, a machine of its own to everybody else: name, network, processes and mounts are in
- * namespaces. So ending the first process of the node ends all of it at once, containers included, as when its power goes.
+ * The Docker engine of one node, with host name, network, processes and mounts in namespaces of its own.
+ *
+ * Killing the first process of the pid namespace kills the whole node at once, containers included, like a power failure.
  */
 export class Engine {
   readonly node: ClusterNode;
@@ -36,7 +37,7 @@ export class Engine {
     this.#logFile = join(folders.data, `${node.name}.log`);
   }
 
-  /** What `DOCKER_HOST` must be to reach this engine. */
+  /** The value of `DOCKER_HOST` for this engine. */
   get dockerHost(): string {
     return `unix://${this.socket}`;
   }
@@ -46,8 +47,8 @@ export class Engine {
   }
 
   /**
-   * Gives the engine the images of another one before its first start, in a moment: layers never change, so both may have
-   * the same files. `images.sh load` does it as an operator must, and takes many times as long.
+   * Copies the images of another engine before the first start. Layers are immutable, so they are hard-linked, which is
+   * many times faster than `images.sh load`.
    */
   async copyImages(from: Engine): Promise<void> {
     const [source, target] = [join(from.#data, 'docker'), join(this.#data, 'docker')];
@@ -60,44 +61,50 @@ export class Engine {
     }
   }
 
-  /** Starts the engine, on what it had when it last ran, and waits until it answers. */
+  /**
+   * Starts the engine on its data folder and waits until it responds.
+   *
+   * @throws StartError with the end of its log
+   */
   async start(): Promise<void> {
-    // A machine that boots finds nothing in /run.
+    // A machine boots with an empty /run.
     await rm(this.#run, { recursive: true, force: true });
     await mkdir(this.#run, { recursive: true });
     await mkdir(this.#data, { recursive: true });
     const log = openSync(this.#logFile, 'a');
-    const child = spawn(
-      'nsenter',
-      [
-        `--net=${namespacePath(this.node.name)}`,
-        ...['unshare', '--uts', '--mount', '--pid', '--fork', '--kill-child', '--mount-proc'],
-        ...['sh', '-c', BOOT, 'sh', this.node.name],
-        ...['--data-root', join(this.#data, 'docker'), '--exec-root', join(this.#run, 'exec')],
-        ...['--pidfile', join(this.#run, 'pid'), '--host', this.dockerHost],
-        ...['--cgroup-parent', `/${CGROUP}/${this.node.name}`, '--label', `role=${this.node.role}`],
-      ],
-      { detached: true, stdio: ['ignore', log, log] },
-    );
+    const child = spawn('nsenter', this.#arguments(), { detached: true, stdio: ['ignore', log, log] });
     closeSync(log);
     child.on('error', () => {});
     child.unref();
     if (child.pid !== undefined) await writeFile(`${this.#run}.pid`, String(child.pid));
-    await this.#untilItAnswers();
+    await this.#untilResponsive();
   }
 
-  async #untilItAnswers(): Promise<void> {
+  /** Returns the arguments of `nsenter` that create the namespaces and run the engine in them. */
+  #arguments(): string[] {
+    return [
+      `--net=${namespacePath(this.node.name)}`,
+      ...['unshare', '--uts', '--mount', '--pid', '--fork', '--kill-child', '--mount-proc'],
+      ...['sh', '-c', BOOT, 'sh', this.node.name],
+      ...['--data-root', join(this.#data, 'docker'), '--exec-root', join(this.#run, 'exec')],
+      ...['--pidfile', join(this.#run, 'pid'), '--host', this.dockerHost],
+      ...['--cgroup-parent', `/${CGROUP}/${this.node.name}`, '--label', `role=${this.node.role}`],
+    ];
+  }
+
+  async #untilResponsive(): Promise<void> {
     const deadline = Date.now() + START_MS_MAX;
-    while (!(await this.answers())) {
+    while (!(await this.isResponsive())) {
       if (Date.now() > deadline || !this.isRunning) {
-        throw new StartError(`the engine of ${this.node.name} does not start`, endOfFile(this.#logFile));
+        const details = endOfFile(this.#logFile);
+        throw new StartError(`the Docker engine of ${this.node.name} does not start`, details);
       }
       await sleep(POLL_MS);
     }
   }
 
-  /** Whether the engine answers now. */
-  async answers(): Promise<boolean> {
+  /** Whether the engine responds to its API. */
+  async isResponsive(): Promise<boolean> {
     try {
       await this.docker('version', '--format', '{{.Server.Version}}');
       return true;
@@ -111,7 +118,7 @@ export class Engine {
     return pid !== undefined && isEngine(pid, this.node.name);
   }
 
-  /** Stops the engine in order; its containers end as on a node that shuts down. */
+  /** Stops the engine and its containers gracefully, as a node that shuts down. */
   async stop(): Promise<void> {
     const pid = this.#pid;
     if (pid === undefined || !this.isRunning) return;
@@ -121,13 +128,13 @@ export class Engine {
     await this.kill();
   }
 
-  /** Takes the node's power: engine and containers end at once, without a word to anybody. */
+  /** Kills the engine and its containers at once, like a power failure. */
   async kill(): Promise<void> {
     const pid = this.#pid;
     if (pid === undefined || !this.isRunning) return;
     const children = childrenOf(pid);
     process.kill(pid, 'SIGKILL');
-    // The kernel ends the rest of the namespace together with its first process.
+    // The kernel kills the rest of the pid namespace together with its first process.
     const deadline = Date.now() + STOP_MS_MAX;
     for (const child of children) {
       while (isAlive(child) && Date.now() < deadline) await sleep(POLL_MS);
@@ -142,17 +149,17 @@ export class Engine {
     }
   }
 
-  /** Runs a command of the Docker client; gives what it wrote, without the last line end. */
+  /** Runs a Docker command and returns its output without trailing white space. */
   async docker(...args: string[]): Promise<string> {
     return this.#execute('docker', args, `docker ${args.slice(0, 3).join(' ')}`);
   }
 
-  /** The same for commands that wait until tasks run, an update of a service for instance. */
-  async dockerPatiently(...args: string[]): Promise<string> {
+  /** Like `docker`, with a deadline for commands that wait for tasks, such as the update of a service. */
+  async dockerUpdate(...args: string[]): Promise<string> {
     return this.#execute('docker', args, `docker ${args.slice(0, 3).join(' ')}`, { msMax: UPDATE_MS_MAX });
   }
 
-  /** Makes a secret of the Swarm; its content is in no argument. */
+  /** Creates a secret of the Swarm. The content goes through standard input, because `ps` shows arguments. */
   async createSecret(name: string, content: string): Promise<void> {
     await this.#execute('docker', ['secret', 'create', name, '-'], `docker secret create ${name}`, {
       input: content,
@@ -162,12 +169,12 @@ export class Engine {
   /**
    * Runs a script of `stack/swarm` on this node.
    *
-   * @param env settings of the script, beside PATH and DOCKER_HOST
+   * @param env settings of the script; it also inherits the environment, with DOCKER_HOST set to this engine
    */
   async script(
     name: string,
     args: readonly string[] = [],
-    { env = {}, input, msMax }: { env?: NodeJS.ProcessEnv; input?: string; msMax?: number } = {},
+    { env = {}, input, msMax }: ScriptOptions = {},
   ): Promise<string> {
     const command = [`--net=${namespacePath(this.node.name)}`, 'bash', join(SCRIPTS, name), ...args];
     return this.#execute('nsenter', command, `${name} on ${this.node.name}`, { env, input, msMax });
@@ -185,7 +192,7 @@ export class Engine {
         what,
         msMax,
         ...(input !== undefined && { input }),
-        // The old builder is everywhere; the new one is an add-on that Debian does not have.
+        // Debian's docker.io has the legacy builder only; BuildKit needs a plugin.
         env: { ...process.env, DOCKER_BUILDKIT: '0', ...env, DOCKER_HOST: this.dockerHost },
       },
     );
@@ -199,7 +206,7 @@ interface ScriptOptions {
   readonly msMax?: number | undefined;
 }
 
-/** A pid may by now be somebody else's. */
+/** Whether the process is the engine of a node, not a later process with the same pid. */
 function isEngine(pid: number, node: string): boolean {
   try {
     const state = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.[0];

@@ -1,19 +1,19 @@
 import { join } from 'node:path';
 
-/** Everything of a cluster that is not an image or a container: one place on disk, one that a reboot would empty. */
+/** The folders of a cluster on this machine: one on disk, one in memory. */
 export interface Folders {
   /** Images, volumes, logs. */
   readonly data: string;
-  /** Sockets and pids. Short, because the path of a socket has at most 107 bytes. */
+  /** Sockets and pid files. Short, because the path of a unix socket has at most 107 bytes. */
   readonly run: string;
 }
 
 export const FOLDERS: Folders = { data: '/var/tmp/turnout-cluster', run: '/run/turnout-cluster' };
 
-/** Where the control groups of all containers are, below each hierarchy of `/sys/fs/cgroup`. */
+/** The parent of all containers' control groups, in each hierarchy of `/sys/fs/cgroup`. */
 export const CGROUP = 'turnout-cluster';
 
-/** The network namespaces are `turnout-cluster-<node>`; `ip netns` keeps them here. */
+/** The network namespace of a node is `turnout-cluster-<node>`; `ip netns` keeps them in this folder. */
 export const NAMESPACE_PREFIX = 'turnout-cluster-';
 export const NAMESPACES = '/run/netns';
 

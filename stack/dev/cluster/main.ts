@@ -1,44 +1,35 @@
 import { once } from 'node:events';
-import { parseArgs } from 'node:util';
 import { StartError } from '../errors.ts';
 import { listenForSignals } from '../signals.ts';
 import { Cluster, clean } from './cluster.ts';
-
-const HELP = `Usage: npm run cluster -- [options]
-
-Makes a Docker Swarm of several nodes on this machine, each an engine in namespaces of its own, deploys Turnout on it with
-the scripts of stack/swarm, and takes everything away again on Ctrl-C. Needs Linux, root, and nothing else on Debian.
-
-  --frontends N  frontend nodes: 1 to 100 (default 2)
-  --workers M    worker nodes: 1 to 50 (default 1)
-  --clean        only remove what a cluster that crashed has left
-  --help         this text`;
+import { HELP, parseOptions } from './options.ts';
 
 const WATCH_INTERVAL_MS = 2_000;
 
 const startedAt = Date.now();
-const dead = new Set<string>();
-const say = (text: string): void => {
-  for (const line of text.split('\n')) console.log(`${stamp()}  ${line}`);
+/** Names of the nodes whose engine was reported as stopped. */
+const stoppedEngines = new Set<string>();
+const progress = (text: string): void => {
+  const seconds = String(Math.round((Date.now() - startedAt) / 1_000)).padStart(4);
+  for (const line of text.split('\n')) console.log(`${seconds} s  ${line}`);
 };
-const stamp = (): string => `${String(Math.round((Date.now() - startedAt) / 1_000)).padStart(4)} s`;
 
 process.exitCode = await main();
 process.exit();
 
 async function main(): Promise<number> {
   try {
-    const options = parse(process.argv.slice(2));
-    if (options.help) {
+    const options = parseOptions(process.argv.slice(2));
+    if (options.command === 'help') {
       console.log(HELP);
       return 0;
     }
-    if (options.clean) {
+    if (options.command === 'clean') {
       await clean();
-      say('Nothing of a cluster is left.');
+      progress('The cluster is removed.');
       return 0;
     }
-    return await runLab(Number(options.frontends), Number(options.workers));
+    return await runCluster(options.frontends, options.workers);
   } catch (error) {
     if (!(error instanceof StartError)) throw error;
     console.error([`cluster: ${error.message}`, ...error.details].join('\n'));
@@ -46,25 +37,9 @@ async function main(): Promise<number> {
   }
 }
 
-function parse(args: string[]) {
-  try {
-    return parseArgs({
-      args,
-      options: {
-        frontends: { type: 'string', default: '2' },
-        workers: { type: 'string', default: '1' },
-        clean: { type: 'boolean', default: false },
-        help: { type: 'boolean', default: false },
-      },
-    }).values;
-  } catch (error) {
-    throw new StartError(`${(error as Error).message.split('. ')[0]} (see --help)`);
-  }
-}
-
-async function runLab(frontends: number, workers: number): Promise<number> {
+async function runCluster(frontends: number, workers: number): Promise<number> {
   const { stop } = listenForSignals();
-  const cluster = new Cluster({ frontends, workers, progress: say });
+  const cluster = new Cluster({ frontends, workers, progress });
   const stopped = once(stop, 'abort');
   try {
     await Promise.race([
@@ -73,36 +48,37 @@ async function runLab(frontends: number, workers: number): Promise<number> {
         throw new StartError('interrupted');
       }),
     ]);
-    describe(cluster);
-    const watch = setInterval(() => reportDead(cluster), WATCH_INTERVAL_MS);
+    console.log(renderWelcome(cluster));
+    const watch = setInterval(() => reportStoppedEngines(cluster), WATCH_INTERVAL_MS);
     await stopped;
     clearInterval(watch);
     return 0;
   } finally {
-    say('Taking everything away');
+    progress('Removing the cluster');
     await cluster.close();
-    say('Nothing of the cluster is left.');
+    progress('The cluster is removed.');
   }
 }
 
-/** Engines that somebody has ended, each once. */
-function reportDead(cluster: Cluster): void {
-  for (const { node, isRunning } of cluster.allEngines) {
-    if (isRunning) dead.delete(node.name);
-    else if (!dead.has(node.name)) {
-      dead.add(node.name);
-      say(`The engine of ${node.name} has ended.`);
+/** Reports each engine that stopped, once. */
+function reportStoppedEngines(cluster: Cluster): void {
+  for (const { node, isRunning } of cluster.engines()) {
+    if (isRunning) stoppedEngines.delete(node.name);
+    else if (!stoppedEngines.has(node.name)) {
+      stoppedEngines.add(node.name);
+      progress(`The Docker engine of ${node.name} has stopped.`);
     }
   }
 }
 
-function describe(cluster: Cluster): void {
-  const { dockerHost } = cluster.manager;
-  console.log(`
+function renderWelcome(cluster: Cluster): string {
+  return `
+The cluster is running.
+
 Vote:       curl -H 'Host: votingapp.local' -d choice=dogs http://${cluster.proxyAddress}/polls/cats-vs-dogs/votes
 Results:    curl -H 'Host: results.votingapp.local' http://${cluster.proxyAddress}/polls/cats-vs-dogs/results
-Look:       DOCKER_HOST=${dockerHost} docker stack ps turnout
+Tasks:      DOCKER_HOST=${cluster.manager.dockerHost} docker stack ps turnout
 Passwords:  TURNOUT_CREDENTIALS=${cluster.credentials} stack/swarm/secrets.sh --show
 
-Ctrl-C takes everything away.`);
+Press Ctrl-C to remove the cluster with everything in it.`;
 }

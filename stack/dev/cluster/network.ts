@@ -4,14 +4,14 @@ import { NAMESPACE_PREFIX, NAMESPACES, namespaceOf } from './folders.ts';
 import { type ClusterNode, HOST_ADDRESS } from './topology.ts';
 
 const COMMAND_MS_MAX = 10_000;
-/** A bridge in a namespace of its own: the host keeps its network as it is, but for one link. */
+/** The namespace of the bridge: the host's own network gets one link and is otherwise unchanged. */
 const SWITCH = 'switch';
 const BRIDGE = 'lan';
-/** Our end of the link between the host and the switch. */
+/** The host's end of the link to the switch. */
 const HOST_LINK = 'turnout-cluster';
 
-/** Makes the switch, and the link by which this machine reaches the nodes. */
-export async function makeSwitch(): Promise<void> {
+/** Creates the switch, and the link from the host to it. */
+export async function createSwitch(): Promise<void> {
   const namespace = namespaceOf(SWITCH);
   await ip('netns', 'add', namespace);
   await ip('-n', namespace, 'link', 'add', BRIDGE, 'type', 'bridge');
@@ -22,31 +22,32 @@ export async function makeSwitch(): Promise<void> {
   await ip('link', 'set', HOST_LINK, 'up');
 }
 
-/** Makes a namespace for a node and plugs it into the switch. */
-export async function plugIn({ name, address }: ClusterNode): Promise<void> {
-  const [namespace, hub] = [namespaceOf(name), namespaceOf(SWITCH)];
+/** Creates the network namespace of a node and connects it to the switch. */
+export async function connectNode({ name, address }: ClusterNode): Promise<void> {
+  const [namespace, switchNamespace] = [namespaceOf(name), namespaceOf(SWITCH)];
   await ip('netns', 'add', namespace);
-  await ip('link', 'add', 'eth0', 'netns', namespace, 'type', 'veth', 'peer', 'name', name, 'netns', hub);
-  await ip('-n', hub, 'link', 'set', name, 'master', BRIDGE, 'up');
+  const peer = ['peer', 'name', name, 'netns', switchNamespace];
+  await ip('link', 'add', 'eth0', 'netns', namespace, 'type', 'veth', ...peer);
+  await ip('-n', switchNamespace, 'link', 'set', name, 'master', BRIDGE, 'up');
   await ip('-n', namespace, 'addr', 'add', `${address}/24`, 'dev', 'eth0');
   await ip('-n', namespace, 'link', 'set', 'lo', 'up');
   await ip('-n', namespace, 'link', 'set', 'eth0', 'up');
   await ip('-n', namespace, 'route', 'add', 'default', 'via', HOST_ADDRESS);
 }
 
-/** Pulls a node's cable, or puts it back. */
+/** Disconnects a node from the network, or reconnects it. */
 export async function setLink(node: string, state: 'up' | 'down'): Promise<void> {
   await ip('-n', namespaceOf(SWITCH), 'link', 'set', node, state);
 }
 
-/** Removes what is there of a cluster's network, also of one whose cluster crashed. */
+/** Removes the network of this cluster or of a crashed one. */
 export async function removeNetwork(): Promise<void> {
-  // The link would go with the switch, but a little later; a new cluster could find the name taken.
+  // Deleting the switch removes the link asynchronously; until then its name would be taken.
   await ip('link', 'delete', HOST_LINK).catch(() => {});
   for (const namespace of namespaces()) await ip('netns', 'delete', namespace);
 }
 
-/** The network namespaces of clusters that are there now. */
+/** Returns the existing network namespaces of clusters. */
 export function namespaces(): string[] {
   try {
     return readdirSync(NAMESPACES).filter((name) => name.startsWith(NAMESPACE_PREFIX));

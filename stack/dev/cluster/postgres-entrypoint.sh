@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Stands in for the entrypoint of the official image of PostgreSQL, where that cannot be had: makes the database on the
-# first start as POSTGRES_DB, POSTGRES_PASSWORD_FILE, POSTGRES_INITDB_ARGS and /docker-entrypoint-initdb.d say.
+# Replaces the entrypoint of the official PostgreSQL image in the cluster's base image: creates the database on the first
+# start from POSTGRES_DB, POSTGRES_PASSWORD_FILE, POSTGRES_INITDB_ARGS and /docker-entrypoint-initdb.d.
 set -euo pipefail
 
 BIN=/usr/local/pgsql/bin
-# Where this build of PostgreSQL has its socket.
+# The socket folder of this PostgreSQL build.
 export PGHOST=/tmp
 export POSTGRES_USER=${POSTGRES_USER:-postgres} POSTGRES_DB=${POSTGRES_DB:-postgres}
 
 if [ ! -e "$PGDATA/PG_VERSION" ]; then
-  # Made aside, so that a start that was interrupted does not leave half a database.
+  # Prepared under another name, so that an interrupted start leaves no partial database.
   unfinished=$PGDATA.unfinished
   rm -rf "$unfinished"
   mkdir -p "$(dirname "$PGDATA")"

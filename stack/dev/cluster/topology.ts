@@ -1,54 +1,46 @@
-import { StartError } from '../errors.ts';
+import assert from 'node:assert';
 
-/** What a node is for; the label `role` that the services of `stack/turnout.yml` ask for. */
+/** What a node is for: its label `role`, which the placement constraints of `stack/turnout.yml` name. */
 export type Role = 'manager' | 'interlock' | 'frontend' | 'worker' | 'store';
 
-/** A machine of the cluster. */
+/** A node of the cluster. */
 export interface ClusterNode {
   readonly name: string;
   readonly role: Role;
   readonly address: string;
 }
 
-/** The cluster's network, the same as Vagrant's, so that one HOWTO serves both. The host itself is `.1`. */
+/** The cluster's network, a /24; the same as Vagrant's, so that the same instructions serve both. */
 const NETWORK = '192.168.33';
 export const HOST_ADDRESS = `${NETWORK}.1`;
-const FRONTENDS_MAX = 100;
-const WORKERS_MAX = 50;
+export const FRONTENDS_MAX = 100;
+export const WORKERS_MAX = 50;
 
-const ADDRESSES = { manager: 11, interlock: 12, frontend: 20, worker: 200, store: 250 } as const;
+/** The last byte of each role's first address. */
+const FIRST_ADDRESS = { manager: 11, interlock: 12, frontend: 20, worker: 200, store: 250 } as const;
+assert(FIRST_ADDRESS.frontend + FRONTENDS_MAX <= FIRST_ADDRESS.worker, 'frontends and workers overlap');
+assert(FIRST_ADDRESS.worker + WORKERS_MAX <= FIRST_ADDRESS.store, 'workers and the store overlap');
 
-/** The n-th frontend or worker, counted from 1. */
+/** Returns the n-th frontend or worker, counted from 1. */
 export function numbered(role: 'frontend' | 'worker', n: number): ClusterNode {
   const name = `${role}${String(n).padStart(2, '0')}`;
-  return { name, role, address: `${NETWORK}.${ADDRESSES[role] + n - 1}` };
+  return { name, role, address: `${NETWORK}.${FIRST_ADDRESS[role] + n - 1}` };
 }
 
-/**
- * All machines of a cluster, the manager first.
- *
- * @throws StartError when there is no room for so many
- */
-export function nodesOf({ frontends, workers }: { frontends: number; workers: number }): ClusterNode[] {
-  requireCount('--frontends', frontends, FRONTENDS_MAX);
-  requireCount('--workers', workers, WORKERS_MAX);
+/** Returns all nodes of a cluster, the manager first. */
+export function nodesOf(counts: { frontends: number; workers: number }): ClusterNode[] {
   const single = (role: 'manager' | 'interlock' | 'store'): ClusterNode => ({
     name: role,
     role,
-    address: `${NETWORK}.${ADDRESSES[role]}`,
+    address: `${NETWORK}.${FIRST_ADDRESS[role]}`,
   });
   const several = (role: 'frontend' | 'worker', count: number): ClusterNode[] =>
     Array.from({ length: count }, (_, index) => numbered(role, index + 1));
   return [
     single('manager'),
     single('interlock'),
-    ...several('frontend', frontends),
-    ...several('worker', workers),
+    ...several('frontend', counts.frontends),
+    ...several('worker', counts.workers),
     single('store'),
   ];
-}
-
-function requireCount(name: string, count: number, max: number): void {
-  if (Number.isInteger(count) && count >= 1 && count <= max) return;
-  throw new StartError(`${name} must be a whole number from 1 to ${max}`);
 }

@@ -1,11 +1,17 @@
+import assert from 'node:assert';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DeadlineError, withDeadline } from '#runtime/deadline.ts';
+import { SHUTDOWN_MS_MAX } from '#runtime/shutdown.ts';
 import { StartError } from '../errors.ts';
 import { type Command, describeExit, endOfFile, killGroup } from '../exec.ts';
 
-/** How long a child may take, and how patiently it is started again. Tests have their own. */
+/** Time from the stop signal to SIGKILL. A child that finishes within its own shutdown deadline is never killed. */
+export const CHILD_STOP_MS_MAX = 30_000;
+assert(CHILD_STOP_MS_MAX > SHUTDOWN_MS_MAX, 'a child is killed before its shutdown deadline has passed');
+
+/** Deadlines and restart delays of a child; tests pass their own. */
 export interface Timing {
   readonly readyMsMax: number;
   readonly checkIntervalMs: number;
@@ -13,55 +19,58 @@ export interface Timing {
   readonly killMsMax: number;
   readonly restartDelayMsMin: number;
   readonly restartDelayMsMax: number;
-  /** A child that has lived this long is sound: its next death is met with the shortest delay again. */
-  readonly soundAfterMs: number;
-  /** A child that was never ready and has died this often will not get ready by trying again. */
-  readonly deathsBeforeReadyMax: number;
+  /** After this uptime the restart delay is reset to its minimum. */
+  readonly stableAfterMs: number;
+  /** After this many exits without ever having been ready, a child is not restarted. */
+  readonly exitsBeforeReadyMax: number;
 }
 
 export const TIMING: Timing = {
   readyMsMax: 60_000,
   checkIntervalMs: 100,
-  stopMsMax: 15_000,
+  stopMsMax: CHILD_STOP_MS_MAX,
   killMsMax: 5_000,
   restartDelayMsMin: 250,
   restartDelayMsMax: 5_000,
-  soundAfterMs: 30_000,
-  deathsBeforeReadyMax: 3,
+  stableAfterMs: 30_000,
+  exitsBeforeReadyMax: 3,
 };
 
-/** What a child is made from. */
+/** How to run a child. */
 export interface ChildSpec {
   readonly name: string;
   readonly command: Command;
   readonly env: Readonly<Record<string, string>>;
   readonly stopSignal: 'SIGTERM' | 'SIGINT';
   readonly logFile: string;
-  /** Asks the child whether it is ready: why not, or `undefined` when it is. */
+  /** Resolves to the reason why the child is not ready, or `undefined` if it is. */
   readonly check: () => Promise<string | undefined>;
 }
 
-/** Hears what becomes of children. */
+/** Callbacks for the events of a child. */
 export interface ChildListener {
-  /** A process of this child appeared or has gone; `pid` tells. */
+  /** The child's process has started or ended; `pid` is up to date. */
   processChanged(): void;
-  died(child: Child, how: string, lastLine: string, delayMs: number): void;
+  /** A child that had been ready exited; it restarts after `delayMs`. */
+  exited(child: Child, how: string, lastLine: string, delayMs: number): void;
+  /** The child is ready again after an exit. */
   recovered(child: Child): void;
+  /** The child ignored the stop signal for `afterMs`. */
   killed(child: Child, afterMs: number): void;
 }
 
 type State = 'stopped' | 'starting' | 'running' | 'waiting' | 'stopping';
 
 /**
- * A process that is kept running.
+ * A supervised process: restarted with exponential backoff when it exits.
  *
- *   stopped ──start──▶ starting ──check says ready──▶ running
- *                       ▲    │ exit                      │ exit
- *                  delay│    ▼                           │
- *                      waiting ◀─────────────────────────┘
+ *   stopped ──start──▶ starting ──check passes──▶ running
+ *                       ▲    │ exit                  │ exit
+ *                  delay│    ▼                       │
+ *                      waiting ◀─────────────────────┘
  *   any ──stop──▶ stopping ──exit──▶ stopped
  *
- * The delay doubles with each death. A child that dies several times before it was ever ready ends in `stopped`.
+ * A child that exits `exitsBeforeReadyMax` times before it was ever ready ends in `stopped`.
  */
 export class Child {
   readonly name: string;
@@ -79,8 +88,8 @@ export class Child {
   #restart: NodeJS.Timeout | undefined;
   #stopping: Promise<void> | undefined;
   #wasReady = false;
-  #deathsBeforeReady = 0;
-  #notReadyBecause = 'not started';
+  #exitsBeforeReady = 0;
+  #notReadyReason = 'not started';
 
   constructor(spec: ChildSpec, listener: ChildListener, timing: Timing = TIMING) {
     this.name = spec.name;
@@ -89,7 +98,7 @@ export class Child {
     this.#listener = listener;
     this.#timing = timing;
     this.#delayMs = timing.restartDelayMsMin;
-    // Whoever waits for readiness hears of a failure; that nobody waits is no error.
+    // `whenReady` reports the rejection; without a caller it must not count as unhandled.
     this.#firstReady.promise.catch(() => {});
   }
 
@@ -97,42 +106,42 @@ export class Child {
     return this.#state;
   }
 
-  /** Of the process that runs now. */
+  /** The pid of the current process, if one runs. */
   get pid(): number | undefined {
     return this.#process?.pid;
   }
 
-  /** Starts the child, once. */
+  /** Starts the child; does nothing if it was started or stopped before. */
   start(): void {
     if (this.#state !== 'stopped' || this.#stopping !== undefined) return;
-    // What earlier runs wrote would only mislead whoever reads the end of the log.
+    // Errors quote the end of the log; lines of earlier runs would mislead.
     this.#logStart = statSync(this.logFile, { throwIfNoEntry: false })?.size ?? 0;
     this.#spawn();
   }
 
   /**
-   * Waits until the child was ready for the first time.
+   * Waits until the child is ready for the first time.
    *
-   * @throws StartError with the reason and the end of its log when that takes too long, or when it keeps dying;
-   *   an AbortError when it is stopped before
+   * @throws StartError with the reason and the end of its log after `readyMsMax`, or when it keeps exiting;
+   *   AbortError when it is stopped first
    */
   async whenReady(): Promise<void> {
     const { readyMsMax } = this.#timing;
     try {
-      await withDeadline(this.#firstReady.promise, readyMsMax, `${this.name} to get ready`);
+      await withDeadline(this.#firstReady.promise, readyMsMax, `${this.name} to become ready`);
     } catch (error) {
       if (!(error instanceof DeadlineError)) throw error;
-      throw this.#startError(`is not ready after ${readyMsMax / 1_000} s: ${this.#notReadyBecause}`);
+      throw this.#startError(`is not ready after ${readyMsMax / 1_000} s: ${this.#notReadyReason}`);
     }
   }
 
-  /** Stops the child in order, and by force when it takes too long. Can be called twice. */
+  /** Stops the child gracefully, and kills it after `stopMsMax`. Idempotent. */
   stop(): Promise<void> {
     this.#stopping ??= this.#stop();
     return this.#stopping;
   }
 
-  /** Ends the child and all of its group at once, for good. */
+  /** Kills the child and its process group at once; it is not restarted. */
   kill(): void {
     clearTimeout(this.#restart);
     this.#firstReady.reject(new DOMException(`${this.name} was stopped`, 'AbortError'));
@@ -155,16 +164,16 @@ export class Child {
     this.#startedAt = Date.now();
     const exited = Promise.withResolvers<void>();
     this.#exited = exited.promise;
-    let isOver = false;
+    let hasEnded = false;
     const end = (how: string) => {
-      if (isOver) return;
-      isOver = true;
+      if (hasEnded) return;
+      hasEnded = true;
       this.#ended(child, how);
       exited.resolve();
     };
     child.once('error', (error) => {
-      // The same event says that a signal could not be sent, which ends nothing.
-      if (child.pid === undefined) end(`does not run (${error.message})`);
+      // Node also emits `error` when a signal could not be sent; only without a pid did the start fail.
+      if (child.pid === undefined) end(`cannot run (${error.message})`);
     });
     child.once('exit', (code, signal) => end(describeExit(code, signal)));
     this.#listener.processChanged();
@@ -177,7 +186,7 @@ export class Child {
       const fault = await this.#spec.check().catch((error: unknown) => String(error));
       if (!isStarting()) return;
       if (fault === undefined) return this.#becameReady();
-      this.#notReadyBecause = fault;
+      this.#notReadyReason = fault;
       await sleep(this.#timing.checkIntervalMs);
     }
   }
@@ -190,7 +199,7 @@ export class Child {
   }
 
   #ended(child: ChildProcess, how: string): void {
-    // Whoever is left of its group has lost its leader, and may still hold its port.
+    // The rest of its process group may still hold its port.
     killGroup(child.pid);
     this.#process = undefined;
     this.#listener.processChanged();
@@ -199,8 +208,8 @@ export class Child {
       return;
     }
     if (!this.#wasReady) {
-      this.#deathsBeforeReady += 1;
-      if (this.#deathsBeforeReady >= this.#timing.deathsBeforeReadyMax) {
+      this.#exitsBeforeReady += 1;
+      if (this.#exitsBeforeReady >= this.#timing.exitsBeforeReadyMax) {
         this.#state = 'stopped';
         this.#firstReady.reject(this.#startError(`does not start: ${how}`));
         return;
@@ -210,12 +219,12 @@ export class Child {
   }
 
   #restartLater(how: string): void {
-    const { restartDelayMsMin, restartDelayMsMax, soundAfterMs } = this.#timing;
-    if (Date.now() - this.#startedAt >= soundAfterMs) this.#delayMs = restartDelayMsMin;
+    const { restartDelayMsMin, restartDelayMsMax, stableAfterMs } = this.#timing;
+    if (Date.now() - this.#startedAt >= stableAfterMs) this.#delayMs = restartDelayMsMin;
     const delayMs = this.#delayMs;
     this.#delayMs = Math.min(delayMs * 2, restartDelayMsMax);
     this.#state = 'waiting';
-    if (this.#wasReady) this.#listener.died(this, how, this.#endOfLog(1).join(''), delayMs);
+    if (this.#wasReady) this.#listener.exited(this, how, this.#endOfLog(1).join(''), delayMs);
     this.#restart = setTimeout(() => this.#spawn(), delayMs);
   }
 
@@ -235,7 +244,7 @@ export class Child {
       if (!(error instanceof DeadlineError)) throw error;
       this.#listener.killed(this, stopMsMax);
       killGroup(this.pid);
-      await withDeadline(this.#exited, killMsMax, `${this.name} to end after SIGKILL`);
+      await withDeadline(this.#exited, killMsMax, `${this.name} to exit after SIGKILL`);
     }
   }
 

@@ -5,11 +5,11 @@ import { join, resolve } from 'node:path';
 import { codeOf, StartError } from '../errors.ts';
 import { type LockResult, takeLock } from '../lock.mjs';
 import { frontendFolder, nodeName } from './plan.ts';
-import { SOCKET_PATH_BYTES_MAX } from './redis.ts';
+import { SOCKET_PATH_BYTES_MAX } from './redis-server.ts';
 
 const FRONTEND_FOLDER = /^frontend\d{2}$/;
 
-/** The folder that outlives a run, and ours alone while we hold it. */
+/** The data folder: it outlives a run, and is locked during one. */
 export interface DataFolder {
   /** Absolute. */
   readonly path: string;
@@ -17,23 +17,25 @@ export interface DataFolder {
   readonly secretFolder: string;
   readonly postgresFolder: string;
   readonly pidsFile: string;
-  /** The queue of every frontend that ever ran on the folder, as `QUEUE_NODES` wants them; `npm run audit` reads it. */
+  /** The `QUEUE_NODES` of every frontend that ever ran on the folder; read by `npm run audit`. */
   readonly queueNodesFile: string;
-  /** Gives the folder back and removes what lies elsewhere. Can be called twice. */
+  /** Unlocks the folder and removes its socket folder. Idempotent. */
   release(): void;
 }
 
 /**
- * Makes the data folder, unless it is there, and locks it.
+ * Creates the data folder unless it exists, and locks it.
  *
- * @throws StartError when it cannot be written, or when another run has it
+ * @throws StartError when it cannot be written, or when another run has locked it
  */
-export function openDataFolder(typed: string): DataFolder {
-  const path = resolve(typed);
+export function openDataFolder(folder: string): DataFolder {
+  const path = resolve(folder);
   const logFolder = join(path, 'logs');
-  const lock = makeAndLock(path, logFolder);
+  const lock = createAndLock(path, logFolder);
   if (!lock.taken) {
-    throw new StartError(`the data folder ${path} is in use by another npm start (pid ${lock.pid})`);
+    throw new StartError(
+      `the data folder ${path} is in use by another npm start (pid ${lock.pid}): stop it, or choose another with --data`,
+    );
   }
   let isReleased = false;
   return {
@@ -44,7 +46,7 @@ export function openDataFolder(typed: string): DataFolder {
     pidsFile: join(path, 'pids.json'),
     queueNodesFile: join(path, 'queue-nodes'),
     release: () => {
-      // The next run may hold it already, and use the same folder for its sockets.
+      // After the first call the next run may hold the lock and use the same socket folder.
       if (isReleased) return;
       isReleased = true;
       rmSync(socketFolderOf(path), { recursive: true, force: true });
@@ -53,34 +55,36 @@ export function openDataFolder(typed: string): DataFolder {
   };
 }
 
-function makeAndLock(path: string, logFolder: string): LockResult {
+function createAndLock(path: string, logFolder: string): LockResult {
   try {
     mkdirSync(logFolder, { recursive: true, mode: 0o700 });
     return takeLock(join(path, 'lock'));
   } catch (error) {
-    throw new StartError(`the data folder ${path} cannot be used (${codeOf(error)})`);
+    throw new StartError(
+      `cannot write to the data folder ${path} (${codeOf(error)}): choose another with --data`,
+    );
   }
 }
 
 /**
- * Makes the folders of the frontends and says where the socket of each one's Redis goes: into that folder, or where its
- * path is too long for a socket, into a short one of our own among the temporary files.
+ * Creates the folders of the frontends and returns the socket path of each one's Redis.
  *
- * @param path of the data folder, absolute
- * @returns the sockets, one a frontend
+ * A socket lies in its frontend's folder or, if that path is too long, in a folder of its own under the temporary folder.
+ *
+ * @param path absolute path of the data folder
  */
 export function prepareFrontends(path: string, frontends: number): string[] {
   return Array.from({ length: frontends }, (_, index) => {
     const folder = frontendFolder(path, index + 1);
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     const socket = join(folder, 'redis.sock');
-    if (isGoodSocketPath(socket)) return socket;
-    return join(makeSocketFolder(path), `${nodeName('frontend', index + 1)}.sock`);
+    if (isUsableSocketPath(socket)) return socket;
+    return join(createSocketFolder(path), `${nodeName('frontend', index + 1)}.sock`);
   });
 }
 
-/** A comma would end the entry in `QUEUE_NODES`. */
-function isGoodSocketPath(socket: string): boolean {
+/** A comma would separate two entries of `QUEUE_NODES`. */
+function isUsableSocketPath(socket: string): boolean {
   return Buffer.byteLength(socket) <= SOCKET_PATH_BYTES_MAX && !socket.includes(',');
 }
 
@@ -89,19 +93,19 @@ function socketFolderOf(path: string): string {
   return join(tmpdir(), `turnout-${hash}`);
 }
 
-/** Everybody may write among the temporary files: a folder that somebody else laid there is refused. */
-function makeSocketFolder(path: string): string {
+/** The temporary folder is writable by every user, so a folder that another user created is refused. */
+function createSocketFolder(path: string): string {
   const folder = socketFolderOf(path);
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const found = lstatSync(folder);
   if (!found.isDirectory() || found.uid !== process.getuid?.()) {
-    throw new StartError(`${folder} belongs to somebody else: choose a shorter path with --data`);
+    throw new StartError(`${folder} belongs to another user: choose a shorter path with --data`);
   }
   chmodSync(folder, 0o700);
   return folder;
 }
 
-/** Frontends of an earlier run that this one leaves out; votes may still wait in their queues. */
+/** Returns the frontends of earlier runs that this run does not start; votes may still wait in their queues. */
 export function idleFrontends(path: string, frontends: number): string[] {
   const active = new Set(Array.from({ length: frontends }, (_, index) => nodeName('frontend', index + 1)));
   return readdirSync(path)

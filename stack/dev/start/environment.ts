@@ -1,8 +1,8 @@
 import { readConfig, type Setting, settings } from '#runtime/config.ts';
 import { Secret } from '#runtime/secret.ts';
 
-/** Settings that are the processes' own; a user of `npm start` may set them, and they are handed on as they are. */
-const HANDED_ON = [
+/** Settings of the child processes that the user may set; they are passed through unchanged. */
+const PASSED_THROUGH = [
   settings.logLevel,
   settings.votesPerJobMax,
   settings.captureBufferMax,
@@ -10,20 +10,20 @@ const HANDED_ON = [
   settings.webConcurrency,
 ] as const;
 
-/** What `npm start` takes from its environment. */
+/** What `npm start` reads from its environment. */
 export interface Environment {
-  /** A Postgres to use instead of starting one. */
+  /** An existing Postgres to use; without one, `npm start` starts its own. */
   readonly databaseUrl: Secret | undefined;
   readonly pollsFile: string | undefined;
   readonly noColor: boolean;
-  /** All that a child gets whatever it is: `PATH`, `HOME`, and what is handed on. */
+  /** The environment of every child: `PATH`, `HOME`, and the settings that are passed through. */
   readonly children: Readonly<Record<string, string>>;
 }
 
 /**
  * Reads the environment.
  *
- * @throws ConfigError listing every setting that no process would accept
+ * @throws ConfigError that lists every invalid setting
  */
 export function readEnvironment(environment?: NodeJS.ProcessEnv): Environment {
   const { databaseUrl, pollsFile, noColor, path, home } = readConfig(
@@ -36,19 +36,19 @@ export function readEnvironment(environment?: NodeJS.ProcessEnv): Environment {
     },
     environment,
   );
-  const handedOn = readConfig(
-    Object.fromEntries(HANDED_ON.map((setting) => [setting.name, optional<unknown>(setting)])),
+  const passedThrough = readConfig(
+    Object.fromEntries(PASSED_THROUGH.map((setting) => [setting.name, optional<unknown>(setting)])),
     environment,
   );
   return {
     databaseUrl: databaseUrl === undefined ? undefined : new Secret(databaseUrl),
     pollsFile,
     noColor: noColor !== undefined,
-    children: present({ PATH: path, HOME: home, ...handedOn }),
+    children: present({ PATH: path, HOME: home, ...passedThrough }),
   };
 }
 
-/** The setting's text, checked where it is set; no default, because the process that uses it has its own. */
+/** Returns a setting that validates its text but keeps it as text, without a default: the child has its own. */
 function optional<T>({ name, parse }: Setting<T>): Setting<string | undefined> {
   return {
     name,

@@ -6,17 +6,17 @@ import { type Kind, STOP_ORDER } from './plan.ts';
 
 const POLL_MS = 50;
 
-/** A process of ours, as recorded for a later run that may have to end it. */
+/** A child process as recorded for a later run, which stops it if this run is killed. */
 export interface RecordedProcess {
   readonly name: string;
   readonly kind: Kind;
   readonly pid: number;
-  /** Tells the process from a later one with the same pid; see `identityOf`. */
+  /** Distinguishes the process from a later one with the same pid; see `identityOf`. */
   readonly identity: string;
   readonly stopSignal: 'SIGTERM' | 'SIGINT';
 }
 
-/** Writes down which processes run now, all of the list or nothing. An empty list leaves no file. */
+/** Replaces the list of running processes atomically; an empty list removes the file. */
 export function recordProcesses(file: string, processes: readonly RecordedProcess[]): void {
   if (processes.length === 0) {
     rmSync(file, { force: true });
@@ -26,7 +26,7 @@ export function recordProcesses(file: string, processes: readonly RecordedProces
   renameSync(`${file}.new`, file);
 }
 
-/** The recorded processes that still run, and are no others with a recycled pid. */
+/** Returns the recorded processes that still run. */
 export function findLeftovers(file: string): RecordedProcess[] {
   return readRecorded(file).filter(isAlive);
 }
@@ -43,9 +43,9 @@ function readRecorded(file: string): RecordedProcess[] {
 }
 
 /**
- * Ends processes that a killed run has left, in the order of an orderly stop, so that votes drain as they would have.
+ * Stops the processes that a killed run left, in the order of a graceful stop, so that votes drain.
  *
- * @param stopMsMax after this long a group is ended by force
+ * @param stopMsMax time from the stop signal to SIGKILL
  */
 export async function stopLeftovers(processes: readonly RecordedProcess[], stopMsMax: number): Promise<void> {
   for (const kinds of STOP_ORDER) {
@@ -54,7 +54,7 @@ export async function stopLeftovers(processes: readonly RecordedProcess[], stopM
     const deadline = Date.now() + stopMsMax;
     while (group.some(isAlive) && Date.now() < deadline) await sleep(POLL_MS);
     for (const leftover of group.filter(isAlive)) killGroup(leftover.pid);
-    // A process that was ended by force is gone within moments; one that is not holds its files, and must be told of.
+    // The next step reuses the files and ports of these processes.
     while (group.some(isAlive) && Date.now() < deadline + stopMsMax) await sleep(POLL_MS);
   }
 }
@@ -68,6 +68,6 @@ function signalIfAlive(leftover: RecordedProcess, signal: NodeJS.Signals): void 
   try {
     process.kill(leftover.pid, signal);
   } catch {
-    // It ended between the look and the signal.
+    // It ended after the check.
   }
 }

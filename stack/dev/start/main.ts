@@ -6,7 +6,7 @@ import { readEnvironment } from './environment.ts';
 import { HELP, parseOptions } from './options.ts';
 import { runSystem } from './system.ts';
 
-// A terminal that was closed, or a `head` that has seen enough, must not end us before our children have stopped.
+// EPIPE, after the terminal or a `| head` has closed, must not end this process before its children have stopped.
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
 
 process.exitCode = await main();
@@ -16,8 +16,8 @@ async function main(): Promise<number> {
   let terminal = new Terminal(process.stdout, process.stderr, plain);
   try {
     const environment = readEnvironment();
-    const isColourful = process.stdout.isTTY && !environment.noColor;
-    terminal = new Terminal(process.stdout, process.stderr, isColourful ? coloured : plain);
+    const hasColours = process.stdout.isTTY && !environment.noColor;
+    terminal = new Terminal(process.stdout, process.stderr, hasColours ? coloured : plain);
     const options = parseOptions(process.argv.slice(2));
     if (options === 'help') {
       terminal.line(HELP);

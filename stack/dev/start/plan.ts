@@ -1,14 +1,14 @@
 import { join } from 'node:path';
 import type { Command } from '../exec.ts';
 import type { Options } from './options.ts';
-import { portsFrom, type WantedPort } from './ports.ts';
+import { portsFrom, type ServicePort } from './ports.ts';
 import type { Secrets } from './secrets.ts';
 
 export type Kind = 'postgres' | 'redis' | 'worker' | 'results' | 'dashboard' | 'vote';
 
 /**
- * The order of an orderly stop, a group at a time: first who takes votes (it drains into Redis), then who reads from
- * Redis and Postgres, then who keeps.
+ * The order of a graceful stop, one group at a time: first the handlers that capture votes (they flush to Redis), then
+ * the readers of Redis and Postgres, then the stores.
  */
 export const STOP_ORDER: readonly (readonly Kind[])[] = [
   ['vote'],
@@ -17,28 +17,28 @@ export const STOP_ORDER: readonly (readonly Kind[])[] = [
   ['postgres'],
 ];
 
-/** How to find out whether a service is ready. */
-export type Check =
+/** How to check whether a service is ready. */
+export type HealthCheck =
   | { readonly by: 'ping'; readonly socket: string }
   | { readonly by: 'query' }
   | { readonly by: 'readyz'; readonly port: number };
 
-/** One process of the system. */
-export interface Service {
+/** How to run one process of the system. */
+export interface ServicePlan {
   readonly name: string;
   readonly kind: Kind;
-  /** For people: "vote handler". */
+  /** What it is, for the table of processes: "vote handler". */
   readonly about: string;
   readonly command: Command;
   readonly env: Readonly<Record<string, string>>;
   readonly stopSignal: 'SIGTERM' | 'SIGINT';
-  readonly check: Check;
-  readonly ports: readonly WantedPort[];
-  /** Where people reach it: a URL, an address or a socket. */
+  readonly check: HealthCheck;
+  readonly ports: readonly ServicePort[];
+  /** Where to reach it: a URL, an address or a socket. */
   readonly where: string;
 }
 
-/** What the plan is made from; all paths are absolute. */
+/** Input of `planServices`; all paths are absolute. */
 export interface PlanInput {
   readonly options: Options;
   readonly data: string;
@@ -46,27 +46,27 @@ export interface PlanInput {
   readonly node: string;
   readonly pollsFile: string;
   readonly secrets: Omit<Secrets, 'databasePassword'>;
-  /** What every child gets. */
+  /** The environment of every child. */
   readonly environment: Readonly<Record<string, string>>;
-  /** The socket of each frontend's Redis; their number is that of the frontends. */
+  /** The socket of each frontend's Redis. */
   readonly sockets: readonly string[];
   readonly redis: (at: { dir: string; socket: string }) => Command;
-  /** Absent when the database is somewhere else. */
+  /** `undefined` if DATABASE_URL names an existing Postgres. */
   readonly postgres: Command | undefined;
 }
 
-/** The folder of a frontend's Redis. */
+/** Returns the folder of a frontend's Redis. */
 export function frontendFolder(data: string, node: number): string {
   return join(data, nodeName('frontend', node));
 }
 
-/** `frontend01`, `worker02`: what nodes are called in receipts, logs and metrics. */
+/** Returns a node's name in receipts, logs and metrics: `frontend01`, `worker02`. */
 export function nodeName(role: 'frontend' | 'worker', node: number): string {
   return `${role}${String(node).padStart(2, '0')}`;
 }
 
-/** Lays out the whole system, in the order in which people read it. Nothing is started or touched. */
-export function planServices(input: PlanInput): Service[] {
+/** Plans every process of the system, in the order of the table that the user sees. Pure. */
+export function planServices(input: PlanInput): ServicePlan[] {
   const nodes = input.sockets.map((socket, index) => ({ node: index + 1, socket }));
   const workers = Array.from({ length: input.options.workers }, (_, index) => index + 1);
   return [
@@ -78,7 +78,7 @@ export function planServices(input: PlanInput): Service[] {
   ];
 }
 
-function postgres({ options, environment }: PlanInput, command: Command): Service {
+function postgres({ options, environment }: PlanInput, command: Command): ServicePlan {
   const port = portsFrom(options.port).postgres;
   return {
     name: 'postgres',
@@ -88,16 +88,16 @@ function postgres({ options, environment }: PlanInput, command: Command): Servic
     env: childEnvironment(environment),
     stopSignal: 'SIGINT',
     check: { by: 'query' },
-    ports: [{ port, host: '127.0.0.1', wantedBy: 'postgres' }],
+    ports: [{ port, host: '127.0.0.1', service: 'postgres' }],
     where: `127.0.0.1:${port}`,
   };
 }
 
-function redis({ data, environment, redis }: PlanInput, node: number, socket: string): Service {
+function redis({ data, environment, redis }: PlanInput, node: number, socket: string): ServicePlan {
   return {
     name: `${nodeName('frontend', node)}-redis`,
     kind: 'redis',
-    about: 'queue of the frontend',
+    about: 'queue of its frontend',
     command: redis({ dir: frontendFolder(data, node), socket }),
     env: childEnvironment(environment),
     stopSignal: 'SIGTERM',
@@ -107,7 +107,7 @@ function redis({ data, environment, redis }: PlanInput, node: number, socket: st
   };
 }
 
-function vote(input: PlanInput, node: number, socket: string): Service {
+function vote(input: PlanInput, node: number, socket: string): ServicePlan {
   const ports = portsFrom(input.options.port);
   return handler(input, {
     name: `${nodeName('frontend', node)}-vote`,
@@ -123,13 +123,13 @@ function vote(input: PlanInput, node: number, socket: string): Service {
   });
 }
 
-function worker(input: PlanInput, node: number): Service {
+function worker(input: PlanInput, node: number): ServicePlan {
   const name = nodeName('worker', node);
   const admin = portsFrom(input.options.port).workerAdmin(node);
   return {
     name,
     kind: 'worker',
-    about: 'counts the votes',
+    about: 'vote counter',
     command: bundle(input, 'worker'),
     env: childEnvironment(input.environment, {
       ADMIN_PORT: String(admin),
@@ -140,12 +140,12 @@ function worker(input: PlanInput, node: number): Service {
     }),
     stopSignal: 'SIGTERM',
     check: { by: 'readyz', port: admin },
-    ports: [{ port: admin, wantedBy: `${name} (admin)` }],
+    ports: [{ port: admin, service: `${name} (admin)` }],
     where: `http://localhost:${admin}/metrics`,
   };
 }
 
-function results(input: PlanInput): Service {
+function results(input: PlanInput): ServicePlan {
   return handler(input, {
     name: 'results',
     kind: 'results',
@@ -155,11 +155,11 @@ function results(input: PlanInput): Service {
   });
 }
 
-function dashboard(input: PlanInput): Service {
+function dashboard(input: PlanInput): ServicePlan {
   return handler(input, {
     name: 'dashboard',
     kind: 'dashboard',
-    about: 'queues and ledger',
+    about: 'queues and audit',
     port: portsFrom(input.options.port).dashboard,
     env: {
       DATABASE_URL_FILE: input.secrets.databaseUrlFile,
@@ -169,12 +169,12 @@ function dashboard(input: PlanInput): Service {
   });
 }
 
-interface Handler extends Pick<Service, 'name' | 'about' | 'env'> {
+interface HandlerInput extends Pick<ServicePlan, 'name' | 'about' | 'env'> {
   readonly kind: 'vote' | 'results' | 'dashboard';
   readonly port: number;
 }
 
-function handler(input: PlanInput, { name, kind, about, port, env }: Handler): Service {
+function handler(input: PlanInput, { name, kind, about, port, env }: HandlerInput): ServicePlan {
   const admin = portsFrom(input.options.port).adminOf(port);
   return {
     name,
@@ -185,8 +185,8 @@ function handler(input: PlanInput, { name, kind, about, port, env }: Handler): S
     stopSignal: 'SIGTERM',
     check: { by: 'readyz', port: admin },
     ports: [
-      { port, wantedBy: name },
-      { port: admin, wantedBy: `${name} (admin)` },
+      { port, service: name },
+      { port: admin, service: `${name} (admin)` },
     ],
     where: `http://localhost:${port}/`,
   };
@@ -196,7 +196,7 @@ function bundle({ node, dist }: PlanInput, name: string): Command {
   return { command: node, args: [join(dist, `${name}.mjs`)] };
 }
 
-/** Nothing of the user's environment reaches a child by accident, so it runs here as it does on a Swarm. */
+/** A child gets only these variables, so that it runs as it does on a Swarm. */
 function childEnvironment(
   common: Readonly<Record<string, string>>,
   own: Readonly<Record<string, string>> = {},

@@ -7,49 +7,49 @@ const VOTER_KEY_BYTES = 32;
 const PASSWORD_BYTES = 18;
 export const DASHBOARD_USER = 'admin';
 
-/** Where the secrets are. Processes get the paths, so that no list of processes shows a secret. */
+/** Paths of the secrets. Processes get paths, because `ps` shows arguments and environments. */
 export interface Secrets {
   readonly voterKeyFile: string;
   /** `admin:password`. */
   readonly dashboardUsersFile: string;
   readonly databasePassword: Secret;
-  /** Written by `writeSecret` once the URL is known. */
+  /** Written later, by `writeSecret`. */
   readonly databaseUrlFile: string;
 }
 
-/** Makes what is missing and reads what is there: a voter's cookie, and the operator's password, outlive a restart. */
-export function keepSecrets(folder: string): Secrets {
+/** Creates the secrets that are missing; existing ones stay, so that cookies and passwords outlive a restart. */
+export function openSecrets(folder: string): Secrets {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const voterKeyFile = join(folder, 'voter.key');
   const dashboardUsersFile = join(folder, 'dashboard.users');
-  keep(voterKeyFile, () => randomBytes(VOTER_KEY_BYTES).toString('hex'));
-  keep(dashboardUsersFile, () => `${DASHBOARD_USER}:${password()}`);
+  readOrCreate(voterKeyFile, () => randomBytes(VOTER_KEY_BYTES).toString('hex'));
+  readOrCreate(dashboardUsersFile, () => `${DASHBOARD_USER}:${randomPassword()}`);
   return {
     voterKeyFile,
     dashboardUsersFile,
-    databasePassword: new Secret(keep(join(folder, 'database.password'), password)),
+    databasePassword: new Secret(readOrCreate(join(folder, 'database.password'), randomPassword)),
     databaseUrlFile: join(folder, 'database.url'),
   };
 }
 
-function keep(path: string, make: () => string): string {
+function readOrCreate(path: string, generate: () => string): string {
   try {
-    const known = readFileSync(path, 'utf8').trim();
-    if (known) return known;
+    const existing = readFileSync(path, 'utf8').trim();
+    if (existing) return existing;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
   }
-  const made = make();
-  writeSecret(path, made);
-  return made;
+  const value = generate();
+  writeSecret(path, value);
+  return value;
 }
 
-/** Writes a file that only its owner can read, all of it or nothing. */
+/** Replaces a file atomically; only its owner can read it. */
 export function writeSecret(path: string, value: string): void {
   writeFileSync(`${path}.new`, `${value}\n`, { mode: 0o600 });
   renameSync(`${path}.new`, path);
 }
 
-function password(): string {
+function randomPassword(): string {
   return randomBytes(PASSWORD_BYTES).toString('base64url');
 }

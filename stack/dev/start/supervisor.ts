@@ -2,28 +2,28 @@ import { join } from 'node:path';
 import { identityOf } from '../lock.mjs';
 import { Child, type ChildListener, TIMING, type Timing } from './child.ts';
 import { type RecordedProcess, recordProcesses } from './leftovers.ts';
-import { type Kind, type Service, STOP_ORDER } from './plan.ts';
+import { type ServicePlan, STOP_ORDER } from './plan.ts';
 
-/** What the supervisor needs to know of a service. */
-export type Supervised = Pick<Service, 'name' | 'kind' | 'command' | 'env' | 'stopSignal'> & {
-  /** Why the service is not ready; `undefined` when it is. */
+/** A service as the supervisor runs it. */
+export type Supervised = Pick<ServicePlan, 'name' | 'kind' | 'command' | 'env' | 'stopSignal'> & {
+  /** Resolves to the reason why the service is not ready, or `undefined` if it is. */
   readonly check: () => Promise<string | undefined>;
 };
 
 export interface SupervisorOptions {
-  /** A log file for each service appears here; must exist. */
+  /** Holds one log file for each service; must exist. */
   readonly logFolder: string;
-  /** Lists the processes that run now, for a run that comes after this one was killed. */
+  /** Lists the running processes, so that the next run can stop them if this one is killed. */
   readonly pidsFile: string;
-  /** One line for people. */
+  /** Called with one line for each event that the user should see. */
   readonly report: (line: string) => void;
   readonly timing?: Timing;
 }
 
-/** Keeps the processes of the system running, and stops them in order. */
+/** Keeps the processes of the system running, and stops them in the order of `STOP_ORDER`. */
 export class Supervisor {
   readonly #options: SupervisorOptions;
-  readonly #children: { readonly kind: Kind; readonly service: Supervised; readonly child: Child }[] = [];
+  readonly #children: { readonly service: Supervised; readonly child: Child }[] = [];
   #stopping: Promise<void> | undefined;
   #isForced = false;
 
@@ -31,49 +31,49 @@ export class Supervisor {
     this.#options = options;
   }
 
-  /** Whether anything was ever started. */
+  /** Whether a service was ever started. */
   get hasChildren(): boolean {
     return this.#children.length > 0;
   }
 
-  /** Where the output of a service is kept. */
+  /** Returns the log file of a service. */
   logFileOf(name: string): string {
     return join(this.#options.logFolder, `${name}.log`);
   }
 
   /**
-   * Starts services side by side and waits until all are ready.
+   * Starts services concurrently and waits until all are ready. Does nothing after a stop.
    *
-   * @throws StartError of the first that does not get ready
+   * @throws StartError of the first service that does not become ready
    */
   async start(services: readonly Supervised[]): Promise<void> {
     if (this.#stopping || this.#isForced) return;
     const started = services.map((service) => {
-      const { name, kind } = service;
-      const child = new Child({ ...service, logFile: this.logFileOf(name) }, this.#listener, this.#timing);
-      this.#children.push({ kind, service, child });
+      const logFile = this.logFileOf(service.name);
+      const child = new Child({ ...service, logFile }, this.#listener, this.#timing);
+      this.#children.push({ service, child });
       return child;
     });
     for (const child of started) child.start();
     await Promise.all(started.map((child) => child.whenReady()));
   }
 
-  /** Stops everything: one group after the other, each side by side. Can be called twice. */
+  /** Stops all services: the groups of `STOP_ORDER` one after the other, each concurrently. Idempotent. */
   stop(): Promise<void> {
-    this.#stopping ??= this.#stopInOrder();
+    this.#stopping ??= this.#stop();
     return this.#stopping;
   }
 
-  /** Ends every process at once. Nothing is restarted after it. */
+  /** Kills every process at once; none is restarted. */
   killAll(): void {
     this.#isForced = true;
     for (const { child } of this.#children) child.kill();
   }
 
-  async #stopInOrder(): Promise<void> {
+  async #stop(): Promise<void> {
     const failed: unknown[] = [];
     for (const kinds of STOP_ORDER) {
-      const group = this.#children.filter(({ kind }) => kinds.includes(kind));
+      const group = this.#children.filter(({ service }) => kinds.includes(service.kind));
       const outcomes = await Promise.allSettled(group.map(({ child }) => child.stop()));
       failed.push(...outcomes.filter((outcome) => outcome.status === 'rejected').map(({ reason }) => reason));
     }
@@ -87,9 +87,9 @@ export class Supervisor {
 
   readonly #listener: ChildListener = {
     processChanged: () => recordProcesses(this.#options.pidsFile, this.#processes()),
-    died: ({ name }, how, lastLine, delayMs) => {
-      const log = lastLine && `, its last line: ${lastLine}`;
-      this.#options.report(`${name} died (${how}), starting it again in ${delayMs} ms${log}`);
+    exited: ({ name }, how, lastLine, delayMs) => {
+      const log = lastLine && `; last log line: ${lastLine}`;
+      this.#options.report(`${name} stopped unexpectedly (${how}); restarting in ${delayMs} ms${log}`);
     },
     recovered: ({ name }) => this.#options.report(`${name} is ready again`),
     killed: ({ name }, afterMs) =>

@@ -5,41 +5,47 @@ import { Secret } from '#runtime/secret.ts';
 import { type Command, run } from '../exec.ts';
 import type { Interrupt } from '../signals.ts';
 import type { Terminal } from '../terminal.ts';
-import { TIMING } from './child.ts';
+import { CHILD_STOP_MS_MAX } from './child.ts';
 import { type DataFolder, idleFrontends, openDataFolder, prepareFrontends } from './data.ts';
 import type { Environment } from './environment.ts';
+import { checkService } from './health-check.ts';
 import { findLeftovers, stopLeftovers } from './leftovers.ts';
 import type { Options } from './options.ts';
-import { planServices, type Service } from './plan.ts';
+import { planServices, type ServicePlan } from './plan.ts';
 import { portsFrom, requireFreePorts } from './ports.ts';
-import { postgresCommand, postgresUrl, preparePostgres } from './postgres.ts';
-import { checkService } from './readiness.ts';
-import { findRedisServer, redisCommand } from './redis.ts';
-import { DASHBOARD_USER, keepSecrets, type Secrets, writeSecret } from './secrets.ts';
+import { postgresCommand, postgresUrl, preparePostgres } from './postgres-server.ts';
+import { redisCommand } from './redis-server.ts';
+import { DASHBOARD_USER, openSecrets, type Secrets, writeSecret } from './secrets.ts';
 import { Supervisor } from './supervisor.ts';
 import { renderWelcome, type Welcome } from './welcome.ts';
 
 const BUILD_MS_MAX = 120_000;
 
-/** What a run is made from. */
+/** Input of a run. */
 export interface SystemParts {
   readonly options: Options;
   readonly environment: Environment;
   readonly terminal: Terminal;
   readonly interrupt: Interrupt;
-  /** Makes the bundles. */
+  /** Builds the bundles. */
   readonly build: Command;
-  /** Where the bundles are. */
+  /** The folder of the bundles. */
   readonly dist: string;
   /** The polls, unless the environment names others. */
   readonly pollsFile: string;
 }
 
+/** A run in progress: its input, its locked data folder, its processes. */
+interface Run extends SystemParts {
+  readonly data: DataFolder;
+  readonly supervisor: Supervisor;
+}
+
 /**
- * Runs the whole system until somebody interrupts it, and stops all of it whatever happens.
+ * Runs the whole system until it is interrupted; stops every process in any case.
  *
  * @returns the exit code: 0 after an interruption, 1 when the system could not be started
- * @throws StartError when the data folder cannot be had
+ * @throws StartError when the data folder cannot be used
  */
 export async function runSystem(parts: SystemParts): Promise<number> {
   const { options, terminal, interrupt } = parts;
@@ -49,16 +55,16 @@ export async function runSystem(parts: SystemParts): Promise<number> {
     pidsFile: data.pidsFile,
     report: (line) => terminal.line(line),
   });
-  // The last resort: however this process ends, it leaves nothing behind.
+  // Last resort: leaves no process behind, however this one exits.
   process.once('exit', () => {
     supervisor.killAll();
     data.release();
   });
   interrupt.force.addEventListener('abort', () => process.exit(1));
-  // Ends the wait for children that are starting; the rest of the stop is awaited below.
+  // Ends the wait for children that are starting; `finally` awaits the stop itself.
   interrupt.stop.addEventListener('abort', () => void supervisor.stop().catch(() => {}));
   try {
-    await start(parts, data, supervisor);
+    await start({ ...parts, data, supervisor });
     await aborted(interrupt.stop);
     return 0;
   } catch (error) {
@@ -78,69 +84,52 @@ function aborted(signal: AbortSignal): Promise<void> {
   });
 }
 
-async function start(parts: SystemParts, data: DataFolder, supervisor: Supervisor): Promise<void> {
-  const { options, environment, terminal, build } = parts;
-  const { stop } = parts.interrupt;
-  const step = async (label: string, work: () => Promise<unknown>): Promise<void> => {
-    stop.throwIfAborted();
-    await terminal.step(label, work);
-    stop.throwIfAborted();
-  };
-
-  const pollsFile = resolve(environment.pollsFile ?? parts.pollsFile);
+async function start(system: Run): Promise<void> {
+  const { environment, build, data, interrupt } = system;
+  const pollsFile = resolve(environment.pollsFile ?? system.pollsFile);
   const [poll] = readPolls(pollsFile);
-  const leftovers = findLeftovers(data.pidsFile);
-  if (leftovers.length > 0) {
-    const names = leftovers.map(({ name }) => name).join(', ');
-    await step(`Stopping what a killed run left: ${names}`, () => stopLeftovers(leftovers, TIMING.stopMsMax));
-  }
-  const secrets = keepSecrets(data.secretFolder);
-  const services = await plan(parts, data, secrets, pollsFile);
-  await step('Checking that the ports are free', () =>
+  await stopEarlierRun(system);
+  const secrets = openSecrets(data.secretFolder);
+  const services = await plan(system, secrets, pollsFile);
+  await step(system, 'Checking that the ports are free', () =>
     requireFreePorts(services.flatMap(({ ports }) => ports)),
   );
-  await step('Building the bundles', () =>
-    run(build, { what: 'the build', msMax: BUILD_MS_MAX, signal: stop }),
+  await step(system, 'Building the bundles', () =>
+    run(build, { what: 'the build', msMax: BUILD_MS_MAX, signal: interrupt.stop }),
   );
-  if (!environment.databaseUrl) {
-    const password = secrets.databasePassword.reveal();
-    await step('Preparing PostgreSQL', () => preparePostgres(data.postgresFolder, password, stop));
-  }
-  const databaseUrl = environment.databaseUrl ?? ownDatabaseUrl(options, secrets);
+  const databaseUrl = await prepareDatabase(system, secrets);
   writeSecret(secrets.databaseUrlFile, databaseUrl.reveal());
-  const known = prepareFrontends(
-    data.path,
-    options.frontends + idleFrontends(data.path, options.frontends).length,
-  );
-  writeFileSync(data.queueNodesFile, `${known.join(',')}\n`, { mode: 0o600 });
+  writeQueueNodes(system);
+  await startServices(system, services, databaseUrl);
+  welcome(system, services, secrets, poll);
+}
 
-  const supervised = services.map((service) => ({
-    ...service,
-    check: () => checkService(service.check, databaseUrl),
-  }));
-  const isStore = ({ kind }: Pick<Service, 'kind'>) => kind === 'postgres' || kind === 'redis';
-  const stores = environment.databaseUrl ? 'Redis' : 'PostgreSQL and Redis';
-  await step(`Starting ${stores}`, () => supervisor.start(supervised.filter(isStore)));
-  await step('Starting handlers and workers', () =>
-    supervisor.start(supervised.filter((service) => !isStore(service))),
-  );
+/** Runs one step of the start, unless the run is interrupted before or during it. */
+async function step(
+  { terminal, interrupt }: Run,
+  label: string,
+  work: () => Promise<unknown>,
+): Promise<void> {
+  interrupt.stop.throwIfAborted();
+  await terminal.step(label, work);
+  interrupt.stop.throwIfAborted();
+}
 
-  terminal.line(renderWelcome(describe(parts, data, services, secrets, supervisor, poll), terminal.paint));
-  for (const idle of idleFrontends(data.path, options.frontends)) {
-    terminal.line(
-      `${idle} is not started; votes that wait in its queue are counted when --frontends covers it`,
-    );
-  }
+/** Stops the processes of an earlier run that was killed. */
+async function stopEarlierRun(system: Run): Promise<void> {
+  const leftovers = findLeftovers(system.data.pidsFile);
+  if (leftovers.length === 0) return;
+  const names = leftovers.map(({ name }) => name).join(', ');
+  await step(system, `Stopping processes left by a killed run: ${names}`, () =>
+    stopLeftovers(leftovers, CHILD_STOP_MS_MAX),
+  );
 }
 
 async function plan(
-  { options, environment, dist }: SystemParts,
-  data: DataFolder,
+  { options, environment, dist, data }: Run,
   secrets: Secrets,
   pollsFile: string,
-): Promise<Service[]> {
-  const { port } = options;
-  const server = findRedisServer();
+): Promise<ServicePlan[]> {
   return planServices({
     options,
     data: data.path,
@@ -150,23 +139,72 @@ async function plan(
     secrets,
     environment: environment.children,
     sockets: prepareFrontends(data.path, options.frontends),
-    redis: (at) => redisCommand({ ...at, server }),
+    redis: redisCommand,
     postgres: environment.databaseUrl
       ? undefined
-      : await postgresCommand({ dataDir: data.postgresFolder, port: portsFrom(port).postgres }),
+      : await postgresCommand({
+          dataDir: data.postgresFolder,
+          port: portsFrom(options.port).postgres,
+        }),
   });
 }
 
-function ownDatabaseUrl({ port }: Options, { databasePassword }: Secrets): Secret {
-  return new Secret(postgresUrl({ port: portsFrom(port).postgres, password: databasePassword.reveal() }));
+/** Returns the URL of the user's database, or prepares our own and returns its URL. */
+async function prepareDatabase(system: Run, secrets: Secrets): Promise<Secret> {
+  const { options, environment, data, interrupt } = system;
+  if (environment.databaseUrl) return environment.databaseUrl;
+  const password = secrets.databasePassword.reveal();
+  await step(system, 'Preparing PostgreSQL', () =>
+    preparePostgres(data.postgresFolder, password, interrupt.stop),
+  );
+  return new Secret(postgresUrl({ port: portsFrom(options.port).postgres, password }));
+}
+
+/** Writes the queues of all frontends for `npm run audit`, including frontends that this run does not start. */
+function writeQueueNodes({ options, data }: Run): void {
+  const idle = idleFrontends(data.path, options.frontends);
+  const sockets = prepareFrontends(data.path, options.frontends + idle.length);
+  writeFileSync(data.queueNodesFile, `${sockets.join(',')}\n`, { mode: 0o600 });
+}
+
+/** Starts the stores, then the processes that depend on them. */
+async function startServices(
+  system: Run,
+  services: readonly ServicePlan[],
+  databaseUrl: Secret,
+): Promise<void> {
+  const { environment, supervisor } = system;
+  const supervised = services.map((service) => ({
+    ...service,
+    check: () => checkService(service.check, databaseUrl),
+  }));
+  const isStore = ({ kind }: Pick<ServicePlan, 'kind'>) => kind === 'postgres' || kind === 'redis';
+  const stores = environment.databaseUrl ? 'Redis' : 'PostgreSQL and Redis';
+  await step(system, `Starting ${stores}`, () => supervisor.start(supervised.filter(isStore)));
+  await step(system, 'Starting handlers and workers', () =>
+    supervisor.start(supervised.filter((service) => !isStore(service))),
+  );
+}
+
+function welcome(
+  system: Run,
+  services: readonly ServicePlan[],
+  secrets: Secrets,
+  poll: Poll | undefined,
+): void {
+  const { options, terminal, data } = system;
+  terminal.line(renderWelcome(describe(system, services, secrets, poll), terminal.paint));
+  for (const idle of idleFrontends(data.path, options.frontends)) {
+    terminal.line(
+      `${idle} is not running. Votes that wait in its queue are counted after a start with a larger --frontends.`,
+    );
+  }
 }
 
 function describe(
-  { options }: SystemParts,
-  data: DataFolder,
-  services: readonly Service[],
+  { options, data, supervisor }: Run,
+  services: readonly ServicePlan[],
   secrets: Secrets,
-  supervisor: Supervisor,
   poll: Poll | undefined,
 ): Welcome {
   const ports = portsFrom(options.port);
@@ -189,8 +227,8 @@ function describe(
   };
 }
 
-/** A path as people would type it here, when that is shorter. */
+/** Returns the path relative to the working directory, if that is shorter. */
 function shorten(path: string): string {
-  const typed = relative(process.cwd(), path);
-  return typed.length < path.length ? typed : path;
+  const relativePath = relative(process.cwd(), path);
+  return relativePath.length < path.length ? relativePath : path;
 }

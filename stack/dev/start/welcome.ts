@@ -1,7 +1,7 @@
 import { renderTable } from '../table.ts';
 import { type Paint, plain } from '../terminal.ts';
 
-/** What is shown once everything is ready. */
+/** What to tell the user once every process is ready. */
 export interface Welcome {
   readonly services: readonly {
     readonly name: string;
@@ -20,7 +20,7 @@ export interface Welcome {
   readonly data: string;
 }
 
-/** The table of processes, where to click, how to vote, how to stop. */
+/** Renders what runs, where to click, how to vote and how to stop. */
 export function renderWelcome(welcome: Welcome, paint: Paint = plain): string {
   const { services, vote, results, dashboard, dashboardUser, dashboardUsersFile, poll, choice, data } =
     welcome;
@@ -30,12 +30,13 @@ export function renderWelcome(welcome: Welcome, paint: Paint = plain): string {
     '',
     renderTable(['NAME', 'WHAT', 'WHERE', 'LOG'], rows, paint),
     '',
+    'Turnout is running.',
+    '',
     `Vote:       ${link(vote)}`,
     `Results:    ${link(results)}`,
-    `Dashboard:  ${link(dashboard)}  user ${dashboardUser}, password in ${dashboardUsersFile}`,
+    `Dashboard:  ${link(dashboard)}  (user ${dashboardUser}, password in ${dashboardUsersFile})`,
+    `Try:        curl -i -d choice=${choice} ${vote}polls/${poll}/votes`,
     '',
-    `curl -i -d choice=${choice} ${vote}polls/${poll}/votes`,
-    '',
-    `Ctrl-C stops everything, votes stay in ${data}`,
+    `Press Ctrl-C to stop. Votes stay in ${data} for the next start.`,
   ].join('\n');
 }

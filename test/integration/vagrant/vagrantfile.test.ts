@@ -3,9 +3,9 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { findProgram } from '#dev/path.mjs';
 import { ROOT } from '#dev/root.ts';
 import { scratchFolder } from '#kit/process.ts';
-import { findProgram } from '#kit/programs.ts';
 
 /** The Vagrantfile, read by Vagrant itself. No machine is started: there is nothing here that could run one. */
 const FOLDER = join(ROOT, 'vagrant');

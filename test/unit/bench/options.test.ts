@@ -24,7 +24,7 @@ describe('the options of a run', () => {
 
   test.each([
     [['spike'], /no scenario "spike"; there are capture, drain, and plan/],
-    [['--rounds', '0'], /--rounds must be a number up to 50, not "0"/],
+    [['--rounds', '0'], /--rounds must be a whole number from 1 to 50, not "0"/],
     [['--fast'], /Unknown option '--fast'/],
   ])('%j is refused in one line', (args, message) => {
     expect(() => parseOptions(args, KNOWN)).toThrow(message);

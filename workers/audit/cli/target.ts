@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { parseArgs } from 'node:util';
+import { parseArguments } from '#dev/arguments.ts';
 import { StartError } from '#dev/errors.ts';
 import { readConfig, type Setting, settings } from '#runtime/config.ts';
 import { type Discover, discoverNodes } from '#runtime/discovery.ts';
@@ -49,26 +49,16 @@ export interface AuditTarget {
  * @throws StartError in one line when an option is unknown
  */
 export function parseAuditOptions(args: readonly string[]): AuditOptions | 'help' {
-  const values = parse(args);
+  const { values } = parseArguments(args, {
+    options: {
+      data: { type: 'string' },
+      json: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+  });
   if (values.help) return 'help';
   if (values.data === '') throw new StartError('--data must name a folder');
   return { data: values.data, isJson: values.json };
-}
-
-function parse(args: readonly string[]) {
-  try {
-    return parseArgs({
-      args: [...args],
-      options: {
-        data: { type: 'string' },
-        json: { type: 'boolean', default: false },
-        help: { type: 'boolean', default: false },
-      },
-    }).values;
-  } catch (error) {
-    const [first = ''] = (error as Error).message.split(/\. |\n/);
-    throw new StartError(`${first.replace(/\.$/, '')} (see --help)`);
-  }
 }
 
 /** @throws ConfigError listing every setting that cannot be understood */

@@ -1,6 +1,15 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  globSync,
+  mkdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { ROOT } from '#dev/root.ts';
@@ -9,28 +18,29 @@ import { until } from '#kit/until.ts';
 
 const SOURCE = join(ROOT, 'stack/dev');
 
-/** A checkout with nothing but the bootstrap, and a PATH on which `npm` and the servers are stand-ins. */
+/** A checkout that contains only the bootstrap, and a PATH with stand-ins for `npm` and the Redis server. */
 let folder: Awaited<ReturnType<typeof scratchFolder>>;
 let started: ChildProcess[];
 const at = (...parts: string[]) => join(folder.path, ...parts);
 const npmCalls = () => readFileSync(at('npm-calls'), 'utf8').trim().split('\n');
+
+/** The stand-in for `npm ci`. */
+const install = () => [
+  `echo "$@" >> ${at('npm-calls')}`,
+  `rm -rf ${at('node_modules')}`,
+  `mkdir -p ${at('node_modules/.bin')}`,
+  `ln -s ${process.execPath} ${at('node_modules/.bin/node')}`,
+];
 
 beforeEach(async () => {
   folder = await scratchFolder();
   started = [];
   mkdirSync(at('stack/dev'), { recursive: true });
   mkdirSync(at('bin'));
-  for (const file of ['bootstrap.mjs', 'lock.mjs']) cpSync(join(SOURCE, file), at('stack/dev', file));
+  for (const file of globSync('*.mjs', { cwd: SOURCE })) cpSync(join(SOURCE, file), at('stack/dev', file));
   writeFileSync(at('package-lock.json'), '{"packages":{}}');
   writeFileSync(at('npm-calls'), '');
-  // Slow enough that a second bootstrap meets the first one at work.
-  program('npm', [
-    `echo "$@" >> ${at('npm-calls')}`,
-    'sleep 0.3',
-    `rm -rf ${at('node_modules')}`,
-    `mkdir -p ${at('node_modules/.bin')}`,
-    `ln -s ${process.execPath} ${at('node_modules/.bin/node')}`,
-  ]);
+  program('npm', install());
   program('redis-server', []);
   for (const tool of ['sh', 'sleep', 'rm', 'mkdir', 'ln']) symlinkSync(`/bin/${tool}`, at('bin', tool));
 });
@@ -67,7 +77,7 @@ function start(...args: string[]) {
   return { child, texts, ended };
 }
 
-test('installs the packages first, then runs the script with its arguments, and ends as it does', async () => {
+test('installs the packages, runs the script with its arguments, and returns its exit code', async () => {
   const path = script('console.log(process.argv.slice(2).join()); process.exit(7)');
   const { code, out } = await start(path, '--port', '1').ended;
   expect(code).toBe(7);
@@ -76,7 +86,7 @@ test('installs the packages first, then runs the script with its arguments, and 
   expect(existsSync(at('.bootstrap.lock'))).toBe(false);
 });
 
-test('installs again only when the lock file has changed', async () => {
+test('installs again only after a change of the lock file', async () => {
   const path = script('');
   for (const lock of ['{"packages":{}}', '{"packages":{}}', '{"packages":{ }}']) {
     writeFileSync(at('package-lock.json'), lock);
@@ -85,7 +95,7 @@ test('installs again only when the lock file has changed', async () => {
   expect(npmCalls()).toHaveLength(2);
 });
 
-test('knows what somebody installed by hand', async () => {
+test('accepts packages that were installed by hand', async () => {
   const packages = { '': {}, 'node_modules/a': { version: '1.0.0' }, 'node_modules/b': { optional: true } };
   mkdirSync(at('node_modules/.bin'), { recursive: true });
   symlinkSync(process.execPath, at('node_modules/.bin/node'));
@@ -98,22 +108,29 @@ test('knows what somebody installed by hand', async () => {
   expect((await start(script('')).ended).out).toContain('Installing packages');
 });
 
-test('several at once install once', async () => {
+test('installs once when several bootstraps start concurrently', async () => {
+  // The first installation lasts until the other two wait for it.
+  program('npm', [`until [ -e ${at('go')} ]; do sleep 0.01; done`, ...install()]);
   const path = script('console.log("ran")');
-  const ends = await Promise.all([1, 2, 3].map(() => start(path).ended));
+  const runs = [1, 2, 3].map(() => start(path));
+  await until('two bootstraps wait', () => {
+    return runs.filter(({ texts }) => texts.out.startsWith('Waiting for another installation')).length === 2;
+  });
+  writeFileSync(at('go'), '');
+  const ends = await Promise.all(runs.map(({ ended }) => ended));
   expect(ends.map(({ code }) => code)).toEqual([0, 0, 0]);
   expect(ends.every(({ out }) => out.endsWith('ran\n'))).toBe(true);
   expect(npmCalls()).toHaveLength(1);
 });
 
-test('shows what npm said when it fails', async () => {
-  program('npm', ['echo the registry is away', 'exit 3']);
+test('shows the output of npm when it fails', async () => {
+  program('npm', ['echo the registry is unreachable', 'exit 3']);
   const end = await start(script('')).ended;
-  expect(end).toMatchObject({ code: 1, errors: 'the registry is away\nnpm ci failed (exit 3)\n' });
+  expect(end).toMatchObject({ code: 1, errors: 'the registry is unreachable\nnpm ci failed (exit 3)\n' });
   expect(end.out).toBe('Installing packages … failed\n');
 });
 
-test('without a Redis and a way to install one, it says what to install', async () => {
+test('says what to install when there is no Redis and no apt-get', async () => {
   program('redis-server', []);
   chmodSync(at('bin/redis-server'), 0o644);
   const { code, errors } = await start(script('')).ended;
@@ -123,27 +140,27 @@ test('without a Redis and a way to install one, it says what to install', async 
   );
 });
 
-test('who only builds needs no Redis', async () => {
+test('builds without a Redis', async () => {
   chmodSync(at('bin/redis-server'), 0o644);
   mkdirSync(at('handlers'));
   writeFileSync(at('handlers/build.ts'), 'console.log("built")');
   expect(await start('handlers/build.ts').ended).toMatchObject({ code: 0, errors: '' });
 });
 
-test('a Valkey is as good', async () => {
+test('accepts Valkey instead of Redis', async () => {
   chmodSync(at('bin/redis-server'), 0o644);
   program('valkey-server', []);
   expect((await start(script('')).ended).code).toBe(0);
 });
 
-const SAYS_SIGNALS = `
+const PRINTS_SIGNALS = `
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => { console.log(signal); process.exit(5); });
   console.log('up');
   setInterval(() => {}, 1000);
 `;
 
-test.each(['SIGTERM', 'SIGINT', 'SIGHUP'] as const)('passes %s on and waits for the end', async (signal) => {
-  const { child, texts, ended } = start(script(SAYS_SIGNALS));
+test.each(['SIGTERM', 'SIGINT', 'SIGHUP'] as const)('forwards %s and waits for the exit', async (signal) => {
+  const { child, texts, ended } = start(script(PRINTS_SIGNALS));
   await until('the script is up', () => texts.out.includes('up'));
   child.kill(signal);
   const { code, out } = await ended;
@@ -151,11 +168,11 @@ test.each(['SIGTERM', 'SIGINT', 'SIGHUP'] as const)('passes %s on and waits for 
   expect(out.endsWith(`up\n${signal}\n`)).toBe(true);
 });
 
-test('a script that a signal ends gives 128 and its number', async () => {
+test('returns 128 plus the signal number when a signal kills the script', async () => {
   expect((await start(script('process.kill(process.pid, "SIGKILL")')).ended).code).toBe(137);
 });
 
-test('a signal during the installation ends it and leaves no lock', async () => {
+test('a signal stops an installation and leaves no lock', async () => {
   program('npm', [`echo called >> ${at('npm-calls')}`, 'exec sleep 60']);
   const { child, ended } = start(script(''));
   await until('npm runs', () => npmCalls().includes('called'));
@@ -164,7 +181,7 @@ test('a signal during the installation ends it and leaves no lock', async () => 
   expect(existsSync(at('.bootstrap.lock'))).toBe(false);
 });
 
-test('ends what it started when npm has gone without a word', async () => {
+test('stops the script when npm is killed', async () => {
   const path = script(`
     import { writeFileSync } from 'node:fs';
     process.on('SIGTERM', () => { writeFileSync('${at('ended')}', ''); process.exit(0); });
@@ -183,5 +200,5 @@ test('ends what it started when npm has gone without a word', async () => {
   started.push(npm);
   await until('the script is up', () => existsSync(at('up')));
   npm.kill('SIGKILL');
-  await until('the script was told to end', () => existsSync(at('ended')));
+  await until('the script received SIGTERM', () => existsSync(at('ended')));
 });

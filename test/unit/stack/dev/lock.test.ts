@@ -12,7 +12,7 @@ beforeEach(async () => {
 });
 afterEach(() => folder.remove());
 
-test('one holder at a time; the other learns who it is', () => {
+test('admits one holder, and names it to others', () => {
   const lock = takeLock(path());
   expect(takeLock(path())).toEqual({ taken: false, pid: process.pid });
   if (lock.taken) lock.release();
@@ -20,7 +20,7 @@ test('one holder at a time; the other learns who it is', () => {
   expect(readdirSync(folder.path)).toEqual(['lock']);
 });
 
-test('the lock of a process that has ended is taken over, even when its pid lives on in another', () => {
+test('takes over the lock of an ended process, even if another process has its pid', () => {
   const { pid } = spawnSync('true');
   for (const holder of [`${pid} x:1`, `${process.pid} x:1`, '', 'garbage']) {
     writeFileSync(path(), `${holder}\n`);
@@ -31,14 +31,14 @@ test('the lock of a process that has ended is taken over, even when its pid live
   }
 });
 
-test('a lock that has passed on to somebody else is not released by its former holder', () => {
+test('does not release a lock that has a new holder', () => {
   const lock = takeLock(path());
   writeFileSync(path(), '1 x:1\n');
   if (lock.taken) lock.release();
   expect(existsSync(path())).toBe(true);
 });
 
-test('an identity is that of one process', () => {
+test('gives each running process its own identity', () => {
   expect(identityOf(process.pid)).toBe(identityOf(process.pid));
   expect(identityOf(process.pid)).not.toBe(identityOf(process.ppid));
   expect(identityOf(spawnSync('true').pid)).toBeUndefined();

@@ -15,13 +15,13 @@ function collect() {
   return { texts, terminal: new Terminal(write('out'), write('errors'), plain) };
 }
 
-test('a step is one line', async () => {
+test('writes a step as one line', async () => {
   const { texts, terminal } = collect();
   expect(await terminal.step('Building', () => 42)).toBe(42);
   expect(texts.out).toBe('Building … done (0.0 s)\n');
 });
 
-test('a step that fails says so and throws; the reason goes to standard error', async () => {
+test('marks a failed step and throws; the reason goes to standard error', async () => {
   const { texts, terminal } = collect();
   await terminal
     .step('Building', () => Promise.reject(new StartError('the build failed', ['line 1', 'line 2'])))
@@ -32,20 +32,20 @@ test('a step that fails says so and throws; the reason goes to standard error', 
   });
 });
 
-test('a step that was interrupted has not failed', async () => {
+test('marks an aborted step as interrupted', async () => {
   const { texts, terminal } = collect();
   const work = terminal.step('Waiting', () => AbortSignal.abort().throwIfAborted());
   await expect(work).rejects.toThrow();
   expect(texts.out).toBe('Waiting … interrupted (0.0 s)\n');
 });
 
-test('a line that comes in the middle of a step stands alone', async () => {
+test('writes a line during a step on a line of its own', async () => {
   const { texts, terminal } = collect();
   await terminal.step('Stopping', () => terminal.line('redis was killed'));
   expect(texts.out).toBe('Stopping … \nredis was killed\nStopping … done (0.0 s)\n');
 });
 
-test('a fault in the configuration is one line, a bug shows its stack', () => {
+test('writes a configuration error as one line, a bug with its stack', () => {
   const { texts, terminal } = collect();
   terminal.error(new ConfigError(['PORT is wrong']));
   expect(texts.errors).toBe('configuration: PORT is wrong\n');
@@ -53,7 +53,7 @@ test('a fault in the configuration is one line, a bug shows its stack', () => {
   expect(texts.errors).toMatch(/TypeError: a bug\n\s+at /);
 });
 
-test('columns are as wide as their widest cell', () => {
+test('makes table columns as wide as their widest cell', () => {
   const table = renderTable(
     ['NAME', 'URL'],
     [
@@ -69,7 +69,17 @@ test('columns are as wide as their widest cell', () => {
   `);
 });
 
-test('the welcome says where to click, how to vote and how to stop', () => {
+test('right-aligns table columns from a given one on', () => {
+  const rows = [
+    ['power', '3', '12'],
+    ['freeze', '10', ''],
+  ];
+  expect(renderTable(['FAULT', 'N', 'LOST'], rows, plain, { rightAlignedFrom: 1 })).toBe(
+    ['FAULT    N  LOST', '──────  ──  ────', 'power    3    12', 'freeze  10'].join('\n'),
+  );
+});
+
+test('shows where to click, how to vote and how to stop', () => {
   const welcome = {
     services: [
       { name: 'results', about: 'live results', where: 'http://localhost:8081/', log: 'l/results.log' },
@@ -89,13 +99,14 @@ test('the welcome says where to click, how to vote and how to stop', () => {
     ───────  ────────────  ──────────────────────  ─────────────
     results  live results  http://localhost:8081/  l/results.log
 
+    Turnout is running.
+
     Vote:       http://localhost:8080/
     Results:    http://localhost:8081/
-    Dashboard:  http://localhost:8082/  user admin, password in .turnout/secrets/dashboard.users
+    Dashboard:  http://localhost:8082/  (user admin, password in .turnout/secrets/dashboard.users)
+    Try:        curl -i -d choice=cats http://localhost:8080/polls/cats-vs-dogs/votes
 
-    curl -i -d choice=cats http://localhost:8080/polls/cats-vs-dogs/votes
-
-    Ctrl-C stops everything, votes stay in .turnout/"
+    Press Ctrl-C to stop. Votes stay in .turnout/ for the next start."
   `);
   expect(renderWelcome(welcome, coloured)).toContain('\u001B[');
 });

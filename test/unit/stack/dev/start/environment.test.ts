@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { readEnvironment } from '#dev/start/environment.ts';
 
-test('hands on what the processes understand, and nothing else', () => {
+test('passes through the settings of the processes, and nothing else', () => {
   const { children } = readEnvironment({
     PATH: '/bin',
     HOME: '/root',
@@ -13,14 +13,14 @@ test('hands on what the processes understand, and nothing else', () => {
   expect(children).toEqual({ PATH: '/bin', HOME: '/root', VOTES_PER_JOB_MAX: '1', LOG_LEVEL: 'debug' });
 });
 
-test('names every wrong setting at once, before anything is started', () => {
+test('lists every invalid setting in one error', () => {
   expect(() => readEnvironment({ LOG_LEVEL: 'loud', WEB_CONCURRENCY: '0' })).toThrow(
     /LOG_LEVEL must be .*; WEB_CONCURRENCY must be /,
   );
   expect(() => readEnvironment({ DATABASE_URL: 'mysql://x' })).toThrow(/DATABASE_URL must be/);
 });
 
-test('knows whether there is a database to use, and does not show its URL', () => {
+test('keeps the URL of an existing database secret', () => {
   expect(readEnvironment({}).databaseUrl).toBeUndefined();
   const { databaseUrl, children } = readEnvironment({ DATABASE_URL: 'postgres://u:secret@db/x' });
   expect(databaseUrl?.reveal()).toBe('postgres://u:secret@db/x');

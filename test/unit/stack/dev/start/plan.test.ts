@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { type Kind, type PlanInput, planServices, STOP_ORDER } from '#dev/start/plan.ts';
 import { BASE_PORT_MAX, BASE_PORT_MIN } from '#dev/start/ports.ts';
 
-/** Where the ports of outgoing connections begin on Linux. */
+/** The start of Linux's range of ephemeral ports. */
 const EPHEMERAL_PORT_MIN = 32_768;
 
 function input(change: Partial<PlanInput> = {}): PlanInput {
@@ -23,7 +23,7 @@ function input(change: Partial<PlanInput> = {}): PlanInput {
 
 const namesOf = (change?: Partial<PlanInput>) => planServices(input(change)).map(({ name }) => name);
 
-test('lays out a Redis and a vote handler for each frontend, and everything that counts', () => {
+test('plans a Redis and a vote handler for each frontend, and the processes that count', () => {
   expect(namesOf()).toEqual([
     'postgres',
     'frontend01-redis',
@@ -37,7 +37,7 @@ test('lays out a Redis and a vote handler for each frontend, and everything that
   ]);
 });
 
-test('leaves Postgres out when the database is somewhere else', () => {
+test('plans no Postgres when DATABASE_URL names one', () => {
   expect(namesOf({ postgres: undefined })).not.toContain('postgres');
 });
 
@@ -95,27 +95,27 @@ test('gives each process exactly the environment it needs', () => {
   });
 });
 
-test('runs the bundles with the Node that runs the plan', () => {
+test('runs the bundles with the current Node', () => {
   const vote = planServices(input()).find(({ name }) => name === 'frontend02-vote');
   expect(vote?.command).toEqual({ command: '/bin/node', args: ['/dist/vote.mjs'] });
 });
 
 test.each([BASE_PORT_MIN, 8080, BASE_PORT_MAX])(
-  'no two of the largest system want the same port, and none an ephemeral one (base %i)',
+  'gives the largest system distinct ports outside the ephemeral range (base %i)',
   (port) => {
     const sockets = Array.from({ length: 32 }, (_, index) => `/s${index}`);
     const options = { frontends: 32, workers: 32, port, data: '.turnout' };
-    const wanted = planServices(input({ options, sockets })).flatMap(({ ports }) =>
+    const used = planServices(input({ options, sockets })).flatMap(({ ports }) =>
       ports.map((entry) => entry.port),
     );
-    expect(wanted).toHaveLength(1 + 32 * 2 + 32 + 2 + 2);
-    expect(new Set(wanted).size).toBe(wanted.length);
-    expect(Math.min(...wanted)).toBeGreaterThanOrEqual(1024);
-    expect(Math.max(...wanted)).toBeLessThan(EPHEMERAL_PORT_MIN);
+    expect(used).toHaveLength(1 + 32 * 2 + 32 + 2 + 2);
+    expect(new Set(used).size).toBe(used.length);
+    expect(Math.min(...used)).toBeGreaterThanOrEqual(1024);
+    expect(Math.max(...used)).toBeLessThan(EPHEMERAL_PORT_MIN);
   },
 );
 
-test('everything that is started is stopped: stores last, Postgres with its fast shutdown', () => {
+test('stops every kind of service: stores last, Postgres with its fast shutdown', () => {
   const kinds = new Set<Kind>(planServices(input()).map(({ kind }) => kind));
   expect(new Set(STOP_ORDER.flat())).toEqual(kinds);
   expect(STOP_ORDER.flat()[0]).toBe('vote');

@@ -19,7 +19,7 @@ async function whileListening(
   return port;
 }
 
-test('the usual base gives the ports of the documentation', () => {
+test('the default base gives the documented ports', () => {
   const ports = portsFrom(8080);
   expect([ports.postgres, ports.vote(1), ports.vote(2), ports.results, ports.dashboard]).toEqual([
     5433, 8080, 8090, 8081, 8082,
@@ -30,19 +30,19 @@ test('the usual base gives the ports of the documentation', () => {
 });
 
 test.each([undefined, '127.0.0.1'])(
-  'names a port in use and what wanted it (listener on %s)',
+  'names a port in use and the service that needs it (listener on %s)',
   async (host) => {
     const port = await whileListening(host, async (taken) => {
-      await expect(requireFreePorts([{ port: taken, wantedBy: 'results' }])).rejects.toThrow(
-        `port ${taken}, wanted by results, is already in use`,
+      await expect(requireFreePorts([{ port: taken, service: 'results' }])).rejects.toThrow(
+        `port ${taken} for results is in use: stop the program that listens on it, or move all ports with --port`,
       );
     });
-    await requireFreePorts([{ port, wantedBy: 'results' }]);
+    await requireFreePorts([{ port, service: 'results' }]);
   },
 );
 
-test('a look leaves the port free', async () => {
+test('leaves a checked port free', async () => {
   const port = await whileListening(undefined, async () => {});
-  await requireFreePorts([{ port, wantedBy: 'one' }]);
-  await requireFreePorts([{ port, host: '127.0.0.1', wantedBy: 'other' }]);
+  await requireFreePorts([{ port, service: 'one' }]);
+  await requireFreePorts([{ port, host: '127.0.0.1', service: 'other' }]);
 });

@@ -1,7 +1,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { keepSecrets, writeSecret } from '#dev/start/secrets.ts';
+import { openSecrets, writeSecret } from '#dev/start/secrets.ts';
 import { scratchFolder } from '#kit/process.ts';
 
 let folder: Awaited<ReturnType<typeof scratchFolder>>;
@@ -10,9 +10,9 @@ beforeAll(async () => {
 });
 afterAll(() => folder.remove());
 
-test('secrets are made once, kept, and readable by their owner alone', () => {
+test('creates secrets once, readable only by their owner', () => {
   const path = join(folder.path, 'secrets');
-  const first = keepSecrets(path);
+  const first = openSecrets(path);
   const files = [first.voterKeyFile, first.dashboardUsersFile, join(path, 'database.password')];
   const contents = files.map((file) => readFileSync(file, 'utf8'));
   expect(contents[0]).toMatch(/^[0-9a-f]{64}\n$/);
@@ -21,14 +21,14 @@ test('secrets are made once, kept, and readable by their owner alone', () => {
   for (const file of files) expect(statSync(file).mode & 0o777).toBe(0o600);
   expect(statSync(path).mode & 0o777).toBe(0o700);
 
-  expect(keepSecrets(path).databasePassword.reveal()).toBe(first.databasePassword.reveal());
+  expect(openSecrets(path).databasePassword.reveal()).toBe(first.databasePassword.reveal());
   expect(files.map((file) => readFileSync(file, 'utf8'))).toEqual(contents);
 });
 
-test('a secret that was lost half-way is made anew', () => {
+test('replaces an empty secret', () => {
   const path = join(folder.path, 'empty');
-  const { voterKeyFile } = keepSecrets(path);
+  const { voterKeyFile } = openSecrets(path);
   writeSecret(voterKeyFile, '');
-  keepSecrets(path);
+  openSecrets(path);
   expect(readFileSync(voterKeyFile, 'utf8')).toMatch(/^[0-9a-f]{64}\n$/);
 });

@@ -9,13 +9,13 @@ import { type Supervised, Supervisor } from '#dev/start/supervisor.ts';
 import { scratchFolder } from '#kit/process.ts';
 import { until } from '#kit/until.ts';
 
-/** Each program says in its log what it does; `ready` there makes it ready. */
+/** Shell programs; a line `ready` in its log makes a program ready. */
 const IDLE = 'trap "echo term; exit 0" TERM; echo ready; while :; do sleep 0.02; done';
 const STUBBORN = 'trap "" TERM; echo ready; while :; do sleep 0.02; done';
 const BROKEN = 'echo no configuration; exit 1';
 const NEVER_READY = 'while :; do sleep 0.02; done';
 
-/** Waits that should succeed keep their long deadlines, so that a loaded machine fails no test. */
+/** Short intervals; the deadlines stay long, so that no test fails on a loaded machine. */
 const QUICK: Timing = {
   ...TIMING,
   checkIntervalMs: 5,
@@ -48,10 +48,10 @@ function supervise(timing: Timing): Supervisor {
   });
 }
 
-/** Lives until the test lets it die, and from then on dies as soon as it is started. */
-const mortal = () =>
-  `echo ready; echo cannot go on; until [ -e ${folder.path}/die ]; do sleep 0.01; done; exit 3`;
-const letDie = () => writeFileSync(join(folder.path, 'die'), '');
+/** Runs until `letExit` is called; from then on exits as soon as it is started. */
+const exiting = () =>
+  `echo ready; echo cannot go on; until [ -e ${folder.path}/exit ]; do sleep 0.01; done; exit 3`;
+const letExit = () => writeFileSync(join(folder.path, 'exit'), '');
 
 const logOf = (name: string) => readFileSync(join(folder.path, `${name}.log`), 'utf8');
 
@@ -62,19 +62,19 @@ function shell(name: string, script: string, kind: Kind = 'vote'): Supervised {
     command: { command: 'sh', args: ['-c', script] },
     env: { PATH: '/usr/bin:/bin' },
     stopSignal: 'SIGTERM',
-    check: async () => (logOf(name).includes('ready') ? undefined : 'has not said ready'),
+    check: async () => (logOf(name).includes('ready') ? undefined : 'the log has no line ready'),
   };
 }
 
 const pids = () => findLeftovers(pidsFile()).map(({ pid }) => pid);
 
-test('starts side by side, waits until all are ready, keeps their output', async () => {
+test('starts services concurrently, waits until all are ready, and logs their output', async () => {
   await supervisor.start([shell('a', IDLE), shell('b', IDLE)]);
   expect(logOf('a')).toBe('ready\n');
   expect(pids()).toHaveLength(2);
 });
 
-test('stops in order: who takes votes, then who counts them, then who keeps them', async () => {
+test('stops handlers first, then readers, then stores', async () => {
   const log = join(folder.path, 'order');
   const noting = (name: string) =>
     `trap "echo ${name} >> ${log}; exit 0" TERM; ${IDLE.split('; ').slice(2).join('; ')}`;
@@ -86,58 +86,60 @@ test('stops in order: who takes votes, then who counts them, then who keeps them
   expect(existsSync(pidsFile())).toBe(false);
 });
 
-test('kills what does not stop in time, with all of its group, and says so', async () => {
-  supervisor = supervise({ ...QUICK, stopMsMax: 300 });
+test('kills a child that does not stop in time, with its process group, and reports it', async () => {
+  supervisor = supervise({ ...QUICK, stopMsMax: 100 });
   await supervisor.start([shell('a', `sleep 300 & echo $!; ${STUBBORN}`)]);
   const inGroup = Number.parseInt(logOf('a'), 10);
   expect(identityOf(inGroup)).toBeDefined();
   await supervisor.stop();
-  expect(lines).toEqual(['a did not stop within 0.3 s and was killed']);
+  expect(lines).toEqual(['a did not stop within 0.1 s and was killed']);
   await until('the rest of its group has ended', () => identityOf(inGroup) === undefined);
 });
 
-test('a child that dies is reported by name with its last words, and started again ever more slowly', async () => {
-  await supervisor.start([shell('a', mortal())]);
-  letDie();
-  await until('four deaths', () => lines.filter((line) => line.includes('died')).length >= 4);
-  const deaths = lines.filter((line) => line.includes('died')).slice(0, 4);
-  expect(deaths).toEqual(
+test('reports an exited child with its last log line, and restarts it with exponential backoff', async () => {
+  await supervisor.start([shell('a', exiting())]);
+  letExit();
+  await until('four exits', () => lines.filter((line) => line.includes('stopped unexpectedly')).length >= 4);
+  const exits = lines.filter((line) => line.includes('stopped unexpectedly')).slice(0, 4);
+  expect(exits).toEqual(
     [10, 20, 40, 40].map(
-      (ms) => `a died (exit 3), starting it again in ${ms} ms, its last line: cannot go on`,
+      (ms) => `a stopped unexpectedly (exit 3); restarting in ${ms} ms; last log line: cannot go on`,
     ),
   );
 });
 
-test('a child that is back is reported, and is a new process', async () => {
+test('reports a restarted child once it is ready', async () => {
   await supervisor.start([shell('a', IDLE)]);
   const [before = 0] = pids();
   process.kill(before, 'SIGKILL');
   await until('a is back', () => lines.includes('a is ready again'));
-  expect(lines[0]).toBe('a died (ended by SIGKILL), starting it again in 10 ms, its last line: ready');
+  expect(lines[0]).toBe(
+    'a stopped unexpectedly (killed by SIGKILL); restarting in 10 ms; last log line: ready',
+  );
   const [after] = pids();
   expect(after).toBeDefined();
   expect(after).not.toBe(before);
 });
 
-test('a long life makes the delay short again', async () => {
-  const deaths: number[] = [];
+test('resets the restart delay after a stable uptime', async () => {
+  const exits: number[] = [];
   const listener: ChildListener = {
     processChanged: () => {},
-    died: (_child, _how, _lastLine, delayMs) => deaths.push(delayMs),
+    exited: (_child, _how, _lastLine, delayMs) => exits.push(delayMs),
     recovered: () => {},
     killed: () => {},
   };
   const logFile = join(folder.path, 'a.log');
-  const child = new Child({ ...shell('a', mortal()), logFile }, listener, { ...QUICK, soundAfterMs: 0 });
+  const child = new Child({ ...shell('a', exiting()), logFile }, listener, { ...QUICK, stableAfterMs: 0 });
   child.start();
   await child.whenReady();
-  letDie();
-  await until('four deaths', () => deaths.length >= 4);
+  letExit();
+  await until('four exits', () => exits.length >= 4);
   await child.stop();
-  expect(new Set(deaths)).toEqual(new Set([10]));
+  expect(new Set(exits)).toEqual(new Set([10]));
 });
 
-test('a child that dies before it was ever ready fails the start with the end of its log', async () => {
+test('fails the start with the end of the log when a child keeps exiting before it is ready', async () => {
   const failure = await supervisor.start([shell('a', BROKEN)]).catch((error: unknown) => error);
   expect(failure).toMatchObject({
     message: 'a does not start: exit 1',
@@ -145,18 +147,18 @@ test('a child that dies before it was ever ready fails the start with the end of
   });
 });
 
-test('a child that does not get ready fails the start with the reason', async () => {
-  supervisor = supervise({ ...QUICK, readyMsMax: 500 });
+test('fails the start with the reason when a child does not become ready', async () => {
+  supervisor = supervise({ ...QUICK, readyMsMax: 100 });
   const start = supervisor.start([shell('a', NEVER_READY)]);
-  await expect(start).rejects.toThrow('a is not ready after 0.5 s: has not said ready');
+  await expect(start).rejects.toThrow('a is not ready after 0.1 s: the log has no line ready');
 });
 
-test('a program that does not exist fails the start', async () => {
+test('fails the start when a program does not exist', async () => {
   const missing = { ...shell('a', ''), command: { command: '/no/such/program', args: [] } };
-  await expect(supervisor.start([missing])).rejects.toThrow(/a does not start: does not run .*ENOENT/);
+  await expect(supervisor.start([missing])).rejects.toThrow(/a does not start: cannot run .*ENOENT/);
 });
 
-test('a stop during the start ends the wait, and nothing is started after it', async () => {
+test('a stop ends a start in progress and prevents later ones', async () => {
   const start = supervisor.start([shell('a', NEVER_READY)]).catch((error: unknown) => error);
   await supervisor.stop();
   expect(await start).toMatchObject({ name: 'AbortError' });
@@ -164,25 +166,25 @@ test('a stop during the start ends the wait, and nothing is started after it', a
   expect(existsSync(pidsFile())).toBe(false);
 });
 
-test('a stop while a child waits to be started again leaves it stopped', async () => {
-  await supervisor.start([shell('a', mortal())]);
-  letDie();
-  await until('a death', () => lines.length > 0);
+test('a stop cancels a pending restart', async () => {
+  await supervisor.start([shell('a', exiting())]);
+  letExit();
+  await until('an exit', () => lines.length > 0);
   await supervisor.stop();
   expect(existsSync(pidsFile())).toBe(false);
 });
 
-test('what a killed run has left is found and ended', async () => {
-  // This supervisor lives on, unlike a killed one: it must not start anything again within the test.
+test('finds and stops the processes of a killed run', async () => {
+  // This supervisor still runs, unlike a killed one; it must not restart a child during the test.
   supervisor = supervise({ ...QUICK, restartDelayMsMin: 60_000 });
   await supervisor.start([shell('a', IDLE), shell('b', STUBBORN, 'redis')]);
   const leftovers = findLeftovers(pidsFile());
   expect(leftovers.map(({ name }) => name)).toEqual(['a', 'b']);
-  await stopLeftovers(leftovers, 300);
+  await stopLeftovers(leftovers, 100);
   for (const { pid, identity } of leftovers) expect(identityOf(pid)).not.toBe(identity);
 });
 
-test('a process that was given a recycled pid is not ours', () => {
+test('ignores a process with a recycled pid', () => {
   const recorded = {
     name: 'a',
     kind: 'vote',

