@@ -1,11 +1,12 @@
 import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
 
-/** A Swarm takes its time: a machine that dies is noticed after seconds, an update waits for health. */
+/** A Swarm detects a dead machine after seconds, and an update waits for health checks. */
 const SWARM_TEST_MS_MAX = 5 * 60_000;
-
-/** Generous: a loaded machine must not make a test fail. Every wait inside the tests has a shorter deadline. */
+/** Generous, so that a loaded machine fails no test. Every wait inside a test has a shorter deadline. */
 const TEST_MS_MAX = 60_000;
+/** Integration tests mostly wait for Redis, PostgreSQL, HAProxy and timers, so more files than processors run at once. */
+const FILES_AT_ONCE = 4;
 
 const common = { root: import.meta.dirname, testTimeout: TEST_MS_MAX, hookTimeout: TEST_MS_MAX };
 
@@ -21,6 +22,7 @@ export default defineConfig({
           name: 'integration',
           include: ['integration/**/*.test.ts'],
           globalSetup: ['kit/global.ts'],
+          maxWorkers: FILES_AT_ONCE,
         },
       },
       {
@@ -29,7 +31,7 @@ export default defineConfig({
           name: 'e2e',
           include: ['e2e/**/*.test.ts'],
           globalSetup: ['kit/global.ts'],
-          // Whole systems: one after the other, so that each has the machine to itself.
+          // Whole systems, some of them under load: one at a time.
           fileParallelism: false,
           testTimeout: 4 * TEST_MS_MAX,
           hookTimeout: 2 * TEST_MS_MAX,
