@@ -1,10 +1,11 @@
-import { parseArgs } from 'node:util';
+import { parseArguments, parseWholeNumber } from '#dev/arguments.ts';
 import { StartError } from '#dev/errors.ts';
 
 const ROUNDS_FULL = 5;
 const ROUNDS_QUICK = 3;
 const ROUNDS_MAX = 50;
 const VOTERS_UNITS: Readonly<Record<string, number>> = { '': 1, k: 1e3, m: 1e6, b: 1e9 };
+const MINUTES_MIN = 1 / 60;
 const MINUTES_MAX = 7 * 24 * 60;
 
 /** A parsed command line. */
@@ -55,13 +56,27 @@ plan calculates the machines for a crowd, from the newest complete result or the
  * @throws StartError in one line
  */
 export function parseOptions(args: readonly string[], known: readonly string[]): Options {
-  const { values, positionals } = parse(args);
+  const { values, positionals } = parseArguments(args, {
+    allowPositionals: true,
+    options: {
+      quick: { type: 'boolean', default: false },
+      'no-build': { type: 'boolean', default: false },
+      rounds: { type: 'string' },
+      out: { type: 'string' },
+      compare: { type: 'string' },
+      from: { type: 'string' },
+      'save-costs': { type: 'boolean', default: false },
+      voters: { type: 'string', default: '100M' },
+      minutes: { type: 'string', default: '10' },
+      help: { type: 'boolean', default: false },
+    },
+  });
   if (values.help) return { command: 'help' };
   if (positionals[0] === 'plan') {
     return {
       command: 'plan',
       voters: parseVoters(values.voters),
-      minutes: numberFrom('--minutes', values.minutes, 1 / 60, MINUTES_MAX),
+      minutes: parseMinutes(values.minutes),
       from: values.from,
       shallSave: values['save-costs'],
     };
@@ -75,48 +90,28 @@ export function parseOptions(args: readonly string[], known: readonly string[]):
     scenarios: positionals,
     isQuick: values.quick,
     shallBuild: !values['no-build'],
-    rounds: Math.floor(numberFrom('--rounds', values.rounds ?? fallback, 1, ROUNDS_MAX)),
+    rounds: parseWholeNumber('--rounds', values.rounds ?? fallback, 1, ROUNDS_MAX),
     out: values.out,
     compare: values.compare,
   };
-}
-
-function parse(args: readonly string[]) {
-  try {
-    return parseArgs({
-      args: [...args],
-      allowPositionals: true,
-      options: {
-        quick: { type: 'boolean', default: false },
-        'no-build': { type: 'boolean', default: false },
-        rounds: { type: 'string' },
-        out: { type: 'string' },
-        compare: { type: 'string' },
-        from: { type: 'string' },
-        'save-costs': { type: 'boolean', default: false },
-        voters: { type: 'string', default: '100M' },
-        minutes: { type: 'string', default: '10' },
-        help: { type: 'boolean', default: false },
-      },
-    });
-  } catch (error) {
-    const [first = ''] = (error as Error).message.split(/\. |\n/);
-    throw new StartError(`${first.replace(/\.$/, '')} (see --help)`);
-  }
 }
 
 /** Parses a number of voters: 12000, 500k, 100M, 1.5B. */
 function parseVoters(text: string): number {
   const match = /^(\d+(?:\.\d+)?)([kmb]?)$/i.exec(text);
   const voters = Number(match?.[1]) * (VOTERS_UNITS[match?.[2]?.toLowerCase() ?? ''] ?? Number.NaN);
-  if (!(voters >= 1)) throw new StartError(`--voters must be a number like 500k or 100M, not "${text}"`);
+  if (!(voters >= 1))
+    throw new StartError(`--voters must be a number like 500k or 100M, not "${text}" (see --help)`);
   return Math.round(voters);
 }
 
-function numberFrom(name: string, text: string, min: number, max: number): number {
-  const value = Number(text);
-  if (text.trim() === '' || !(value >= min && value <= max)) {
-    throw new StartError(`${name} must be a number up to ${max}, not "${text}"`);
+/** Parses a number of minutes, from one second to a week. */
+function parseMinutes(text: string): number {
+  const minutes = Number(text);
+  if (text.trim() === '' || !(minutes >= MINUTES_MIN && minutes <= MINUTES_MAX)) {
+    throw new StartError(
+      `--minutes must be a number from 1/60 to ${MINUTES_MAX}, not "${text}" (see --help)`,
+    );
   }
-  return value;
+  return minutes;
 }

@@ -24,8 +24,8 @@ describe('the command line of a run', () => {
 
   test.each([
     [['spike'], /unknown scenario "spike", expected capture, drain or plan/],
-    [['--rounds', '0'], /--rounds must be a number up to 50, not "0"/],
-    [['--fast'], /Unknown option '--fast'/],
+    [['--rounds', '0'], /--rounds must be a whole number from 1 to 50, not "0"/],
+    [['--fast'], /^Unknown option '--fast' \(see --help\)$/],
   ])('%j is rejected', (args, message) => {
     expect(() => parseOptions(args, KNOWN)).toThrow(message);
   });
@@ -45,6 +45,10 @@ describe('the command line of a plan', () => {
       from: undefined,
       shallSave: false,
     });
+  });
+
+  test.each([[''], ['0'], ['10081'], ['ten']])('rejects "%s" minutes', (text) => {
+    expect(() => parseOptions(['plan', `--minutes=${text}`], KNOWN)).toThrow(/--minutes must be/);
   });
 
   test.each([['many'], ['0'], ['-5'], ['1e9']])('rejects "%s" voters', (text) => {
