@@ -8,8 +8,8 @@ import { startRedis, type TestRedis } from '#kit/redis.ts';
 import { startService, type TestService, voteEnv } from '#kit/system.ts';
 
 /**
- * A disk that takes 100 ms for a write of at most 20 jobs of 2 votes limits the handler to about 400 votes a second, far
- * below the limit of its processor. The test is therefore about the disk, and any machine can offer three times as much.
+ * A disk that takes 100 ms for a write of at most 20 jobs with 2 votes each. It limits the handler to some 400 votes/s, far
+ * below its CPU limit, so that any machine can offer three times as much.
  */
 const WRITE_MS = 100;
 const VOTES_PER_JOB_MAX = 2;
@@ -62,7 +62,7 @@ const residentMegabytes = async (): Promise<number> => {
   return Number(/^process_resident_memory_bytes\S* (\d+)/m.exec(metrics)?.[1]) / 2 ** 20;
 };
 
-test('offered three times what its disk can take, the handler keeps its pace and refuses the rest at once', async () => {
+test('at three times the capacity of its disk, the handler keeps its throughput and refuses the rest at once', async () => {
   const atPeak = await castVotes(PEAK_CLIENTS);
   const peak = atPeak.accepted / atPeak.seconds;
   const before = await residentMegabytes();
@@ -76,7 +76,7 @@ test('offered three times what its disk can take, the handler keeps its pace and
   expect(answers['503']?.latency.p50).toBeLessThan(REFUSAL_MS_MEDIAN_MAX);
   expect((await residentMegabytes()) - before).toBeLessThan(MEGABYTES_MORE_MAX);
 
-  // The very next vote after the crowd is accepted.
+  // After the overload the next vote is accepted.
   const vote = { method: 'POST', body: new URLSearchParams({ choice: 'cats' }) };
   expect((await fetch(`${handler.url}/polls/cats-vs-dogs/votes`, vote)).status).toBe(202);
 });

@@ -42,7 +42,7 @@ export function testOverload(cluster: Cluster): void {
       rates: [{ atSeconds: 0, perSecond: UNKNOWN_PER_SECOND }],
     });
 
-  test('offered three times what the handlers’ processors can take, the proxy refuses the rest at once', async ({
+  test('at three times the CPU capacity of the handlers, the proxy refuses the rest at once', async ({
     skip,
   }) => {
     const frontends = cluster.engines('frontend');
