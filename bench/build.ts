@@ -2,21 +2,21 @@ import { spawnSync } from 'node:child_process';
 import { globSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { build } from 'esbuild';
-import { BUNDLING, ROOT } from '#handlers/bundling.ts';
+import { ROOT } from '#dev/root.ts';
+import { BUNDLING } from '#handlers/bundling.ts';
 
 const BASELINES = join(ROOT, 'dist/bench');
 
 /**
- * Builds everything that is measured: our own bundles by their own build, the baselines with the same settings as the
- * vote handler, because what a function is called already has its price.
+ * Builds all bundles under measurement: the product's with its own build, the baselines with the same esbuild options.
  *
- * @throws when either fails; the output has said why
+ * @throws when a build fails; its errors are on standard error
  */
 export async function buildAll(): Promise<void> {
   const { status } = spawnSync(process.execPath, [join(ROOT, 'handlers/build.ts')], {
     stdio: ['ignore', 'ignore', 'inherit'],
   });
-  if (status !== 0) throw new Error('the bundles could not be built');
+  if (status !== 0) throw new Error('handlers/build.ts failed');
   await build({
     ...BUNDLING,
     entryPoints: globSync('bench/baselines/*.ts', { cwd: ROOT }).filter(
@@ -27,7 +27,7 @@ export async function buildAll(): Promise<void> {
   });
 }
 
-/** Where the bundle of a baseline is. */
+/** Returns the path of a baseline's bundle. */
 export function baselineBundle(name: string): string {
   return join(BASELINES, `${name}.mjs`);
 }

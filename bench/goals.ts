@@ -2,115 +2,117 @@ import { median } from '#kit/quantile.ts';
 import type { MetricName, Sample } from './measure/sample.ts';
 import { findRow, formatNumber, type Row, rowsOf } from './report/table.ts';
 
-/** Something that the project wants to be true on two shared processors. */
+/** A limit that the project sets itself, for a machine with two virtual processors. */
 export interface Goal {
   readonly goal: string;
   readonly limit: string;
   readonly measured: string;
-  /** `undefined` when its scenario was not run. */
-  readonly holds: boolean | undefined;
+  /** `undefined` when the run has no measurement for it. */
+  readonly isMet: boolean | undefined;
 }
 
 const CONNECTIONS = 256;
 const FLATNESS_MAX = 1.1;
-const MINE = 'turnout';
+const FIRST = 'turnout';
 const RETURNING = 'turnout, returning voters';
-
-/** Above this share others shaped the result; in percent. */
-const NOISE_PERCENT_MAX = 10;
+/** Above this share, other processes distort the result; in percent. */
+const OTHERS_PERCENT_MAX = 10;
 
 type Find = (scenario: string, side: string, params: Readonly<Record<string, number>>) => Row | undefined;
 
-/** Compares what was measured with every goal. Medians; for first and returning voters the worse of the two. */
+/** Compares the medians of a run with every goal; capture goals take the worse of first votes and returning voters. */
 export function judgeGoals(samples: readonly Sample[]): Goal[] {
   const find: Find = (scenario, side, params) => findRow(samples, scenario, side, params);
   return [
     ...captureGoals(find),
-    ...wayGoals(find),
+    ...costGoals(find),
     ...flatnessGoals(samples),
     ...startGoals(find),
     lossGoal(find),
   ];
 }
 
-/** A warning when processes that have nothing to do with the bench used much of the machine; else `undefined`. */
-export function noiseOf(samples: readonly Sample[]): string | undefined {
+/** Returns a warning when processes outside the bench used much of the machine; else `undefined`. */
+export function noiseWarning(samples: readonly Sample[]): string | undefined {
   const percent = median(samples.flatMap(({ metrics }) => metrics.othersPercent ?? []));
-  if (!(percent > NOISE_PERCENT_MAX)) return undefined;
-  return `Others took ${formatNumber(percent, 0)} % of this machine meanwhile (median): repeat it when it is quiet.`;
+  if (!(percent > OTHERS_PERCENT_MAX)) return undefined;
+  return `Other processes used ${formatNumber(percent, 0)} % of this machine (median): repeat the run on a quiet machine.`;
 }
 
 function captureGoals(find: Find): Goal[] {
   const at = { connections: CONNECTIONS };
-  const [mine, returning] = [find('capture', MINE, at), find('capture', RETURNING, at)];
+  const [first, returning] = [find('capture', FIRST, at), find('capture', RETURNING, at)];
   const costOf = (side: string): number => medianOf(find('capture', side, at), 'usTotal');
-  const worst = Math.max(medianOf(mine, 'usTotal'), medianOf(returning, 'usTotal'));
-  const slowest = Math.min(medianOf(mine, 'votesPerSecond'), medianOf(returning, 'votesPerSecond'));
+  const cost = Math.max(medianOf(first, 'usTotal'), medianOf(returning, 'usTotal'));
+  const rate = Math.min(medianOf(first, 'votesPerSecond'), medianOf(returning, 'votesPerSecond'));
+  const emptyRate = medianOf(find('capture', 'empty', at), 'votesPerSecond');
   return [
-    atMost('capture, Redis included, by the CPU of the empty handler', worst / costOf('empty'), 1.25, '×'),
-    atLeast(
-      'capture, by the throughput of the empty handler',
-      slowest / medianOf(find('capture', 'empty', at), 'votesPerSecond'),
-      0.8,
-      '×',
-    ),
-    atLeast('one job a vote costs more, by', costOf('job-per-vote') / worst, 3, '×'),
-    atLeast('one insert a vote costs more, by', costOf('insert-per-vote') / worst, 5, '×'),
+    atMost('capture with Redis, CPU relative to the empty handler', cost / costOf('empty'), 1.25, '×'),
+    atLeast('capture, throughput relative to the empty handler', rate / emptyRate, 0.8, '×'),
+    atLeast('one job per vote, CPU relative to capture', costOf('job-per-vote') / cost, 3, '×'),
+    atLeast('one insert per vote, CPU relative to capture', costOf('insert-per-vote') / cost, 5, '×'),
   ];
 }
 
-function wayGoals(find: Find): Goal[] {
+function costGoals(find: Find): Goal[] {
   const captured = (name: MetricName): number =>
     Math.max(
-      ...[MINE, RETURNING].map((side) => medianOf(find('capture', side, { connections: CONNECTIONS }), name)),
+      ...[FIRST, RETURNING].map((side) =>
+        medianOf(find('capture', side, { connections: CONNECTIONS }), name),
+      ),
     );
-  const drained = find('drain', MINE, { workers: 1, nodes: 1 });
-  const memory = find('memory', MINE, { votesPerJob: 500 });
+  const drained = find('drain', FIRST, { workers: 1, nodes: 1 });
+  const memory = find('memory', FIRST, { votesPerJob: 500 });
   return [
-    atMost('Redis, in and out', captured('usRedis') + medianOf(drained, 'usRedis'), 1.5, 'µs a vote'),
-    atMost('Redis, a waiting vote', medianOf(memory, 'redisBytes'), 100, 'bytes'),
-    atMost('worker', medianOf(drained, 'usWorker'), 2.5, 'µs a vote'),
-    atMost('Postgres', medianOf(drained, 'usPostgres'), 8, 'µs a vote'),
-    atLeast('one worker drains', medianOf(drained, 'votesPerSecond'), 130_000, 'votes/s'),
-    atMost('the whole way', captured('usTotal') + medianOf(drained, 'usTotal'), 45, 'µs a vote'),
+    atMost(
+      'Redis, enqueue and dequeue',
+      captured('usRedis') + medianOf(drained, 'usRedis'),
+      1.5,
+      'µs per vote',
+    ),
+    atMost('Redis, memory of a waiting vote', medianOf(memory, 'redisBytes'), 100, 'bytes'),
+    atMost('worker', medianOf(drained, 'usWorker'), 2.5, 'µs per vote'),
+    atMost('PostgreSQL', medianOf(drained, 'usPostgres'), 8, 'µs per vote'),
+    atLeast('drain rate of one worker', medianOf(drained, 'votesPerSecond'), 130_000, 'votes/s'),
+    atMost(
+      'end to end, capture and drain',
+      captured('usTotal') + medianOf(drained, 'usTotal'),
+      45,
+      'µs per vote',
+    ),
   ];
 }
 
-/** The dearest by the cheapest of the sides that differ in one parameter only. */
+/** The highest cost divided by the lowest, over rows that differ in one parameter. */
 function flatnessGoals(samples: readonly Sample[]): Goal[] {
-  const ratioOf = (scenario: string, side: string, isMeant: (row: Row) => boolean = () => true): number => {
+  const goal = (label: string, scenario: string, side: string, isRelevant = (_row: Row) => true): Goal => {
     const costs = rowsOf(samples, scenario)
-      .filter((row) => row.side === side && isMeant(row))
+      .filter((row) => row.side === side && isRelevant(row))
       .map((row) => medianOf(row, 'usTotal'));
-    return costs.length < 2 ? Number.NaN : Math.max(...costs) / Math.min(...costs);
+    const ratio = costs.length < 2 ? Number.NaN : Math.max(...costs) / Math.min(...costs);
+    return atMost(`${label}: highest cost relative to lowest`, ratio, FLATNESS_MAX, '×');
   };
-  const byNodes = (row: Row): boolean => row.params['workers'] === 1;
   return [
-    atMost(
-      'capture, dearest by cheapest, 1 to 8 nodes',
-      ratioOf('scale', 'capture by nodes'),
-      FLATNESS_MAX,
-      '×',
-    ),
-    atMost('drain, dearest by cheapest, 1 to 8 nodes', ratioOf('drain', MINE, byNodes), FLATNESS_MAX, '×'),
-    atMost('capture, dearest by cheapest backlog', ratioOf('scale', 'capture by backlog'), FLATNESS_MAX, '×'),
-    atMost('drain, dearest by cheapest backlog', ratioOf('scale', 'drain by backlog'), FLATNESS_MAX, '×'),
+    goal('capture, 1 to 8 nodes', 'scale', 'capture by nodes'),
+    goal('drain, 1 to 8 nodes', 'drain', FIRST, ({ params }) => params['workers'] === 1),
+    goal('capture, by backlog', 'scale', 'capture by backlog'),
+    goal('drain, by backlog', 'scale', 'drain by backlog'),
   ];
 }
 
 function startGoals(find: Find): Goal[] {
   const vote = find('start', 'vote', {});
   return [
-    atMost('vote bundle', medianOf(vote, 'bundleKilobytes'), 500, 'KB'),
-    atMost('vote, from exec to its first 202', medianOf(vote, 'readyMs'), 100, 'ms'),
+    atMost('vote handler, bundle size', medianOf(vote, 'bundleKilobytes'), 500, 'KB'),
+    atMost('vote handler, exec to first 202', medianOf(vote, 'readyMs'), 100, 'ms'),
   ];
 }
 
 function lossGoal(find: Find): Goal {
-  const spike = find('spike', MINE, {});
-  // Counted twice is a loss below zero.
+  const spike = find('spike', FIRST, {});
+  // A negative loss is a vote counted twice.
   const wrong = Math.abs(medianOf(spike, 'lost')) + medianOf(spike, 'tallyMismatches');
-  return atMost('votes lost, counted twice or added up wrongly in the spike', wrong, 0, 'votes');
+  return atMost('spike: votes lost, counted twice or tallied wrongly', wrong, 0, 'votes');
 }
 
 /** NaN when it was not measured. */
@@ -119,26 +121,19 @@ function medianOf(row: Row | undefined, name: MetricName): number {
 }
 
 function atMost(goal: string, value: number, limit: number, unit: string): Goal {
-  return judged(goal, value, limit, unit, 'at most', value <= limit);
+  return judge(goal, value, `at most ${limit.toLocaleString('en')} ${unit}`, unit, value <= limit);
 }
 
 function atLeast(goal: string, value: number, limit: number, unit: string): Goal {
-  return judged(goal, value, limit, unit, 'at least', value >= limit);
+  return judge(goal, value, `at least ${limit.toLocaleString('en')} ${unit}`, unit, value >= limit);
 }
 
-function judged(
-  goal: string,
-  value: number,
-  limit: number,
-  unit: string,
-  bound: string,
-  holds: boolean,
-): Goal {
-  const isKnown = !Number.isNaN(value);
+function judge(goal: string, value: number, limit: string, unit: string, isMet: boolean): Goal {
+  const isMeasured = !Number.isNaN(value);
   return {
     goal,
-    limit: `${bound} ${limit.toLocaleString('en')} ${unit}`,
-    measured: isKnown ? `${formatNumber(value, value < 1_000 ? 2 : 0)} ${unit}` : 'not measured',
-    holds: isKnown ? holds : undefined,
+    limit,
+    measured: isMeasured ? `${formatNumber(value, value < 1_000 ? 2 : 0)} ${unit}` : 'not measured',
+    isMet: isMeasured ? isMet : undefined,
   };
 }

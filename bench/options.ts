@@ -1,20 +1,24 @@
 import { parseArguments, parseWholeNumber } from '#dev/arguments.ts';
-import { BenchError } from './errors.ts';
+import { StartError } from '#dev/errors.ts';
 
 const ROUNDS_FULL = 5;
 const ROUNDS_QUICK = 3;
 const ROUNDS_MAX = 50;
 const VOTERS_UNITS: Readonly<Record<string, number>> = { '': 1, k: 1e3, m: 1e6, b: 1e9 };
+const MINUTES_MIN = 1 / 60;
 const MINUTES_MAX = 7 * 24 * 60;
 
-/** What the user asked for. */
+/** A parsed command line. */
 export type Options =
   | { readonly command: 'help' }
   | {
       readonly command: 'plan';
       readonly voters: number;
       readonly minutes: number;
+      /** A result file or a git ref; `undefined` for the newest costs. */
       readonly from: string | undefined;
+      /** Whether to write the costs to `bench/plan/costs.json`. */
+      readonly shallSave: boolean;
     }
   | {
       readonly command: 'run';
@@ -30,24 +34,26 @@ export type Options =
 export const HELP = `Usage: npm run bench -- [scenario…] [options]
        npm run bench -- plan --voters 100M --minutes 10
 
-Measures what a vote costs, on this machine, against simpler ways to take votes. Without a scenario: all of them.
+Measures what a vote costs on this machine, compared with simpler ways to capture votes. Without a scenario: all of them.
 
-  --quick          a look: fewer and shorter rounds, smaller backlogs
-  --rounds N       rounds of each side (default ${ROUNDS_FULL}, ${ROUNDS_QUICK} with --quick); a comparison needs 5
-  --out DIR        where the result and its page are written (default bench/results)
-  --compare WHAT   a result file, or a git ref: then the newest result that was committed there
-  --no-build       measures the bundles in dist/ as they are
-  --help           this text
+  --quick          fewer and shorter rounds, smaller backlogs
+  --rounds N       rounds of each side (default ${ROUNDS_FULL}, ${ROUNDS_QUICK} with --quick); --compare needs 5
+  --out DIR        folder of the result and its page (default bench/results)
+  --compare WHAT   a result file, or a git ref with a committed result
+  --no-build       measure the bundles in dist/ as they are
+  --help           show this text
 
-plan says what a crowd needs, from the newest result or from --from FILE:
+plan calculates the machines for a crowd, from the newest complete result or the committed costs, whichever is newer:
   --voters N       12000, 500k, 100M
-  --minutes N      in which most of them come`;
+  --minutes N      in which 95 % of them arrive
+  --from WHAT      a result file, or a git ref with a committed result
+  --save-costs     also write the costs to bench/plan/costs.json`;
 
 /**
- * Reads the command line.
+ * Parses the command line.
  *
  * @param known the names of all scenarios
- * @throws BenchError or StartError in one line
+ * @throws StartError in one line
  */
 export function parseOptions(args: readonly string[], known: readonly string[]): Options {
   const { values, positionals } = parseArguments(args, {
@@ -59,6 +65,7 @@ export function parseOptions(args: readonly string[], known: readonly string[]):
       out: { type: 'string' },
       compare: { type: 'string' },
       from: { type: 'string' },
+      'save-costs': { type: 'boolean', default: false },
       voters: { type: 'string', default: '100M' },
       minutes: { type: 'string', default: '10' },
       help: { type: 'boolean', default: false },
@@ -69,13 +76,14 @@ export function parseOptions(args: readonly string[], known: readonly string[]):
     return {
       command: 'plan',
       voters: parseVoters(values.voters),
-      minutes: numberFrom('--minutes', values.minutes, 1 / 60, MINUTES_MAX),
+      minutes: parseMinutes(values.minutes),
       from: values.from,
+      shallSave: values['save-costs'],
     };
   }
   const unknown = positionals.find((name) => !known.includes(name));
   if (unknown !== undefined)
-    throw new BenchError(`no scenario "${unknown}"; there are ${known.join(', ')}, and plan`);
+    throw new StartError(`unknown scenario "${unknown}", expected ${known.join(', ')} or plan (see --help)`);
   const fallback = String(values.quick ? ROUNDS_QUICK : ROUNDS_FULL);
   return {
     command: 'run',
@@ -88,18 +96,22 @@ export function parseOptions(args: readonly string[], known: readonly string[]):
   };
 }
 
-/** Reads a number of people: 12000, 500k, 100M, 1.5B. */
+/** Parses a number of voters: 12000, 500k, 100M, 1.5B. */
 function parseVoters(text: string): number {
   const match = /^(\d+(?:\.\d+)?)([kmb]?)$/i.exec(text);
   const voters = Number(match?.[1]) * (VOTERS_UNITS[match?.[2]?.toLowerCase() ?? ''] ?? Number.NaN);
-  if (!(voters >= 1)) throw new BenchError(`--voters must be a number like 500k or 100M, not "${text}"`);
+  if (!(voters >= 1))
+    throw new StartError(`--voters must be a number like 500k or 100M, not "${text}" (see --help)`);
   return Math.round(voters);
 }
 
-function numberFrom(name: string, text: string, min: number, max: number): number {
-  const value = Number(text);
-  if (text.trim() === '' || !(value >= min && value <= max)) {
-    throw new BenchError(`${name} must be a number up to ${max}, not "${text}"`);
+/** Parses a number of minutes, from one second to a week. */
+function parseMinutes(text: string): number {
+  const minutes = Number(text);
+  if (text.trim() === '' || !(minutes >= MINUTES_MIN && minutes <= MINUTES_MAX)) {
+    throw new StartError(
+      `--minutes must be a number from 1/60 to ${MINUTES_MAX}, not "${text}" (see --help)`,
+    );
   }
-  return value;
+  return minutes;
 }

@@ -1,4 +1,4 @@
 import { RECEIPT, serveVotes } from './server.ts';
 
-/** The ceiling: takes nothing, keeps nothing. */
+/** The upper bound with Hono: parses the vote and stores nothing. */
 await serveVotes(() => RECEIPT);

@@ -3,10 +3,10 @@ import pg from 'pg';
 import { readConfig, settings } from '#runtime/config.ts';
 import { RECEIPT, serveVotes } from './server.ts';
 
-/** As many as a small Postgres with two processors likes; more make it slower. */
+/** More connections slow PostgreSQL down on two processors. */
 const CONNECTIONS_MAX = 10;
 
-/** What people do who have no queue: one insert a vote, straight into the table. */
+/** No queue: one insert per vote. */
 const { databaseUrl } = readConfig({ databaseUrl: settings.databaseUrl });
 const pool = new pg.Pool({ connectionString: databaseUrl.reveal(), max: CONNECTIONS_MAX });
 

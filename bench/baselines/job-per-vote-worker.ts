@@ -7,7 +7,7 @@ import { connectionOptions, parseRedisAddress } from '#runtime/redis.ts';
 const CONCURRENCY = 50;
 const CONNECTIONS_MAX = 10;
 
-/** What BullMQ's tutorial does at the other end: one job a vote, one insert a job. */
+/** The worker of BullMQ's tutorial: one insert per job. */
 const { redisUrl, databaseUrl } = readConfig({
   redisUrl: settings.redisUrl,
   databaseUrl: settings.databaseUrl,

@@ -4,7 +4,7 @@ import { readConfig, settings } from '#runtime/config.ts';
 import { connectFailingFast, parseRedisAddress } from '#runtime/redis.ts';
 import { serveVotes } from './server.ts';
 
-/** What BullMQ's tutorial does: one job a vote. */
+/** The producer of BullMQ's tutorial: one job per vote. */
 const { redisUrl } = readConfig({ redisUrl: settings.redisUrl });
 const connection = connectFailingFast(parseRedisAddress(redisUrl.reveal()));
 const queue = new Queue('votes', { connection });

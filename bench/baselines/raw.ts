@@ -2,7 +2,7 @@ import { createServer } from 'node:http';
 import { readConfig, settings } from '#runtime/config.ts';
 import { CAST_AT, RECEIPT } from './server.ts';
 
-/** The ceiling of ceilings: Node's own server without any framework, which takes nothing and keeps nothing. */
+/** The upper bound without a framework: `node:http` parses the vote and stores nothing. */
 const { port } = readConfig({ port: settings.port(8080) });
 
 createServer((request, response) => {

@@ -3,7 +3,7 @@ import { readConfig, settings } from '#runtime/config.ts';
 import { connectFailingFast, parseRedisAddress } from '#runtime/redis.ts';
 import { RECEIPT, serveVotes } from './server.ts';
 
-/** What the original voting example does: a list in Redis, one push a vote. */
+/** The design of Docker's voting example: one RPUSH per vote. */
 const { redisUrl } = readConfig({ redisUrl: settings.redisUrl });
 const redis = connectFailingFast(parseRedisAddress(redisUrl.reveal()));
 

@@ -1,23 +1,23 @@
-import { type PreparedLoad, prepareLoad } from './generator.ts';
-import type { FromLoad, ToLoad } from './order.ts';
+import { type LoadGenerator, prepareLoad } from '#kit/load/generator.ts';
+import type { LoadReply, LoadRequest } from './process.ts';
 
-/** The load's own process: takes an order, connects, waits for the word, sends what came of it, takes the next. */
-let prepared: PreparedLoad | undefined;
+/** The process that generates the load: prepares a load on request, then runs it, then the next. */
+let generator: LoadGenerator | undefined;
 
-process.on('message', (message: ToLoad) => {
+process.on('message', (message: LoadRequest) => {
   answer(message).then(
     (reply) => process.send?.(reply),
-    (error: unknown) => process.send?.({ error: String(error) } satisfies FromLoad),
+    (error: unknown) => process.send?.({ error: String(error) } satisfies LoadReply),
   );
 });
-// The bench is gone: nobody needs us.
+// The bench has exited.
 process.on('disconnect', () => process.exit(0));
 
-async function answer(message: ToLoad): Promise<FromLoad> {
-  if ('order' in message) {
-    prepared = await prepareLoad(message.order);
-    return { connected: true };
+async function answer(message: LoadRequest): Promise<LoadReply> {
+  if ('prepare' in message) {
+    generator = await prepareLoad(message.prepare);
+    return { isPrepared: true };
   }
-  if (!prepared) throw new Error('nothing is prepared');
-  return { result: await prepared.run() };
+  if (!generator) throw new Error('run before prepare');
+  return { result: await generator.run() };
 }

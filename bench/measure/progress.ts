@@ -1,24 +1,23 @@
-const LOOK_INTERVAL_MS = 20;
-/** Nothing at all has moved for so long: it never will. */
-const STANDSTILL_MS_MAX = 60_000;
+const POLL_INTERVAL_MS = 20;
+const STALL_MS_MAX = 60_000;
 
 /**
- * Looks until a count has reached its goal, however long that takes while it moves.
+ * Polls a count until it reaches `goal`, without a deadline while the count changes.
  *
- * @returns the count that was seen last
- * @throws when it stands still
+ * @returns the last count
+ * @throws when the count has not changed for a minute
  */
-export async function untilDone(what: string, look: () => Promise<number>, goal: number): Promise<number> {
+export async function untilDone(what: string, read: () => Promise<number>, goal: number): Promise<number> {
   let last = Number.NaN;
-  let movedAt = performance.now();
+  let changedAt = performance.now();
   for (;;) {
-    const count = await look();
+    const count = await read();
     if (count >= goal) return count;
-    if (count !== last) movedAt = performance.now();
-    if (performance.now() - movedAt > STANDSTILL_MS_MAX) {
-      throw new Error(`not so: ${what}; stands still at ${count} of ${goal}`);
+    if (count !== last) changedAt = performance.now();
+    if (performance.now() - changedAt > STALL_MS_MAX) {
+      throw new Error(`${what}: stalled at ${count} of ${goal}`);
     }
     last = count;
-    await new Promise((resolve) => setTimeout(resolve, LOOK_INTERVAL_MS));
+    await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
   }
 }

@@ -1,14 +1,17 @@
-/** One measurement of one side in one round; what all reports are made from. */
+/** One measurement of one side in one round. All reports derive from samples. */
 export interface Sample {
   readonly scenario: string;
-  /** What was measured, as its name in the tables: `turnout`, `empty`, … */
+  /** The name of what was measured: `turnout`, `empty`, … */
   readonly side: string;
   readonly round: number;
-  /** What was varied: connections, nodes, backlog, … */
+  /** The varied parameters: connections, nodes, backlog, … */
   readonly params: Readonly<Record<string, number>>;
-  /** By the names in `METRICS`. */
+  /** What a request or a job of this side passes through: "Hono, BullMQ, Redis". */
+  readonly passesThrough?: string;
+  /** The flags of the Node process under measurement. */
+  readonly nodeFlags?: readonly string[];
   readonly metrics: Readonly<Partial<Record<MetricName, number>>>;
-  /** What changed during the measurement: columns of equal length, for plots. */
+  /** Time series for plots: columns of equal length. */
   readonly series?: Readonly<Record<string, readonly number[]>>;
 }
 
@@ -26,7 +29,7 @@ const metric = (label: string, unit: string, better: Metric['better'], digits: n
   digits,
 });
 
-/** Everything that is measured. CPU is user and kernel time of all threads and children, a vote. */
+/** All metrics. `us…` are CPU microseconds per vote, user and kernel mode of all threads and children. */
 export const METRICS = {
   votesPerSecond: metric('votes/s', '1/s', 'more', 0),
   p50Ms: metric('p50', 'ms', 'less', 2),
@@ -39,7 +42,7 @@ export const METRICS = {
   usTotal: metric('total', 'µs', 'less', 2),
   redisBytes: metric('RAM', 'bytes', 'less', 1),
   diskBytes: metric('disk', 'bytes', 'less', 1),
-  diskBytesPeak: metric('disk, at most', 'bytes', 'less', 1),
+  diskBytesPeak: metric('disk, peak', 'bytes', 'less', 1),
   readyMs: metric('first answer', 'ms', 'less', 0),
   residentMegabytes: metric('RAM', 'MB', 'less', 1),
   bundleKilobytes: metric('bundle', 'KB', 'less', 0),
@@ -51,12 +54,12 @@ export const METRICS = {
   counted: metric('counted', 'votes', 'neither', 0),
   queued: metric('queued', 'votes', 'neither', 0),
   lost: metric('lost', 'votes', 'less', 0),
-  tallyMismatches: metric('wrong tallies', '', 'less', 0),
-  drainedAfterMs: metric('counted after', 'ms', 'less', 0),
-  othersPercent: metric("others' CPU", '%', 'neither', 1),
+  tallyMismatches: metric('tally mismatches', '', 'less', 0),
+  drainedAfterMs: metric('drained after', 'ms', 'less', 0),
+  othersPercent: metric('other CPU', '%', 'neither', 1),
 } as const satisfies Record<string, Metric>;
 
 export type MetricName = keyof typeof METRICS;
 
-/** The names of a table, in the order of its columns. */
+/** In the order of the columns of a table. */
 export const METRIC_NAMES = Object.keys(METRICS) as MetricName[];

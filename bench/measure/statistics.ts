@@ -1,9 +1,9 @@
 import { median, quantile } from '#kit/quantile.ts';
 
-/** Enough resamples that the ends of a 95 % interval settle to the second digit. */
+/** The bounds of a 95 % interval are then stable to the second digit. */
 const RESAMPLES = 2_000;
 
-/** The middle of several measurements, and how far they lie apart. */
+/** Median and range of several measurements. */
 export interface Summary {
   readonly median: number;
   readonly min: number;
@@ -21,10 +21,8 @@ export function summarize(values: readonly number[]): Summary {
 }
 
 /**
- * The two-sided Mann-Whitney U test, exact: how likely two sets of rounds are to lie at least this far apart in rank
- * when nothing but chance separates them. It assumes nothing about the shape of the noise. Ties count half.
- *
- * @returns a probability; with n and m values it cannot be less than 2 / C(n + m, n)
+ * Returns the p-value of the exact two-sided Mann-Whitney U test, at least 2 / C(n + m, n) for n and m values. The test
+ * assumes no distribution. Ties count half.
  */
 export function mannWhitney(a: readonly number[], b: readonly number[]): number {
   const pairs = a.length * b.length;
@@ -38,7 +36,7 @@ export function mannWhitney(a: readonly number[], b: readonly number[]): number 
   return Math.min(1, (2 * asExtreme) / all);
 }
 
-/** In how many orders of `n` and `m` values U comes out as 0, 1, 2, …: the coefficients of a Gaussian binomial. */
+/** Returns how many orders of `n` and `m` values have U = 0, 1, 2, …: the coefficients of a Gaussian binomial. */
 function waysByU(n: number, m: number): number[] {
   let ways = [1];
   for (let i = 1; i <= n; i++) {
@@ -47,7 +45,7 @@ function waysByU(n: number, m: number): number[] {
   return ways;
 }
 
-/** The polynomial times (1 - q^power). */
+/** Returns the polynomial times (1 - q^power). */
 function multiplied(polynomial: readonly number[], power: number): number[] {
   const product = [...polynomial, ...Array.from({ length: power }, () => 0)];
   for (const [degree, factor] of polynomial.entries()) {
@@ -56,7 +54,7 @@ function multiplied(polynomial: readonly number[], power: number): number[] {
   return product;
 }
 
-/** The polynomial divided by (1 - q^power), which must divide it. */
+/** Returns the polynomial divided by (1 - q^power), without remainder. */
 function divided(polynomial: readonly number[], power: number): number[] {
   const quotient: number[] = [];
   for (let degree = 0; degree < polynomial.length - power; degree++) {
@@ -65,18 +63,13 @@ function divided(polynomial: readonly number[], power: number): number[] {
   return quotient;
 }
 
-/**
- * A 95 % interval for the ratio of the medians of two sets of rounds, by bootstrap.
- *
- * @param random from 0 to 1, for tests
- */
+/** Returns the ratio of the medians of two sets of rounds and its 95 % interval, by bootstrap. */
 export function bootstrapRatio(
   numerators: readonly number[],
   denominators: readonly number[],
-  random: () => number = Math.random,
 ): { readonly ratio: number; readonly low: number; readonly high: number } {
   const draw = (values: readonly number[]): number[] =>
-    values.map(() => values[Math.floor(random() * values.length)] as number);
+    values.map(() => values[Math.floor(Math.random() * values.length)] as number);
   const ratios = Array.from(
     { length: RESAMPLES },
     () => median(draw(numerators)) / median(draw(denominators)),

@@ -1,4 +1,4 @@
-import type { Usage } from './cpu.ts';
+import type { Usage } from './proc.ts';
 import type { MetricName } from './sample.ts';
 
 const METRIC_OF_PART: Readonly<Record<string, MetricName>> = {
@@ -8,7 +8,7 @@ const METRIC_OF_PART: Readonly<Record<string, MetricName>> = {
   postgres: 'usPostgres',
 };
 
-/** The CPU microseconds a vote, by component and together, and the noise meanwhile. */
+/** Returns the CPU microseconds per vote, by part and in total, and the noise. */
 export function costPerVote(
   { microsByPart, othersShare }: Usage,
   votes: number,
@@ -17,7 +17,7 @@ export function costPerVote(
   let total = 0;
   for (const [part, micros] of Object.entries(microsByPart)) {
     const name = METRIC_OF_PART[part];
-    if (name === undefined) throw new TypeError(`no metric for ${part}`);
+    if (name === undefined) throw new TypeError(`no metric for the part ${part}`);
     metrics[name] = micros / votes;
     total += micros / votes;
   }

@@ -1,10 +1,10 @@
 /**
- * How a crowd arrives: nothing, then all at once, then ever fewer. The rate jumps to its peak and falls exponentially,
+ * The arrival of a crowd: the rate jumps to its peak and decays exponentially,
  *
  *   rate(t) = peak · e^(-t / decay),   peak · decay = voters
  *
- * with the decay chosen so that `SHARE_WITHIN` of the crowd has come when the given time is over. That is harsher than
- * any curve that rises gently, and a node that bears the peak bears all of it.
+ * where the decay is chosen so that `SHARE_WITHIN` of the crowd has arrived within the given time. Any curve with a gentle
+ * rise has a lower peak.
  */
 export interface Curve {
   readonly voters: number;
@@ -12,50 +12,51 @@ export interface Curve {
   readonly peakPerSecond: number;
 }
 
-/** The share of the crowd that "within so many minutes" means. */
+/** The share of the crowd that arrives within the given time. */
 export const SHARE_WITHIN = 0.95;
 
-/** @param seconds in which `SHARE_WITHIN` of the voters come; more than 0 */
+/** @param seconds in which `SHARE_WITHIN` of the voters arrive; positive */
 export function curveOf(voters: number, seconds: number): Curve {
   const decaySeconds = seconds / -Math.log(1 - SHARE_WITHIN);
   return { voters, decaySeconds, peakPerSecond: voters / decaySeconds };
 }
 
-/** How many have come by then. */
+/** Returns how many voters have arrived after `seconds`. */
 export function arrivedBy({ voters, decaySeconds }: Curve, seconds: number): number {
   return voters * (1 - Math.exp(-Math.max(0, seconds) / decaySeconds));
 }
 
-/** A queue between such a crowd and those who count at a steady pace. */
+/** The queue between a crowd and a constant drain rate. */
 export interface Backlog {
-  /** Votes that wait when the most of them do. */
-  readonly longest: number;
-  /** From the first vote until the last is counted, in seconds. */
+  /** The maximum number of waiting votes. */
+  readonly votesMax: number;
+  /** From the first vote until the last is counted. */
   readonly emptyAfterSeconds: number;
 }
 
 /**
- * The queue grows until the arrivals have fallen to the pace, at t = decay · ln(peak / pace), and shrinks from then on.
+ * Returns the backlog of a crowd. It grows until the arrival rate has fallen to the drain rate, at
+ * t = decay · ln(peak / drain rate), and shrinks from then on.
  *
- * @param pacePerSecond votes counted a second; more than 0
+ * @param drainedPerSecond positive
  */
-export function backlogOf(curve: Curve, pacePerSecond: number): Backlog {
+export function backlogOf(curve: Curve, drainedPerSecond: number): Backlog {
   const { voters, decaySeconds, peakPerSecond } = curve;
-  if (pacePerSecond >= peakPerSecond) {
-    // Nothing waits, and "the last one" of an exponential tail is when less than one vote is still to come.
-    return { longest: 0, emptyAfterSeconds: decaySeconds * Math.log(Math.max(voters, Math.E)) };
+  if (drainedPerSecond >= peakPerSecond) {
+    // No vote waits. An exponential tail ends, by convention, when less than one voter is still to arrive.
+    return { votesMax: 0, emptyAfterSeconds: decaySeconds * Math.log(Math.max(voters, Math.E)) };
   }
-  const turn = decaySeconds * Math.log(peakPerSecond / pacePerSecond);
-  const longest = arrivedBy(curve, turn) - pacePerSecond * turn;
-  return { longest, emptyAfterSeconds: emptyTime(curve, pacePerSecond, turn) };
+  const turn = decaySeconds * Math.log(peakPerSecond / drainedPerSecond);
+  const votesMax = arrivedBy(curve, turn) - drainedPerSecond * turn;
+  return { votesMax, emptyAfterSeconds: emptyTime(curve, drainedPerSecond, turn) };
 }
 
-/** When as many are counted as have come, after the turn; by bisection. */
-function emptyTime(curve: Curve, pacePerSecond: number, turn: number): number {
-  let [low, high] = [turn, curve.voters / pacePerSecond + 1];
+/** Returns when the backlog is empty, by bisection; it is not before `turn`. */
+function emptyTime(curve: Curve, drainedPerSecond: number, turn: number): number {
+  let [low, high] = [turn, curve.voters / drainedPerSecond + 1];
   for (let step = 0; step < 60; step++) {
     const middle = (low + high) / 2;
-    if (arrivedBy(curve, middle) > pacePerSecond * middle) low = middle;
+    if (arrivedBy(curve, middle) > drainedPerSecond * middle) low = middle;
     else high = middle;
   }
   return high;

@@ -1,4 +1,4 @@
-/** A kind of machine that can be rented. */
+/** A machine type for rent. */
 export interface Instance {
   readonly name: string;
   readonly vcpus: number;
@@ -9,7 +9,7 @@ export interface Instance {
 /**
  * AWS, us-east-1, Linux, on demand; Graviton 3, one vCPU is one core. Sizes from
  * https://docs.aws.amazon.com/ec2/latest/instancetypes/co.md and gp.md, prices from
- * https://aws.amazon.com/ec2/pricing/on-demand/ as of June 2026. Prices move: look before you rent.
+ * https://aws.amazon.com/ec2/pricing/on-demand/ as of June 2026. Prices change: check them before you rent.
  */
 export const FRONTEND_INSTANCES: readonly Instance[] = [
   { name: 'c7g.large', vcpus: 2, memoryGigabytes: 4, dollarsPerHour: 0.0725 },

@@ -2,22 +2,22 @@ import { LANES } from '#workers/committer.ts';
 import { type Backlog, backlogOf, type Curve, curveOf } from './curve.ts';
 import { FRONTEND_INSTANCES, type Instance, POSTGRES_INSTANCES, WORKER_INSTANCE } from './instances.ts';
 
-/** What the plan stands on; all measured, per vote. CPU in microseconds. */
+/** Measured costs per vote; `us…` are CPU microseconds. */
 export interface Costs {
-  /** A vote from a browser's form, handler and Redis. */
+  /** A vote from the browser's form, handler and Redis. */
   readonly usFormVote: number;
-  /** The poll's page, handler alone. */
+  /** A view of the poll's page, handler only. */
   readonly usPage: number;
-  /** Redis alone, in and out. */
+  /** Redis only, enqueue and dequeue. */
   readonly usRedis: number;
   readonly usWorker: number;
   readonly usPostgres: number;
   readonly redisBytes: number;
-  /** The append-only file before it is rewritten. */
+  /** The append-only file before its rewrite. */
   readonly diskBytes: number;
 }
 
-/** A number of machines of a kind. */
+/** A number of machines of one type. */
 interface Machines {
   readonly count: number;
   readonly instance: Instance;
@@ -26,7 +26,7 @@ interface Machines {
 export interface Plan {
   readonly curve: Curve;
   readonly frontends: Machines & {
-    readonly voterMicros: number;
+    readonly usVoter: number;
     readonly votersPerSecondEach: number;
     readonly redisShare: number;
     /** Page views and votes, over all frontends. */
@@ -40,19 +40,19 @@ export interface Plan {
   readonly dollarsPerHour: number;
 }
 
-/** Page views of a voter: one to see the question, one to see that the vote has arrived. */
+/** Page views of a voter: the question, and the confirmation. */
 export const PAGES_PER_VOTER = 2;
-/** Processors are planned to be this busy at the peak; the rest is for what nobody foresaw. */
+/** Planned CPU utilization at the peak; the rest is headroom. */
 export const BUSY_SHARE_MAX = 0.6;
-/** A Redis runs on one processor. */
+/** Of the one processor that a Redis runs on. */
 export const REDIS_BUSY_SHARE_MAX = 0.6;
-/** What a node keeps for the system, the handlers and the copy that Redis makes when it rewrites its file. */
-const MEMORY_SHARE_FOR_QUEUE = 0.4;
-/** Redis rewrites its append-only file when it has doubled. */
+/** The rest is for the system, the handlers and the fork that rewrites Redis's append-only file. */
+const QUEUE_MEMORY_SHARE_MAX = 0.4;
+/** Redis rewrites its append-only file when its size has doubled. */
 export const DISK_REWRITE_FACTOR = 2;
-/** More machines than this of one kind are a burden; then larger ones are taken, if there are any. */
-const FRONTENDS_WIELDY = 20;
-/** Spare frontends: so many may die at the peak. */
+/** Above this number, a larger machine type is chosen, if there is one. */
+const FRONTENDS_PREFERRED_MAX = 20;
+/** Frontends that may fail at the peak. */
 export const FRONTENDS_SPARE_SHARE = 0.1;
 const FRONTENDS_MIN = 2;
 const WORKERS_MIN = 2;
@@ -60,23 +60,23 @@ const MICROS_PER_SECOND = 1e6;
 const BYTES_PER_GIGABYTE = 1e9;
 
 /**
- * Plans for a crowd.
+ * Returns the machines that a crowd needs.
  *
- * frontends = peak ÷ (vCPUs · busy share ÷ (vote + pages)), or more if one Redis, or one node's memory, would not do
- * pace      = Postgres vCPUs · busy share ÷ µs of Postgres a vote; workers with as many lanes as it has vCPUs to spare
- * queue     = what the crowd brings in excess of the pace, see `backlogOf`
+ * frontends  = peak ÷ (vCPUs · busy share ÷ (vote + pages)), or more where one Redis or a node's memory is the limit
+ * drain rate = PostgreSQL vCPUs · busy share ÷ µs of PostgreSQL per vote, with workers that keep these vCPUs busy
+ * backlog    = arrivals in excess of the drain rate, see `backlogOf`
  *
- * @param voters how many come; each votes once
- * @param seconds in which most of them come
- * @param frontendInstance the kind of frontend; if it is left out the smallest of which not too many are needed
+ * @param voters each votes once
+ * @param seconds in which `SHARE_WITHIN` of them arrive
+ * @param frontendInstance default: the smallest type of which at most `FRONTENDS_PREFERRED_MAX` are needed
  */
 export function planFor(voters: number, seconds: number, costs: Costs, frontendInstance?: Instance): Plan {
   const curve = curveOf(voters, seconds);
   const postgres = postgresFor(curve, costs);
   const backlog = backlogOf(curve, postgres.votesPerSecond);
-  const kinds = frontendInstance ? [frontendInstance] : FRONTEND_INSTANCES;
-  const plans = kinds.map((instance) => frontendsFor(curve, backlog, costs, instance));
-  const frontends = (plans.find(({ count }) => count <= FRONTENDS_WIELDY) ??
+  const types = frontendInstance ? [frontendInstance] : FRONTEND_INSTANCES;
+  const plans = types.map((instance) => frontendsFor(curve, backlog, costs, instance));
+  const frontends = (plans.find(({ count }) => count <= FRONTENDS_PREFERRED_MAX) ??
     plans.at(-1)) as Plan['frontends'];
   const workers = workersFor(postgres, costs);
   return {
@@ -92,15 +92,15 @@ export function planFor(voters: number, seconds: number, costs: Costs, frontendI
   };
 }
 
-/** One Postgres: the smallest that counts as fast as the crowd comes, or the largest there is. */
+/** Chooses the smallest PostgreSQL that drains as fast as the crowd arrives, or the largest type. */
 function postgresFor({ peakPerSecond }: Curve, { usPostgres }: Costs) {
-  const paceOf = ({ vcpus }: Instance): number => (vcpus * BUSY_SHARE_MAX * MICROS_PER_SECOND) / usPostgres;
-  const instance = (POSTGRES_INSTANCES.find((one) => paceOf(one) >= peakPerSecond) ??
+  const rateOf = ({ vcpus }: Instance): number => (vcpus * BUSY_SHARE_MAX * MICROS_PER_SECOND) / usPostgres;
+  const instance = (POSTGRES_INSTANCES.find((one) => rateOf(one) >= peakPerSecond) ??
     POSTGRES_INSTANCES.at(-1)) as Instance;
-  return { count: 1, instance, votesPerSecond: paceOf(instance) };
+  return { count: 1, instance, votesPerSecond: rateOf(instance) };
 }
 
-/** Enough processors for their own work, and enough connections to keep those of Postgres busy: one each. */
+/** Enough CPU for the workers' own work, and one database connection for each busy vCPU of PostgreSQL. */
 function workersFor({ instance, votesPerSecond }: Plan['postgres'], { usWorker }: Costs): Machines {
   const byCpu = (votesPerSecond * usWorker) / (WORKER_INSTANCE.vcpus * BUSY_SHARE_MAX * MICROS_PER_SECOND);
   const byLanes = (instance.vcpus * BUSY_SHARE_MAX) / LANES;
@@ -109,24 +109,24 @@ function workersFor({ instance, votesPerSecond }: Plan['postgres'], { usWorker }
 
 function frontendsFor(
   { voters, peakPerSecond }: Curve,
-  { longest }: Backlog,
+  { votesMax }: Backlog,
   costs: Costs,
   instance: Instance,
 ): Plan['frontends'] {
-  const voterMicros = costs.usFormVote + PAGES_PER_VOTER * costs.usPage;
-  const byCpu = (instance.vcpus * BUSY_SHARE_MAX * MICROS_PER_SECOND) / voterMicros;
+  const usVoter = costs.usFormVote + PAGES_PER_VOTER * costs.usPage;
+  const byCpu = (instance.vcpus * BUSY_SHARE_MAX * MICROS_PER_SECOND) / usVoter;
   const byRedis = (REDIS_BUSY_SHARE_MAX * MICROS_PER_SECOND) / costs.usRedis;
   const votersPerSecondEach = Math.min(byCpu, byRedis);
-  const queueGigabytes = (longest * costs.redisBytes) / BYTES_PER_GIGABYTE;
+  const queueGigabytes = (votesMax * costs.redisBytes) / BYTES_PER_GIGABYTE;
   const needed = Math.max(
     peakPerSecond / votersPerSecondEach,
-    queueGigabytes / (instance.memoryGigabytes * MEMORY_SHARE_FOR_QUEUE),
+    queueGigabytes / (instance.memoryGigabytes * QUEUE_MEMORY_SHARE_MAX),
   );
   const count = Math.max(FRONTENDS_MIN, Math.ceil(needed * (1 + FRONTENDS_SPARE_SHARE)));
   return {
     count,
     instance,
-    voterMicros,
+    usVoter,
     votersPerSecondEach,
     requestsPerSecond: peakPerSecond * (1 + PAGES_PER_VOTER),
     redisShare: ((peakPerSecond / count) * costs.usRedis) / MICROS_PER_SECOND,

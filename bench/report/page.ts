@@ -1,15 +1,14 @@
-import type { Comparison } from '../compare.ts';
-import { comparisonTable } from '../compare.ts';
-import { judgeGoals, noiseOf } from '../goals.ts';
+import { type Comparison, comparisonTable } from '../compare.ts';
+import { judgeGoals, noiseWarning } from '../goals.ts';
 import { METRICS, type MetricName } from '../measure/sample.ts';
 import { SCENARIOS } from '../scenarios/all.ts';
 import { barChart, escapeHtml, type Line, lineChart } from './plot.ts';
 import type { Result } from './result.ts';
-import { type Row, rowsOf, scenariosOf, type TextTable, textTable } from './table.ts';
+import { nodeFlagLines, type Row, resultTable, rowsOf, scenariosOf, type Table } from './table.ts';
 
 const PARTS = ['usHandler', 'usRedis', 'usWorker', 'usPostgres'] as const;
 
-/** The report as one page that needs nothing else: opens from disk, light and dark. */
+/** Returns the report as one self-contained HTML page, light and dark. */
 export function renderPage(result: Result, comparisons: readonly Comparison[] = []): string {
   const { samples, commit, isDirty, startedAt, machine, versions, seconds } = result;
   const sections = scenariosOf(samples).map((scenario) => {
@@ -17,10 +16,10 @@ export function renderPage(result: Result, comparisons: readonly Comparison[] = 
     const title = SCENARIOS.find(({ name }) => name === scenario)?.title ?? '';
     return `<section><h2>${escapeHtml(scenario)}</h2><p>${escapeHtml(title)}</p>
 ${(PLOTS[scenario]?.(rows, result) ?? []).join('\n')}
-${htmlTable(textTable(rows))}</section>`;
+${htmlTable(resultTable(rows))}<p>${nodeFlagLines(rows).map(escapeHtml).join('<br>')}</p></section>`;
   });
   const facts = [
-    `commit ${commit}${isDirty ? ' with changes' : ''}`,
+    `commit ${commit}${isDirty ? ' with local changes' : ''}`,
     `${startedAt.slice(0, 16).replace('T', ' ')} UTC, ${Math.round(seconds / 60)} minutes`,
     `${machine.processors} × ${machine.cpu}, ${machine.memoryGigabytes} GB, Linux ${machine.kernel}`,
     Object.entries(versions)
@@ -33,10 +32,10 @@ ${htmlTable(textTable(rows))}</section>`;
 <style>${STYLE}</style>
 <main><h1>What a vote costs</h1>
 <p>${facts.map(escapeHtml).join('<br>')}</p>
-<p>µs are CPU microseconds a vote, in user and kernel mode, by component, as the kernel counted them. Medians over the
-rounds; ± is half of what lies between the lowest and the highest. “others' CPU” is what processes that have nothing to do
-with this took from the machine meanwhile: the larger it is, the less a rate or a latency says.</p>
-<section><h2>goals</h2>${goalsTable(result)}<p>${noiseOf(samples) ?? ''}</p></section>
+<p>µs are CPU microseconds per vote by component, in user and kernel mode, as accounted by the kernel. Values are medians of
+the rounds; ± is half of their range. “other CPU” is the share of the machine that processes outside the bench used: the
+larger it is, the less a rate or a latency means.</p>
+<section><h2>goals</h2>${goalsTable(result)}<p>${noiseWarning(samples) ?? ''}</p></section>
 ${sections.join('\n')}
 ${comparisons.length === 0 ? '' : `<section><h2>comparison</h2>${htmlTable(comparisonTable(comparisons))}</section>`}
 </main></html>
@@ -50,7 +49,7 @@ const PLOTS: Readonly<Record<string, Plots>> = {
     const most = Math.max(...rows.map(({ params }) => params['connections'] ?? 0));
     return [
       costBars(
-        `CPU a vote at ${most} connections (µs)`,
+        `CPU per vote at ${most} connections (µs)`,
         rows.filter(({ params }) => params['connections'] === most),
       ),
       lineChart(
@@ -66,14 +65,14 @@ const PLOTS: Readonly<Record<string, Plots>> = {
     ];
   },
   drain: (rows) => [
-    costBars('CPU a vote (µs)', rows, ({ side, params }) =>
+    costBars('CPU per vote (µs)', rows, ({ side, params }) =>
       side === 'turnout' ? `${params['workers']} workers, ${params['nodes']} nodes` : side,
     ),
     valueBars('votes/s', rows, 'votesPerSecond'),
   ],
   memory: (rows) => [
-    valueBars('Redis RAM (bytes a waiting vote)', rows, 'redisBytes'),
-    valueBars('append-only file as written (bytes a vote)', rows, 'diskBytesPeak'),
+    valueBars('Redis RAM (bytes per waiting vote)', rows, 'redisBytes'),
+    valueBars('append-only file as written (bytes per vote)', rows, 'diskBytesPeak'),
   ],
   spike: (_rows, { samples }) =>
     samples
@@ -83,9 +82,11 @@ const PLOTS: Readonly<Record<string, Plots>> = {
     ['nodes', 'backlog'].flatMap((param) => {
       const own = rows.filter(({ params }) => params[param] !== undefined);
       const axes = { x: param, y: 'µs', isXLogarithmic: true };
-      return own.length < 2 ? [] : [lineChart(`CPU a vote by ${param}`, axes, lines(own, param, 'usTotal'))];
+      return own.length < 2
+        ? []
+        : [lineChart(`CPU per vote by ${param}`, axes, lines(own, param, 'usTotal'))];
     }),
-  start: (rows) => [valueBars('from exec to the first answer (ms)', rows, 'readyMs')],
+  start: (rows) => [valueBars('exec to the first answer (ms)', rows, 'readyMs')],
 };
 
 function spikePlots(series: Readonly<Record<string, readonly number[]>>): string[] {
@@ -94,23 +95,23 @@ function spikePlots(series: Readonly<Record<string, readonly number[]>>): string
     points: (series[x] ?? []).map((at, index) => [at, series[y]?.[index] ?? Number.NaN] as const),
   });
   return [
-    lineChart('the crowd', { x: 'seconds', y: 'votes/s' }, [
+    lineChart('load', { x: 'seconds', y: 'votes/s' }, [
       line('offered', 'seconds', 'offeredPerSecond'),
       line('accepted', 'seconds', 'acceptedPerSecond'),
       line('refused', 'seconds', 'refusedPerSecond'),
     ]),
-    lineChart('queue and count', { x: 'seconds', y: 'votes' }, [
+    lineChart('backlog and count', { x: 'seconds', y: 'votes' }, [
       line('counted', 'queueSeconds', 'counted'),
-      line('waiting in the queues', 'queueSeconds', 'queued'),
+      line('waiting', 'queueSeconds', 'queued'),
     ]),
-    lineChart('latency, from when a vote was due', { x: 'seconds', y: 'ms' }, [
+    lineChart('latency, from the time due', { x: 'seconds', y: 'ms' }, [
       line('p50', 'seconds', 'p50Ms'),
       line('p99', 'seconds', 'p99Ms'),
     ]),
   ];
 }
 
-/** One line for each side. */
+/** Returns one line per side. */
 function lines(rows: readonly Row[], param: string, metric: MetricName): Line[] {
   return [...new Set(rows.map(({ side }) => side))].map((name) => ({
     name,
@@ -148,19 +149,20 @@ function valueBars(title: string, rows: readonly Row[], metric: MetricName): str
 function goalsTable({ samples }: Result): string {
   const mark = { true: 'yes', false: 'no', undefined: '' };
   return htmlTable({
-    headings: ['goal', 'limit', 'measured', 'holds'],
-    rows: judgeGoals(samples).map(({ goal, limit, measured, holds }) => [
+    headings: ['goal', 'limit', 'measured', 'met'],
+    textColumns: 1,
+    rows: judgeGoals(samples).map(({ goal, limit, measured, isMet }) => [
       goal,
       limit,
       measured,
-      mark[`${holds}`],
+      mark[`${isMet}`],
     ]),
   });
 }
 
-function htmlTable({ headings, rows }: TextTable): string {
+function htmlTable({ headings, rows, textColumns }: Table): string {
   const line = (tag: string, cells: readonly string[]): string =>
-    `<tr>${cells.map((cell) => `<${tag}>${escapeHtml(cell)}</${tag}>`).join('')}</tr>`;
+    `<tr>${cells.map((cell, column) => `<${tag}${column < textColumns ? ' class="text"' : ''}>${escapeHtml(cell)}</${tag}>`).join('')}</tr>`;
   return `<div class="table"><table>${line('th', headings)}${rows.map((row) => line('td', row)).join('\n')}</table></div>`;
 }
 
@@ -183,5 +185,5 @@ svg .line { fill: none; stroke: var(--c); stroke-width: 2; stroke-linejoin: roun
 ${Array.from({ length: 9 }, (_, index) => `.s${index} { --c: var(--c${index}); }`).join(' ')}
 .table { overflow-x: auto; } table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th { color: var(--dim); font-weight: 500; } th:first-child, td:first-child { text-align: left; }
+th { color: var(--dim); font-weight: 500; } th.text, td.text { text-align: left; }
 `;

@@ -1,8 +1,7 @@
 import { formatNumber } from './table.ts';
 
 /*
- * Two kinds of plots, as SVG text. They have no colours of their own: series are classes `s0`, `s1`, …, which the page
- * gives a colour for light and for dark.
+ * Two kinds of plots, as SVG text. A series has the class `s0`, `s1`, …; the page defines the colours, light and dark.
  */
 
 const WIDTH = 860;
@@ -21,7 +20,7 @@ export interface Bar {
   readonly values: readonly number[];
 }
 
-/** Horizontal bars, each a stack of series, with its total written behind it. */
+/** Returns horizontal bars, each a stack of series followed by its total. */
 export function barChart(title: string, series: readonly string[], bars: readonly Bar[], digits = 1): string {
   const totals = bars.map(({ values }) => values.reduce((sum, value) => sum + value, 0));
   const span = WIDTH - LABEL_WIDTH - VALUE_WIDTH;
@@ -45,18 +44,17 @@ export function barChart(title: string, series: readonly string[], bars: readonl
 
 export interface Line {
   readonly name: string;
-  /** Points in the order of x; those whose y is no number are left out. */
+  /** Sorted by x; points whose y is NaN are left out. */
   readonly points: readonly (readonly [x: number, y: number])[];
 }
 
 export interface Axes {
   readonly x: string;
   readonly y: string;
-  /** For what grows by factors. */
   readonly isXLogarithmic?: boolean;
 }
 
-/** Lines over a common x axis; y begins at 0. Empty when there is no point at all. */
+/** Returns lines over a common x axis, with y from 0; an empty string when there is no point. */
 export function lineChart(
   title: string,
   { x: xName, y: yName, isXLogarithmic = false }: Axes,
@@ -110,7 +108,7 @@ function xTicks(xs: readonly number[], isLogarithmic: boolean): number[] {
   return Array.from({ length: Math.floor(last / step) + 1 }, (_, tick) => tick * step);
 }
 
-/** The next of 1, 2, 5, 10, 20, 50, … */
+/** Returns the next of 1, 2, 5, 10, 20, 50, … */
 function niceAbove(value: number): number {
   if (value <= 0) return 1;
   const power = 10 ** Math.floor(Math.log10(value));

@@ -2,19 +2,19 @@ import { execFileSync } from 'node:child_process';
 import { globSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { arch, cpus, release, totalmem } from 'node:os';
 import { join } from 'node:path';
+import { StartError } from '#dev/errors.ts';
 import { ROOT } from '#dev/root.ts';
 import { requireRedisServer } from '#dev/start/redis-server.ts';
-import { BenchError } from '../errors.ts';
 import type { Sample } from '../measure/sample.ts';
 
 const RESULTS = 'bench/results';
 
-/** A run of the bench, with all that somebody needs who doubts it. */
+/** A run of the bench, with what is needed to reproduce it. */
 export interface Result {
   readonly startedAt: string;
   readonly seconds: number;
   readonly commit: string;
-  /** Whether the measured code differed from that commit. */
+  /** Whether the working tree differed from the commit. */
   readonly isDirty: boolean;
   readonly arguments: readonly string[];
   readonly machine: {
@@ -28,7 +28,7 @@ export interface Result {
   readonly samples: readonly Sample[];
 }
 
-/** Everything but the samples. */
+/** Returns the metadata of a run that starts now. */
 export function describeRun(startedAt: Date, args: readonly string[]): Omit<Result, 'samples' | 'seconds'> {
   const [processor] = cpus();
   return {
@@ -66,7 +66,7 @@ function git(...args: string[]): string {
   return execFileSync('git', args, { cwd: ROOT, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 }
 
-/** Writes `<date>-<commit>.json` into a folder, and beside it the page. @returns the paths */
+/** Writes `<date>-<commit>.json` and its page to a folder and returns their paths. */
 export function writeResult(result: Result, page: string, folder: string): { json: string; html: string } {
   mkdirSync(folder, { recursive: true });
   const name = `${result.startedAt.slice(0, 16).replace(/[:T]/g, '-')}-${result.commit}`;
@@ -76,27 +76,24 @@ export function writeResult(result: Result, page: string, folder: string): { jso
   return { json, html };
 }
 
-/**
- * The newest result in a folder.
- *
- * @throws BenchError when there is none
- */
-export function readNewest(folder: string = join(ROOT, RESULTS)): Result {
-  const newest = globSync('*.json', { cwd: folder }).toSorted().at(-1);
-  if (newest === undefined) throw new BenchError(`no result in ${folder}: npm run bench makes one`);
-  return parseResult(readFileSync(join(folder, newest), 'utf8'));
+/** Reads the results in a folder, newest first; none when the folder does not exist. */
+export function* readResults(folder: string): Generator<{ readonly path: string; readonly result: Result }> {
+  for (const name of globSync('*.json', { cwd: folder }).toSorted().toReversed()) {
+    const path = join(folder, name);
+    yield { path, result: parseResult(readFileSync(path, 'utf8'), path) };
+  }
 }
 
 /**
- * A result by its file, or by a git ref: then the newest one that was committed there.
+ * Reads a result file, or the newest result committed at a git ref.
  *
- * @throws BenchError when there is none
+ * @throws StartError when there is none
  */
 export function readResult(fileOrRef: string): Result {
-  if (globSync(fileOrRef).length > 0) return parseResult(readFileSync(fileOrRef, 'utf8'));
+  if (globSync(fileOrRef).length > 0) return parseResult(readFileSync(fileOrRef, 'utf8'), fileOrRef);
   const newest = committedResults(fileOrRef).toSorted().at(-1);
-  if (newest === undefined) throw new BenchError(`no result in ${RESULTS} at ${fileOrRef}`);
-  return parseResult(git('show', `${fileOrRef}:${newest}`));
+  if (newest === undefined) throw new StartError(`no result is committed in ${RESULTS} at ${fileOrRef}`);
+  return parseResult(git('show', `${fileOrRef}:${newest}`), `${fileOrRef}:${newest}`);
 }
 
 function committedResults(ref: string): string[] {
@@ -104,12 +101,12 @@ function committedResults(ref: string): string[] {
     const paths = git('ls-tree', '--name-only', ref, `${RESULTS}/`).split('\n');
     return paths.filter((path) => path.endsWith('.json'));
   } catch {
-    throw new BenchError(`"${ref}" is neither a file nor a git ref`);
+    throw new StartError(`"${ref}" is neither a file nor a git ref`);
   }
 }
 
-function parseResult(text: string): Result {
+function parseResult(text: string, path: string): Result {
   const result = JSON.parse(text) as Partial<Result>;
-  if (!Array.isArray(result.samples)) throw new BenchError('this is not a result of the bench');
+  if (!Array.isArray(result.samples)) throw new StartError(`${path} is not a result of the bench`);
   return result as Result;
 }

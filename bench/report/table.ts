@@ -1,29 +1,30 @@
+import { renderTable } from '#dev/table.ts';
 import { median } from '#kit/quantile.ts';
 import { METRIC_NAMES, METRICS, type MetricName, type Sample } from '../measure/sample.ts';
 import { type Summary, summarize } from '../measure/statistics.ts';
 
-/** All rounds of one side under the same parameters. What was measured several times in a round is its median there. */
+/** All rounds of one side with the same parameters. Several measurements in one round count as their median. */
 export interface Row {
   readonly side: string;
   readonly params: Readonly<Record<string, number>>;
+  readonly passesThrough: string | undefined;
+  readonly nodeFlags: readonly string[] | undefined;
   readonly metrics: Readonly<Partial<Record<MetricName, Summary>>>;
-  /** The values behind the summaries, by round. */
+  /** The values of the rounds, in their order. */
   readonly values: Readonly<Partial<Record<MetricName, readonly number[]>>>;
 }
 
-/** Puts the rounds of a scenario together, in the order in which they were first measured. */
+/** Returns the rows of a scenario, in the order in which they were first measured. */
 export function rowsOf(samples: readonly Sample[], scenario: string): Row[] {
-  const groups = new Map<string, Sample[]>();
-  for (const sample of samples.filter((one) => one.scenario === scenario)) {
-    const key = JSON.stringify([sample.side, sample.params]);
-    groups.set(key, [...(groups.get(key) ?? []), sample]);
-  }
+  const own = samples.filter((sample) => sample.scenario === scenario);
+  const groups = Map.groupBy(own, ({ side, params }) => JSON.stringify([side, params]));
   return [...groups.values()].map((group) => {
     const [first] = group as [Sample, ...Sample[]];
+    const rounds = [...Map.groupBy(group, ({ round }) => round).values()];
     const values: Partial<Record<MetricName, readonly number[]>> = {};
     const metrics: Partial<Record<MetricName, Summary>> = {};
     for (const name of METRIC_NAMES) {
-      const found = [...Map.groupBy(group, ({ round }) => round).values()].flatMap((round) => {
+      const found = rounds.flatMap((round) => {
         const measured = round.map((sample) => sample.metrics[name]).filter((value) => value !== undefined);
         return measured.length === 0 ? [] : [median(measured)];
       });
@@ -31,11 +32,12 @@ export function rowsOf(samples: readonly Sample[], scenario: string): Row[] {
       values[name] = found;
       metrics[name] = summarize(found);
     }
-    return { side: first.side, params: first.params, metrics, values };
+    const { side, params, passesThrough, nodeFlags } = first;
+    return { side, params, passesThrough, nodeFlags, metrics, values };
   });
 }
 
-/** The row of one side whose parameters have the given values; it may have others beside them. */
+/** Returns the row of a side whose parameters include the given values. */
 export function findRow(
   samples: readonly Sample[],
   scenario: string,
@@ -47,33 +49,46 @@ export function findRow(
   );
 }
 
-/** The names of the scenarios that were measured, in their order. */
+/** Returns the names of the scenarios that were measured, in their order. */
 export function scenariosOf(samples: readonly Sample[]): string[] {
   return [...new Set(samples.map(({ scenario }) => scenario))];
 }
 
-/** A table as text: a line of headings and one for each row. */
-export interface TextTable {
+/** A table of text cells, for a terminal and for a page. */
+export interface Table {
   readonly headings: readonly string[];
+  /** The number of leading columns with text; the others contain numbers. */
+  readonly textColumns: number;
   readonly rows: readonly (readonly string[])[];
 }
 
-/** Medians; where there are several rounds, with their spread: half of what lies between the lowest and the highest. */
-export function textTable(rows: readonly Row[]): TextTable {
+/** Returns medians; of several rounds with ± half of their range. */
+export function resultTable(rows: readonly Row[]): Table {
   const params = [...new Set(rows.flatMap((row) => Object.keys(row.params)))];
   const names = METRIC_NAMES.filter((name) => rows.some(({ metrics }) => metrics[name] !== undefined));
+  const hasPath = rows.some(({ passesThrough }) => passesThrough !== undefined);
   const headings = names.map((name) => {
     const { label, unit } = METRICS[name];
     return unit === '' || label.includes('/') ? label : `${label} ${unit}`;
   });
   return {
-    headings: ['', ...params.map(spaced), ...headings],
+    headings: ['', ...(hasPath ? ['passes through'] : []), ...params.map(spaced), ...headings],
+    textColumns: hasPath ? 2 : 1,
     rows: rows.map((row) => [
       row.side,
+      ...(hasPath ? [row.passesThrough ?? ''] : []),
       ...params.map((name) => formatNumber(row.params[name], 0)),
       ...names.map((name) => formatSummary(name, row.metrics[name])),
     ]),
   };
+}
+
+/** Returns one line for each set of Node flags, with the sides that ran with it. */
+export function nodeFlagLines(rows: readonly Row[]): string[] {
+  const recorded = rows.filter(({ nodeFlags }) => nodeFlags !== undefined);
+  return [...Map.groupBy(recorded, ({ nodeFlags }) => nodeFlags?.join(' ') || 'none')].map(
+    ([flags, own]) => `Node flags: ${flags} (${[...new Set(own.map(({ side }) => side))].join('; ')})`,
+  );
 }
 
 function formatSummary(name: MetricName, summary: Summary | undefined): string {
@@ -84,7 +99,7 @@ function formatSummary(name: MetricName, summary: Summary | undefined): string {
   return `${text} ±${formatNumber((summary.max - summary.min) / 2, digits)}`;
 }
 
-/** Groups of three digits, as in 1,234.5. */
+/** Groups digits by three: 1,234.5. */
 export function formatNumber(value: number | undefined, digits: number): string {
   if (value === undefined) return '';
   return value.toLocaleString('en', { minimumFractionDigits: digits, maximumFractionDigits: digits });
@@ -94,18 +109,7 @@ function spaced(name: string): string {
   return name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
 }
 
-/** The table for a terminal: first column to the left, numbers to the right. */
-export function renderText({ headings, rows }: TextTable): string {
-  const lines = [headings, ...rows];
-  const widths = headings.map((_, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0)));
-  return lines
-    .map((line) =>
-      line
-        .map((cell, column) =>
-          column === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[column] ?? 0),
-        )
-        .join('  ')
-        .trimEnd(),
-    )
-    .join('\n');
+/** Returns the table for a terminal. */
+export function renderText({ headings, rows, textColumns }: Table): string {
+  return renderTable(headings, rows, undefined, { rightAlignedFrom: textColumns });
 }

@@ -1,12 +1,12 @@
-import { judgeGoals, noiseOf } from '../goals.ts';
+import { judgeGoals, noiseWarning } from '../goals.ts';
 import type { Sample } from '../measure/sample.ts';
 import type { Scenario } from '../scenarios/scenario.ts';
-import { renderText, rowsOf, textTable } from './table.ts';
+import { nodeFlagLines, renderText, resultTable, rowsOf } from './table.ts';
 
 const CLEAR_LINE = '\r\u001b[K';
 const MARKS = { true: 'ok  ', false: 'MISS', undefined: '-   ' };
 
-/** Shows what is being done, on one line that is written over where that is possible. */
+/** Shows the current step: on one line of a terminal, or as lines of a file. */
 export class Progress {
   readonly #isTerminal = process.stdout.isTTY === true;
   readonly #startedAt = performance.now();
@@ -23,17 +23,19 @@ export class Progress {
   }
 }
 
-/** What a scenario has found, as a table. */
+/** Returns the measurements of a scenario as a table. */
 export function renderScenario({ name, title }: Scenario, samples: readonly Sample[]): string {
-  return `\n${name}: ${title}\n\n${renderText(textTable(rowsOf(samples, name)))}\n`;
+  const rows = rowsOf(samples, name);
+  return ['', `${name}: ${title}`, '', renderText(resultTable(rows)), ...nodeFlagLines(rows), ''].join('\n');
 }
 
-/** Which goals hold; those that nothing was measured for are left out. */
+/** Returns the goals with a measurement, and a warning if the machine was busy; an empty string if there are none. */
 export function renderGoals(samples: readonly Sample[]): string {
   const rows = judgeGoals(samples)
-    .filter(({ holds }) => holds !== undefined)
-    .map(({ goal, limit, measured, holds }) => [`${MARKS[`${holds}`]}  ${goal}`, measured, limit]);
+    .filter(({ isMet }) => isMet !== undefined)
+    .map(({ goal, limit, measured, isMet }) => [`${MARKS[`${isMet}`]}  ${goal}`, measured, limit]);
   if (rows.length === 0) return '';
-  const noise = noiseOf(samples);
-  return `\n${renderText({ headings: ['goals', 'measured', 'limit'], rows })}\n${noise === undefined ? '' : `\n${noise}\n`}`;
+  const warning = noiseWarning(samples);
+  const table = renderText({ headings: ['goals', 'measured', 'limit'], rows, textColumns: 1 });
+  return `\n${table}\n${warning === undefined ? '' : `\n${warning}\n`}`;
 }

@@ -1,17 +1,18 @@
-import type { Load } from '../load/client.ts';
-import type { LoadOrder, LoadResult, RequestKind } from '../load/order.ts';
-import { type Component, startUsage, type Usage } from '../measure/cpu.ts';
+import type { LoadResult, LoadSpec, RequestKind } from '#kit/load/spec.ts';
+import type { LoadProcess } from '../load/process.ts';
+import { type Component, readNodeFlags, startUsage, type Usage } from '../measure/proc.ts';
 import { costPerVote } from '../measure/vote-cost.ts';
 import { resetTables } from '../testbed/tables.ts';
 import { Testbed, type TestbedPostgres, type TestbedServer } from '../testbed/testbed.ts';
 import { type Bench, interleave, type Scenario } from './scenario.ts';
 
-/** Long enough for V8 to have compiled what runs for every vote. */
-const WARM_SECONDS = 1.5;
-const WARM_CONNECTIONS = 256;
+/** Long enough for V8 to optimize the hot path. */
+const WARM_UP_SECONDS = 1.5;
+const WARM_UP_CONNECTIONS = 256;
 
 interface Side {
   readonly name: string;
+  readonly passesThrough: string;
   readonly kind: RequestKind;
   start(
     testbed: Testbed,
@@ -19,9 +20,10 @@ interface Side {
   ): Promise<{ server: TestbedServer; components: readonly Component[] }>;
 }
 
-/** Our own handler with its Redis, under the requests of one kind. */
-const turnout = (name: string, kind: RequestKind): Side => ({
+/** The vote handler with its Redis, under requests of one kind. */
+const turnout = (name: string, kind: RequestKind, passesThrough = 'Hono, BullMQ, Redis'): Side => ({
   name,
+  passesThrough,
   kind,
   start: async (testbed) => {
     const redis = await testbed.startRedis();
@@ -30,9 +32,10 @@ const turnout = (name: string, kind: RequestKind): Side => ({
   },
 });
 
-/** A baseline that keeps nothing. */
-const keepingNothing = (name: string): Side => ({
+/** A baseline that stores nothing. */
+const withoutStore = (name: string, passesThrough: string): Side => ({
   name,
+  passesThrough,
   kind: 'first',
   start: async (testbed) => {
     const server = await testbed.startBaseline(name, {});
@@ -40,9 +43,10 @@ const keepingNothing = (name: string): Side => ({
   },
 });
 
-/** A baseline that keeps votes in a Redis with the same settings as ours. */
-const onRedis = (name: string): Side => ({
+/** A baseline that stores votes in a Redis with the product's settings. */
+const withRedis = (name: string, passesThrough: string): Side => ({
   name,
+  passesThrough,
   kind: 'first',
   start: async (testbed) => {
     const redis = await testbed.startRedis();
@@ -51,8 +55,9 @@ const onRedis = (name: string): Side => ({
   },
 });
 
-const onPostgres = (name: string): Side => ({
+const withPostgres = (name: string, passesThrough: string): Side => ({
   name,
+  passesThrough,
   kind: 'first',
   start: async (testbed, postgres) => {
     await resetTables(postgres.db);
@@ -65,24 +70,24 @@ const SIDES: readonly Side[] = [
   turnout('turnout', 'first'),
   turnout('turnout, returning voters', 'returning'),
   turnout('turnout, browser form', 'form'),
-  turnout('turnout, page only', 'page'),
-  keepingNothing('empty'),
-  keepingNothing('raw'),
-  onRedis('rpush'),
-  onRedis('job-per-vote'),
-  onPostgres('insert-per-vote'),
+  turnout('turnout, page only', 'page', 'Hono'),
+  withoutStore('empty', 'Hono'),
+  withoutStore('raw', 'node:http'),
+  withRedis('rpush', 'Hono, Redis'),
+  withRedis('job-per-vote', 'Hono, BullMQ, Redis'),
+  withPostgres('insert-per-vote', 'Hono, PostgreSQL'),
 ];
 
-/** Durable votes a second, their latency and their cost, by connections; against servers that do less. */
+/** Rate, latency and cost of durable votes by connections, compared with the baselines. */
 export const capture: Scenario = {
   name: 'capture',
-  title: 'votes captured on disk, one frontend, by connections; baselines on the same machine',
+  title: 'votes captured durably by one frontend, by connections; baselines on the same machine',
   run: async (bench) => {
     const connections = bench.isQuick ? [16, 256] : [1, 16, 64, 256];
     const seconds = bench.isQuick ? 1 : 1.5;
     await Testbed.use(async (shared) => {
       const postgres = await shared.startPostgres();
-      const load = shared.startLoad();
+      const load = shared.startLoadProcess();
       for (const { round, side } of interleave(SIDES, bench.rounds)) {
         bench.progress(`round ${round} of ${bench.rounds}: ${side.name}`);
         await Testbed.use((testbed) =>
@@ -97,53 +102,54 @@ interface SideRun {
   readonly testbed: Testbed;
   readonly bench: Bench;
   readonly postgres: TestbedPostgres;
-  readonly load: Load;
+  readonly load: LoadProcess;
   readonly side: Side;
   readonly round: number;
   readonly connections: readonly number[];
   readonly seconds: number;
 }
 
-async function runSide({
-  testbed,
-  bench,
-  postgres,
-  load,
-  side,
-  round,
-  connections,
-  seconds,
-}: SideRun): Promise<void> {
+async function runSide(run: SideRun): Promise<void> {
+  const { testbed, bench, postgres, load, side, round, connections, seconds } = run;
   const { server, components } = await side.start(testbed, postgres);
-  const common = { ports: [server.port], kind: side.kind };
-  await runLoad(load, components, { ...common, connections: WARM_CONNECTIONS, seconds: WARM_SECONDS });
+  const nodeFlags = readNodeFlags(server.component.pid);
+  const target = { targets: [{ port: server.port }], kind: side.kind };
+  await runLoad(load, components, { ...target, connections: WARM_UP_CONNECTIONS, seconds: WARM_UP_SECONDS });
   for (const count of connections) {
-    const { result, usage } = await runLoad(load, components, { ...common, connections: count, seconds });
+    const { result, usage } = await runLoad(load, components, { ...target, connections: count, seconds });
     bench.record({
       scenario: 'capture',
       side: side.name,
       round,
       params: { connections: count },
+      passesThrough: side.passesThrough,
+      nodeFlags,
       metrics: { ...latencyMetrics(result), ...costPerVote(usage, result.accepted) },
     });
   }
 }
 
-/** Carries out an order and measures what it cost. @throws when nothing was accepted */
+/**
+ * Runs a load and measures what it costs.
+ *
+ * @throws when no request was accepted
+ */
 export async function runLoad(
-  load: Load,
+  load: LoadProcess,
   components: readonly Component[],
-  order: LoadOrder,
+  spec: LoadSpec,
 ): Promise<{ result: LoadResult; usage: Usage }> {
-  await load.prepare(order);
+  await load.prepare(spec);
   const endUsage = startUsage(components, [load.pid]);
   const result = await load.run();
   const usage = endUsage();
-  if (result.accepted === 0) throw new Error('no vote was accepted');
+  if (result.accepted === 0) {
+    throw new Error(`no request was accepted, answers: ${Object.keys(result.answers).join(', ')}`);
+  }
   return { result, usage };
 }
 
-/** Rate and latency of what was accepted, and what was not. */
+/** Returns rate and latency of accepted requests, and the number of the others. */
 export function latencyMetrics({ accepted, refused, failed, seconds, latency }: LoadResult) {
   return {
     votesPerSecond: accepted / seconds,

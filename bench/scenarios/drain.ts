@@ -1,4 +1,4 @@
-import { type Component, startUsage } from '../measure/cpu.ts';
+import { type Component, readNodeFlags, startUsage } from '../measure/proc.ts';
 import { untilDone } from '../measure/progress.ts';
 import { costPerVote } from '../measure/vote-cost.ts';
 import { fill, fillJobPerVote, setPaused } from '../testbed/backlog.ts';
@@ -7,9 +7,10 @@ import { Testbed, type TestbedPostgres } from '../testbed/testbed.ts';
 import { type Bench, interleave, type Scenario } from './scenario.ts';
 
 export const VOTES_PER_JOB = 500;
-const WARM_VOTES = 50_000;
-/** Of the baseline: far fewer, and as much time for V8. */
-const WARM_JOBS = 5_000;
+const PASSES_THROUGH = 'Redis, BullMQ, PostgreSQL';
+const WARM_UP_VOTES = 50_000;
+/** Of the baseline: far fewer jobs that take V8 as long. */
+const WARM_UP_JOBS = 5_000;
 
 interface Side {
   readonly workers: number;
@@ -24,7 +25,7 @@ const SIDES: readonly Side[] = [
   { workers: 2, nodes: 8 },
 ];
 
-/** How fast a backlog goes, and what that costs, by workers and nodes; against one job and one insert a vote. */
+/** Rate and cost of draining a backlog by workers and nodes, compared with one job and one insert per vote. */
 export const drain: Scenario = {
   name: 'drain',
   title: `a backlog in jobs of ${VOTES_PER_JOB}, drained into PostgreSQL by M workers from N nodes`,
@@ -57,7 +58,7 @@ async function runSide(
   { testbed, bench, postgres, round, votes }: Run,
   { workers, nodes }: Side,
 ): Promise<void> {
-  bench.progress(`round ${round}: ${workers} worker(s), ${nodes} node(s)`);
+  bench.progress(`round ${round} of ${bench.rounds}: ${workers} worker(s), ${nodes} node(s)`);
   const redises = await Promise.all(Array.from({ length: nodes }, () => testbed.startRedis()));
   const sockets = redises.map(({ socket }) => socket);
   const servers = await Promise.all(
@@ -74,17 +75,25 @@ async function runSide(
   await setPaused(sockets, true);
   await fill(sockets, votes, VOTES_PER_JOB);
   const metrics = await measureDrain({ sockets, components, postgres, votes });
-  bench.record({ scenario: 'drain', side: 'turnout', round, params: { workers, nodes }, metrics });
+  bench.record({
+    scenario: 'drain',
+    side: 'turnout',
+    round,
+    params: { workers, nodes },
+    passesThrough: PASSES_THROUGH,
+    nodeFlags: servers.flatMap(({ component }) => readNodeFlags(component.pid)),
+    metrics,
+  });
 }
 
-/** Lets the workers of these nodes count enough that V8 has compiled what runs for every job. */
+/** Drains enough votes from these nodes for V8 to optimize the workers' hot path. */
 export async function warmUp(sockets: readonly string[], { db }: TestbedPostgres): Promise<void> {
   const before = await committedVotes(db);
-  await fill(sockets, WARM_VOTES, VOTES_PER_JOB);
-  await untilDone('the warm-up is counted', async () => (await committedVotes(db)) - before, WARM_VOTES);
+  await fill(sockets, WARM_UP_VOTES, VOTES_PER_JOB);
+  await untilDone('drain the warm-up', async () => (await committedVotes(db)) - before, WARM_UP_VOTES);
 }
 
-/** Lets nodes go whose queues were filled while they were held back, and measures until so many votes are counted. */
+/** Resumes nodes whose queues were filled while paused, and measures until `votes` more votes are counted. */
 export async function measureDrain(options: {
   readonly sockets: readonly string[];
   readonly components: readonly Component[];
@@ -97,7 +106,7 @@ export async function measureDrain(options: {
   await setPaused(sockets, false);
   const startedAt = performance.now();
   const done = await untilDone(
-    'the backlog is counted',
+    'drain the backlog',
     async () => (await committedVotes(postgres.db)) - before,
     votes,
   );
@@ -106,22 +115,30 @@ export async function measureDrain(options: {
 }
 
 async function runBaseline({ testbed, bench, postgres, round, votes }: Run): Promise<void> {
-  bench.progress(`round ${round}: one job and one insert a vote`);
+  bench.progress(`round ${round} of ${bench.rounds}: job-per-vote`);
   const { client, socket, component } = await testbed.startRedis();
   const env = { REDIS_URL: socket, DATABASE_URL: postgres.url };
   const worker = testbed.startBaselineWorker('job-per-vote-worker', env);
-  await fillJobPerVote(socket, WARM_JOBS);
-  await untilDone('the warm-up is done', () => storedVotes(postgres.db), WARM_JOBS);
+  await fillJobPerVote(socket, WARM_UP_JOBS);
+  await untilDone('drain the warm-up', () => storedVotes(postgres.db), WARM_UP_JOBS);
   await setPaused([socket], true);
   await fillJobPerVote(socket, votes);
   const endUsage = startUsage([worker, component, postgres.component]);
   await setPaused([socket], false);
   const startedAt = performance.now();
-  // What is left is asked of Redis, for which that is little work; to count the rows would cost PostgreSQL dear.
-  const left = async (): Promise<number> =>
+  // Two LLENs cost Redis little; counting rows would cost PostgreSQL much.
+  const waiting = async (): Promise<number> =>
     (await client.llen('bull:votes:wait')) + (await client.llen('bull:votes:active'));
-  const done = await untilDone('the jobs are done', async () => votes - (await left()), votes);
+  const done = await untilDone('drain the jobs', async () => votes - (await waiting()), votes);
   const seconds = (performance.now() - startedAt) / 1_000;
   const metrics = { ...costPerVote(endUsage(), done), votesPerSecond: done / seconds };
-  bench.record({ scenario: 'drain', side: 'job-per-vote', round, params: { workers: 1, nodes: 1 }, metrics });
+  bench.record({
+    scenario: 'drain',
+    side: 'job-per-vote',
+    round,
+    params: { workers: 1, nodes: 1 },
+    passesThrough: PASSES_THROUGH,
+    nodeFlags: readNodeFlags(worker.pid),
+    metrics,
+  });
 }

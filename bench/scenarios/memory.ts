@@ -26,24 +26,24 @@ const SIDES: readonly Side[] = [
   { name: 'job-per-vote', votesPerJob: 1, fill: fillJobPerVote },
 ];
 
-/** What a waiting vote takes, in Redis and on disk. It is counted, not timed, so one round tells all. */
+/** RAM and disk of a waiting vote. Both are counted and not timed, so one round is enough. */
 export const memory: Scenario = {
   name: 'memory',
-  title: 'bytes of a waiting vote: RAM of Redis, append-only file as written and after its rewrite',
+  title: 'bytes per waiting vote: RAM of Redis, append-only file as written and after its rewrite',
   run: async (bench) => {
     for (const { name, votesPerJob, fill: fillWith } of SIDES) {
       const votes = votesPerJob === 1 || bench.isQuick ? 50_000 : 250_000;
-      bench.progress(`${name}, ${votesPerJob} vote(s) a job`);
+      bench.progress(`${name}, ${votesPerJob} vote(s) per job`);
       await Testbed.use(async (testbed) => {
         const { client, socket } = await testbed.startRedis();
         await client.config('SET', 'auto-aof-rewrite-percentage', '0');
-        // The first job of a queue brings scripts and keys that the others share.
+        // The first job adds scripts and keys that all jobs share.
         await fillWith(socket, votesPerJob);
-        const before = await look(client);
+        const before = await readSizes(client);
         await fillWith(socket, votes);
-        const written = await look(client);
+        const written = await readSizes(client);
         await rewrite(client);
-        const rewritten = await look(client);
+        const rewritten = await readSizes(client);
         bench.record({
           scenario: 'memory',
           side: name,
@@ -60,7 +60,7 @@ export const memory: Scenario = {
   },
 };
 
-async function look(client: Redis): Promise<{ ram: number; disk: number }> {
+async function readSizes(client: Redis): Promise<{ ram: number; disk: number }> {
   const ram = await client.info('memory');
   const disk = await client.info('persistence');
   return {
@@ -72,7 +72,7 @@ async function look(client: Redis): Promise<{ ram: number; disk: number }> {
 async function rewrite(client: Redis): Promise<void> {
   await client.bgrewriteaof();
   await until(
-    'the file is rewritten',
+    'the append-only file is rewritten',
     async () => {
       const persistence = await client.info('persistence');
       return /^aof_rewrite_in_progress:0/m.test(persistence) && /^aof_rewrite_scheduled:0/m.test(persistence);

@@ -1,5 +1,5 @@
-import type { Load } from '../load/client.ts';
-import type { Component } from '../measure/cpu.ts';
+import type { LoadProcess } from '../load/process.ts';
+import type { Component } from '../measure/proc.ts';
 import { costPerVote } from '../measure/vote-cost.ts';
 import { fill, setPaused } from '../testbed/backlog.ts';
 import { resetTables } from '../testbed/tables.ts';
@@ -8,26 +8,26 @@ import { latencyMetrics, runLoad } from './capture.ts';
 import { measureDrain, VOTES_PER_JOB, warmUp } from './drain.ts';
 import { type Bench, interleave, type Scenario } from './scenario.ts';
 
-/** The same crowd for every node, whatever their number: then all of them write jobs of the same size. */
+/** Constant per node, so that jobs have the same size for every number of nodes. */
 const CONNECTIONS_PER_NODE = 32;
-const WARM_SECONDS = 3;
+const WARM_UP_SECONDS = 3;
 const CAPTURE_SECONDS = 4;
-/** So many votes of a backlog are drained under measurement; of a smaller one all, several times over. */
+/** Votes drained under measurement: the first of a larger backlog, or several smaller backlogs. */
 const MEASURED_VOTES = 250_000;
 const BACKLOG_CONNECTIONS = 64;
 
-/** Whether a vote costs the same when there are more nodes, and when more votes wait. */
+/** The cost of a vote by number of nodes and by size of the backlog. */
 export const scale: Scenario = {
   name: 'scale',
-  title: 'the cost of a vote as nodes and backlog grow',
+  title: 'the cost of a vote by nodes and by backlog',
   run: async (bench) => {
     const backlogs = bench.isQuick ? [10_000, 100_000, 1_000_000] : [10_000, 100_000, 1_000_000, 10_000_000];
     const rounds = bench.isQuick ? 1 : 3;
-    // Ten million votes take their time: more rounds of them would not fit.
+    // Filling ten million votes takes minutes.
     const backlogRounds = bench.isQuick ? 1 : 2;
     await Testbed.use(async (shared) => {
       const postgres = await shared.startPostgres();
-      const load = shared.startLoad();
+      const load = shared.startLoadProcess();
       for (const { round, side } of interleave([1, 2, 4, 8], rounds)) {
         bench.progress(`round ${round}: ${side} node(s)`);
         await Testbed.use((testbed) => captureOnNodes({ testbed, bench, load, round, nodes: side }));
@@ -36,7 +36,7 @@ export const scale: Scenario = {
         bench.progress(`round ${round}: ${side} votes waiting`);
         await resetTables(postgres.db);
         await Testbed.use((testbed) =>
-          workUnderBacklog({ testbed, bench, load, postgres, round, backlog: side }),
+          measureBacklog({ testbed, bench, load, postgres, round, backlog: side }),
         );
       }
     });
@@ -46,7 +46,7 @@ export const scale: Scenario = {
 async function captureOnNodes(options: {
   readonly testbed: Testbed;
   readonly bench: Bench;
-  readonly load: Load;
+  readonly load: LoadProcess;
   readonly round: number;
   readonly nodes: number;
 }): Promise<void> {
@@ -59,13 +59,13 @@ async function captureOnNodes(options: {
     }),
   );
   const components = frontends.flatMap(({ redis, handler }) => [handler.component, redis.component]);
-  const order = {
-    ports: frontends.map(({ handler }) => handler.port),
+  const spec = {
+    targets: frontends.map(({ handler }) => ({ port: handler.port })),
     kind: 'first',
     connections: CONNECTIONS_PER_NODE * nodes,
   } as const;
-  await runLoad(load, components, { ...order, seconds: WARM_SECONDS });
-  const { result, usage } = await runLoad(load, components, { ...order, seconds: CAPTURE_SECONDS });
+  await runLoad(load, components, { ...spec, seconds: WARM_UP_SECONDS });
+  const { result, usage } = await runLoad(load, components, { ...spec, seconds: CAPTURE_SECONDS });
   bench.record({
     scenario: 'scale',
     side: 'capture by nodes',
@@ -75,10 +75,10 @@ async function captureOnNodes(options: {
   });
 }
 
-async function workUnderBacklog(options: {
+async function measureBacklog(options: {
   readonly testbed: Testbed;
   readonly bench: Bench;
-  readonly load: Load;
+  readonly load: LoadProcess;
   readonly postgres: TestbedPostgres;
   readonly round: number;
   readonly backlog: number;
@@ -87,11 +87,15 @@ async function workUnderBacklog(options: {
   const redis = await testbed.startRedis();
   const handler = await testbed.startHandler('bench01', redis.socket);
   const capturing = [handler.component, redis.component];
-  const order = { ports: [handler.port], kind: 'first', connections: BACKLOG_CONNECTIONS } as const;
+  const spec = {
+    targets: [{ port: handler.port }],
+    kind: 'first',
+    connections: BACKLOG_CONNECTIONS,
+  } as const;
   await setPaused([redis.socket], true);
-  await runLoad(load, capturing, { ...order, seconds: WARM_SECONDS });
+  await runLoad(load, capturing, { ...spec, seconds: WARM_UP_SECONDS });
   await fill([redis.socket], backlog, VOTES_PER_JOB);
-  const { result, usage } = await runLoad(load, capturing, { ...order, seconds: CAPTURE_SECONDS });
+  const { result, usage } = await runLoad(load, capturing, { ...spec, seconds: CAPTURE_SECONDS });
   bench.record({
     scenario: 'scale',
     side: 'capture by backlog',
@@ -111,7 +115,7 @@ async function workUnderBacklog(options: {
   });
 }
 
-/** The worker is warmed up on a node of its own, while the backlog is held back on the other. */
+/** Warms the worker up on one node while the backlog is paused on another. */
 async function drainBacklogs(options: {
   readonly testbed: Testbed;
   readonly bench: Bench;

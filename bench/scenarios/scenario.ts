@@ -1,34 +1,30 @@
 import type { Sample } from '../measure/sample.ts';
 
-/** How thoroughly to measure. */
-interface Effort {
+/** What a scenario receives from the command line, and where it reports. */
+export interface Bench {
   readonly isQuick: boolean;
   readonly rounds: number;
-}
-
-/** What a scenario gets. */
-export interface Bench extends Effort {
   record(sample: Sample): void;
-  /** Says what is being done now. */
+  /** Shows the current step. */
   progress(text: string): void;
 }
 
 export interface Scenario {
   readonly name: string;
-  /** What it shows, in one line. */
+  /** What it measures, in one line. */
   readonly title: string;
   run(bench: Bench): Promise<void>;
 }
 
-/** A turn of one side. */
+/** One side in one round. */
 export interface Turn<T> {
   readonly round: number;
   readonly side: T;
 }
 
 /**
- * Every side once a round, the order reversed every round: whatever drifts on the machine, meanwhile or with the
- * position, meets all sides alike.
+ * Returns every side once a round, in an order that is reversed every round, so that drift of the machine and effects of
+ * the position are spread over all sides.
  */
 export function interleave<T>(sides: readonly T[], rounds: number): Turn<T>[] {
   return Array.from({ length: rounds }, (_, index) => {

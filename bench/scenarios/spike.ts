@@ -1,8 +1,8 @@
 import type { Redis } from 'ioredis';
 import { auditTallies } from '#db/audit.ts';
 import { LEDGER_KEY, readLedger } from '#job';
-import type { Interval, LoadOrder, RatePoint } from '../load/order.ts';
-import { startUsage } from '../measure/cpu.ts';
+import type { Interval, LoadSpec, RatePoint } from '#kit/load/spec.ts';
+import { startUsage } from '../measure/proc.ts';
 import { untilDone } from '../measure/progress.ts';
 import { costPerVote } from '../measure/vote-cost.ts';
 import { committedVotes, storedVotes } from '../testbed/tables.ts';
@@ -12,15 +12,15 @@ import type { Bench, Scenario } from './scenario.ts';
 
 const NODES = 2;
 const CONNECTIONS = 256;
-const WARM_SECONDS = 3;
-/** The peak, as a share of what this machine could do a moment before, load and all. */
+const WARM_UP_SECONDS = 3;
+/** The peak rate relative to the closed-loop rate measured just before. */
 const PEAK_SHARE = 0.8;
 const QUIET_SHARE_OF_PEAK = 0.02;
-const WALL_SECONDS = 2;
+const RISE_SECONDS = 2;
 const TAIL_STEP_SECONDS = 2;
 const INTERVAL_MS = 500;
 
-/** The shape of a Super Bowl ad: quiet, a wall, a long tail. */
+/** The crowd of a Super Bowl ad: quiet, a steep rise, a peak, a long tail. */
 interface Shape {
   readonly quietSeconds: number;
   readonly peakSeconds: number;
@@ -28,10 +28,10 @@ interface Shape {
   readonly halfLifeSeconds: number;
 }
 
-/** Capture and drain together while the crowd comes all at once; every vote is accounted for at the end. */
+/** Capture and drain at the same time under a sudden crowd; at the end, every vote is accounted for. */
 export const spike: Scenario = {
   name: 'spike',
-  title: `a crowd that comes within ${WALL_SECONDS} s; ${NODES} frontends, one worker, everything on this machine`,
+  title: `a crowd whose rate peaks within ${RISE_SECONDS} s; ${NODES} frontends and one worker on this machine`,
   run: async (bench) => {
     const shape: Shape = bench.isQuick
       ? { quietSeconds: 4, peakSeconds: 6, tailSeconds: 12, halfLifeSeconds: 3 }
@@ -48,39 +48,43 @@ async function runSpike(testbed: Testbed, bench: Bench, shape: Shape): Promise<v
   );
   const sockets = redises.map(({ socket }) => socket);
   const worker = await testbed.startWorker('worker', sockets, postgres.url);
-  const load = testbed.startLoad();
+  const load = testbed.startLoadProcess();
   const components = [...handlers, ...redises, worker, postgres].map(({ component }) => component);
-  const order = { ports: handlers.map(({ port }) => port), kind: 'first', connections: CONNECTIONS } as const;
+  const spec = {
+    targets: handlers.map(({ port }) => ({ port })),
+    kind: 'first',
+    connections: CONNECTIONS,
+  } as const;
 
-  bench.progress('finding out what this machine can do');
-  await runLoad(load, components, { ...order, seconds: WARM_SECONDS });
-  const { result: closed } = await runLoad(load, components, { ...order, seconds: WARM_SECONDS });
+  bench.progress('measuring the closed-loop rate');
+  await runLoad(load, components, { ...spec, seconds: WARM_UP_SECONDS });
+  const { result: closed } = await runLoad(load, components, { ...spec, seconds: WARM_UP_SECONDS });
   const peak = Math.round((closed.accepted / closed.seconds) * PEAK_SHARE);
   const rates = ratesOf(shape, peak);
-  const seconds = shape.quietSeconds + WALL_SECONDS + shape.peakSeconds + shape.tailSeconds;
-  bench.progress(`${seconds} s with a peak of ${peak} votes/s`);
-  const spikeOrder: LoadOrder = { ...order, seconds, rates, intervalMs: INTERVAL_MS };
+  const seconds = shape.quietSeconds + RISE_SECONDS + shape.peakSeconds + shape.tailSeconds;
+  bench.progress(`${seconds} s, peak ${peak} votes/s`);
+  const spikeSpec: LoadSpec = { ...spec, seconds, rates, intervalMs: INTERVAL_MS };
   const clients = redises.map(({ client }) => client);
-  await load.prepare(spikeOrder);
-  const toldBefore = await ledgerVotes(clients);
-  await untilDone('the warm-up is counted', () => committedVotes(postgres.db), toldBefore);
+  await load.prepare(spikeSpec);
+  const acceptedBefore = await ledgerVotes(clients);
+  await untilDone('drain the warm-up', () => committedVotes(postgres.db), acceptedBefore);
   const countedBefore = await storedVotes(postgres.db);
   const endUsage = startUsage(components, [load.pid]);
-  const watch = watchQueue(clients, postgres);
+  const watch = watchBacklog(clients, postgres);
   const result = await load.run();
   const loadEndedAt = performance.now();
   const ledger = await ledgerVotes(clients);
   try {
-    await untilDone('all votes are counted', () => committedVotes(postgres.db), ledger);
+    await untilDone('drain all votes', () => committedVotes(postgres.db), ledger);
   } catch (error) {
-    // Some are lost, then; how many is counted below.
+    // Votes were lost; `lost` below says how many.
     console.error((error as Error).message);
   }
   const drainedAfterMs = performance.now() - loadEndedAt;
   const usage = endUsage();
   const queue = await watch.end();
   const mismatches = await auditTallies(postgres.db);
-  // Every vote of this load is another voter's. Those without an answer may count or not; the ledger knows of them.
+  // Every vote of this load has its own voter. The ledger includes captured votes whose answer was lost.
   const counted = (await storedVotes(postgres.db)) - countedBefore;
 
   bench.record({
@@ -94,7 +98,7 @@ async function runSpike(testbed: Testbed, bench: Bench, shape: Shape): Promise<v
       offered: result.accepted + result.refused + result.failed,
       accepted: result.accepted,
       counted,
-      lost: Math.max(result.accepted, ledger - toldBefore) - counted,
+      lost: Math.max(result.accepted, ledger - acceptedBefore) - counted,
       tallyMismatches: mismatches.length,
       queued: Math.max(0, ...queue.queued),
       drainedAfterMs,
@@ -107,7 +111,7 @@ function ratesOf(
   { quietSeconds, peakSeconds, tailSeconds, halfLifeSeconds }: Shape,
   peak: number,
 ): RatePoint[] {
-  const tailStart = quietSeconds + WALL_SECONDS + peakSeconds;
+  const tailStart = quietSeconds + RISE_SECONDS + peakSeconds;
   const steps = Math.ceil(tailSeconds / TAIL_STEP_SECONDS);
   const tail = Array.from({ length: steps }, (_, step) => {
     const elapsed = (step + 1) * TAIL_STEP_SECONDS;
@@ -116,13 +120,13 @@ function ratesOf(
   return [
     { atSeconds: 0, perSecond: peak * QUIET_SHARE_OF_PEAK },
     { atSeconds: quietSeconds, perSecond: peak * QUIET_SHARE_OF_PEAK },
-    { atSeconds: quietSeconds + WALL_SECONDS, perSecond: peak },
+    { atSeconds: quietSeconds + RISE_SECONDS, perSecond: peak },
     { atSeconds: tailStart, perSecond: peak },
     ...tail,
   ];
 }
 
-/** By intervals of when votes were due. */
+/** Returns one column per metric, by the intervals in which requests were due. */
 function seriesOf(intervals: readonly Interval[]) {
   const perSecond = 1_000 / INTERVAL_MS;
   const column = (name: keyof Interval, factor: number): number[] =>
@@ -138,15 +142,15 @@ function seriesOf(intervals: readonly Interval[]) {
   };
 }
 
-/** Looks at ledgers and totals now and then: what is on disk and not counted yet waits in the queues. */
-function watchQueue(clients: readonly Redis[], { db }: TestbedPostgres) {
+/** Samples the backlog: votes in the ledgers that are not committed yet. */
+function watchBacklog(clients: readonly Redis[], { db }: TestbedPostgres) {
   const startedAt = performance.now();
   const queueSeconds: number[] = [];
   const queued: number[] = [];
   const counted: number[] = [];
-  let isOver = false;
+  let isStopped = false;
   const watching = (async () => {
-    while (!isOver) {
+    while (!isStopped) {
       const committed = await committedVotes(db);
       queued.push((await ledgerVotes(clients)) - committed);
       counted.push(committed);
@@ -156,7 +160,7 @@ function watchQueue(clients: readonly Redis[], { db }: TestbedPostgres) {
   })();
   return {
     end: async () => {
-      isOver = true;
+      isStopped = true;
       await watching;
       const first = counted[0] ?? 0;
       return { queueSeconds, queued, counted: counted.map((votes) => votes - first) };

@@ -2,33 +2,31 @@ import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { ROOT } from '#dev/root.ts';
-import { freePort, scratchFolder, startNode, type TestProcess } from '#kit/process.ts';
-import { voteEnv } from '#kit/system.ts';
-import { readResidentBytes } from '../measure/cpu.ts';
+import { scratchFolder, type TestProcess } from '#kit/process.ts';
+import { type ServiceOptions, spawnService, voteEnv } from '#kit/system.ts';
+import { readNodeFlags, readResidentBytes } from '../measure/proc.ts';
 import { Testbed, type TestbedPostgres } from '../testbed/testbed.ts';
 import { interleave, type Scenario } from './scenario.ts';
 
-const POLLS_FILE = join(ROOT, 'stack/polls.json');
 const READY_MS_MAX = 20_000;
-/** How often a process that starts is asked; the answer is late by half of this on average. */
-const ASK_INTERVAL_MS = 2;
+/** The measured time is late by half of this on average. */
+const POLL_INTERVAL_MS = 2;
 const BYTES_PER_MEGABYTE = 2 ** 20;
 
-interface Bundle {
-  readonly name: string;
+interface Side {
+  readonly bundle: ServiceOptions['bundle'];
   readonly env: (redis: string, postgres: TestbedPostgres) => Record<string, string>;
-  /** Whether it serves. */
-  readonly ask: (port: number, adminPort: number) => Promise<boolean>;
+  readonly isServing: (port: number, adminPort: number) => Promise<boolean>;
 }
 
 const isReady = async (_port: number, adminPort: number): Promise<boolean> =>
   (await fetch(`http://127.0.0.1:${adminPort}/readyz`)).ok;
 
-const BUNDLES: readonly Bundle[] = [
+const SIDES: readonly Side[] = [
   {
-    name: 'vote',
+    bundle: 'vote',
     env: (redis) => voteEnv('bench01', redis),
-    ask: async (port) => {
+    isServing: async (port) => {
       const vote = {
         method: 'POST',
         body: '{"choice":"cats"}',
@@ -38,74 +36,68 @@ const BUNDLES: readonly Bundle[] = [
     },
   },
   {
-    name: 'worker',
+    bundle: 'worker',
     env: (redis, { url }) => ({ QUEUE_NODES: redis, DATABASE_URL: url }),
-    ask: isReady,
+    isServing: isReady,
   },
-  { name: 'results', env: (_redis, { url }) => ({ DATABASE_URL: url }), ask: isReady },
+  { bundle: 'results', env: (_redis, { url }) => ({ DATABASE_URL: url }), isServing: isReady },
   {
-    name: 'dashboard',
+    bundle: 'dashboard',
     env: (redis, { url }) => ({
       QUEUE_NODES: redis,
       DATABASE_URL: url,
       DASHBOARD_USERS: 'bench:bench-password',
     }),
-    ask: isReady,
+    isServing: isReady,
   },
 ];
 
-/** From exec to the first answer, by bundle: `vote` to its first 202, the others until they say that they are ready. */
+/** The time from exec to the first answer by bundle: of `vote` its first 202, of the others their readiness. */
 export const start: Scenario = {
   name: 'start',
-  title: 'cold start of each bundle, against a Redis and a PostgreSQL that already run',
+  title: 'cold start of each bundle, with Redis and PostgreSQL running',
   run: async (bench) => {
     const rounds = bench.isQuick ? 5 : 10;
     await Testbed.use(async (testbed) => {
       const [redis, postgres] = [await testbed.startRedis(), await testbed.startPostgres()];
-      for (const { round, side } of interleave(BUNDLES, rounds)) {
-        bench.progress(`round ${round} of ${rounds}: ${side.name}`);
-        const script = join(ROOT, `dist/${side.name}.mjs`);
-        const metrics = await startOnce(side, script, side.env(redis.socket, postgres));
-        bench.record({
-          scenario: 'start',
-          side: side.name,
-          round,
-          params: {},
-          metrics: { ...metrics, ...sizesOf(script) },
-        });
+      for (const { round, side } of interleave(SIDES, rounds)) {
+        bench.progress(`round ${round} of ${rounds}: ${side.bundle}`);
+        const started = await startOnce(side, side.env(redis.socket, postgres));
+        bench.record({ scenario: 'start', side: side.bundle, round, params: {}, ...started });
       }
     });
   },
 };
 
-async function startOnce({ name, ask }: Bundle, script: string, env: Record<string, string>) {
+async function startOnce({ bundle, isServing }: Side, env: Record<string, string>) {
   const folder = await scratchFolder();
-  const [port, adminPort] = [await freePort(), await freePort()];
-  const log = join(folder.path, `${name}.log`);
+  const service = await spawnService({ bundle, env, folder: folder.path });
   const startedAt = performance.now();
-  const process = startNode(
-    script,
-    { PORT: String(port), ADMIN_PORT: String(adminPort), POLLS_FILE, ...env },
-    log,
-  );
   try {
-    await untilAnswered(process, () => ask(port, adminPort));
+    await untilServing(service, () => isServing(service.port, service.adminPort));
     const readyMs = performance.now() - startedAt;
-    const residentMegabytes = readResidentBytes(process.child.pid ?? 0) / BYTES_PER_MEGABYTE;
-    return { readyMs, residentMegabytes };
+    const pid = service.child.pid ?? 0;
+    return {
+      nodeFlags: readNodeFlags(pid),
+      metrics: {
+        readyMs,
+        residentMegabytes: readResidentBytes(pid) / BYTES_PER_MEGABYTE,
+        ...sizesOf(join(ROOT, `dist/${bundle}.mjs`)),
+      },
+    };
   } finally {
-    await process.end();
+    await service.end();
     await folder.remove();
   }
 }
 
-async function untilAnswered(process: TestProcess, ask: () => Promise<boolean>): Promise<void> {
+async function untilServing(process: TestProcess, isServing: () => Promise<boolean>): Promise<void> {
   const deadline = performance.now() + READY_MS_MAX;
-  while (!(await ask().catch(() => false))) {
+  while (!(await isServing().catch(() => false))) {
     if (performance.now() > deadline || process.child.exitCode !== null) {
-      throw new Error(`it does not answer: ${await process.output()}`);
+      throw new Error(`the process does not answer: ${await process.output()}`);
     }
-    await new Promise((resolve) => setTimeout(resolve, ASK_INTERVAL_MS));
+    await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
   }
 }
 

@@ -8,11 +8,11 @@ import { connectFailingFast, parseRedisAddress } from '#runtime/redis.ts';
 
 const POLL = 'cats-vs-dogs';
 const CHOICES = ['cats', 'dogs'] as const;
-/** What the handler writes at once when it is busy. */
+/** As many jobs as a busy handler writes at once. */
 const JOBS_PER_WRITE = 20;
 const JOBS_PER_BULK = 500;
 
-/** Votes of voters that nobody has seen before, with times that increase. */
+/** Returns votes of new voters, with increasing times. */
 function makeVotes(count: number): Vote[] {
   const from = Date.now() * 1_000;
   return Array.from({ length: count }, (_, index) => [
@@ -23,8 +23,8 @@ function makeVotes(count: number): Vote[] {
   ]);
 }
 
-/** A source that fills the queue of a node as its vote handler does, without the HTTP. */
-class Filler {
+/** A source that fills the queue of a node as its vote handler does, without HTTP. */
+class BacklogSource {
   readonly #queue: VoteQueue;
   readonly #source: string;
   #seq = 0;
@@ -35,7 +35,7 @@ class Filler {
     this.#source = source;
   }
 
-  static async open(node: string, socket: string): Promise<Filler> {
+  static async open(node: string, socket: string): Promise<BacklogSource> {
     const source = `${node}.${Date.now().toString(36)}-bench`;
     const queue = new VoteQueue(
       connectFailingFast(parseRedisAddress(socket)),
@@ -43,10 +43,10 @@ class Filler {
       createLog('bench', () => {}),
     );
     await until('the queue is open', () => queue.fault === undefined);
-    return new Filler(queue, source);
+    return new BacklogSource(queue, source);
   }
 
-  /** Adds so many votes in jobs of at most `votesPerJob`. */
+  /** Adds votes in jobs of at most `votesPerJob`. */
   async add(votes: number, votesPerJob: number): Promise<void> {
     for (let left = votes; left > 0; ) {
       const batches: Batch[] = [];
@@ -66,19 +66,19 @@ class Filler {
   }
 }
 
-/** Fills several nodes evenly, in jobs of at most `votesPerJob`. */
+/** Adds votes to several nodes evenly, in jobs of at most `votesPerJob`. */
 export async function fill(sockets: readonly string[], votes: number, votesPerJob: number): Promise<void> {
   const share = Math.ceil(votes / sockets.length);
   await Promise.all(
     sockets.map(async (socket, index) => {
-      const filler = await Filler.open(`bench${String(index + 1).padStart(2, '0')}`, socket);
-      await filler.add(Math.min(share, votes - share * index), votesPerJob);
-      await filler.close();
+      const source = await BacklogSource.open(`bench${String(index + 1).padStart(2, '0')}`, socket);
+      await source.add(Math.min(share, votes - share * index), votesPerJob);
+      await source.close();
     }),
   );
 }
 
-/** Fills a queue as BullMQ's tutorial does, one job a vote, with the votes of the baseline `job-per-vote`. */
+/** Adds votes to a queue in the format of the baseline `job-per-vote`. */
 export async function fillJobPerVote(socket: string, votes: number): Promise<void> {
   await withQueue(socket, async (queue) => {
     for (let left = votes; left > 0; left -= JOBS_PER_BULK) {
@@ -91,14 +91,14 @@ export async function fillJobPerVote(socket: string, votes: number): Promise<voi
   });
 }
 
-/** Holds the queues of nodes back, or lets them go, as the operators' dashboard does. */
+/** Pauses or resumes the queues of nodes. */
 export async function setPaused(sockets: readonly string[], isPaused: boolean): Promise<void> {
   await Promise.all(
     sockets.map((socket) => withQueue(socket, (queue) => (isPaused ? queue.pause() : queue.resume()))),
   );
 }
 
-/** BullMQ does not close a connection that it was given. */
+/** BullMQ does not close a connection that was passed to it. */
 async function withQueue(socket: string, work: (queue: Queue) => Promise<void>): Promise<void> {
   const connection = connectFailingFast(parseRedisAddress(socket));
   const queue = new Queue(QUEUE_NAME, { connection });

@@ -1,7 +1,7 @@
 import { sql } from 'kysely';
 import type { Db } from '#db/client.ts';
 
-/** Votes of committed jobs. */
+/** Returns the number of votes of committed jobs. */
 export async function committedVotes(db: Db): Promise<number> {
   const { rows } = await sql<{ votes: number }>`
     select coalesce(sum(votes), 0)::bigint as votes from committed
@@ -9,13 +9,13 @@ export async function committedVotes(db: Db): Promise<number> {
   return rows[0]?.votes ?? 0;
 }
 
-/** Rows of the votes table; what a baseline without receipts can be followed by. */
+/** Returns the number of rows of the votes table; a baseline has no receipts to sum. */
 export async function storedVotes(db: Db): Promise<number> {
   const { rows } = await sql<{ votes: number }>`select count(*) as votes from votes`.execute(db);
   return rows[0]?.votes ?? 0;
 }
 
-/** Empties all that counts. */
+/** Deletes all votes, receipts and totals. */
 export async function resetTables(db: Db): Promise<void> {
   await sql`truncate votes, batches, tallies, committed, ledgers, rejected_votes`.execute(db);
 }

@@ -5,27 +5,28 @@ import { migrate } from '#db/migrate.ts';
 import { upsertPolls } from '#db/polls.ts';
 import { ROOT } from '#dev/root.ts';
 import { checkPostgres, postgresCommand, postgresUrl, preparePostgres } from '#dev/start/postgres-server.ts';
-import { freePort, scratchFolder, startNode, startProgram } from '#kit/process.ts';
+import { freePort, scratchFolder, startProgram, type TestProcess } from '#kit/process.ts';
 import { startRedis, type TestRedis } from '#kit/redis.ts';
-import { type ServiceOptions, startService, type TestService, voteEnv } from '#kit/system.ts';
+import { type ServiceOptions, startService, voteEnv } from '#kit/system.ts';
 import { until } from '#kit/until.ts';
+import { VOTE_NODE_FLAGS } from '#runtime/node-flags.ts';
 import { readPolls } from '#runtime/polls.ts';
 import { baselineBundle } from '../build.ts';
-import { type Load, startLoad } from '../load/client.ts';
-import type { Component } from '../measure/cpu.ts';
+import { type LoadProcess, startLoadProcess } from '../load/process.ts';
+import type { Component } from '../measure/proc.ts';
 
-/** Backlogs may be larger than what a node normally holds. */
+/** A backlog may be larger than what a node is configured for. */
 const REDIS_EXTRA = ['--maxmemory', '8gb'];
 const PASSWORD = 'bench';
 
-/** A Postgres that runs, with the schema and the polls. */
+/** A running PostgreSQL with the schema and the polls. */
 export interface TestbedPostgres {
   readonly url: string;
   readonly db: Db;
   readonly component: Component;
 }
 
-/** Something that listens on a port. */
+/** A running process that listens on a port. */
 export interface TestbedServer {
   readonly port: number;
   readonly component: Component;
@@ -33,7 +34,7 @@ export interface TestbedServer {
   close(): Promise<unknown>;
 }
 
-/** Every testbed that is open, for whoever must leave in a hurry. */
+/** Every open testbed, so that a signal can close them. */
 const open = new Set<Testbed>();
 
 /** Ends everything that any testbed started. */
@@ -42,8 +43,8 @@ export async function closeAllTestbeds(): Promise<void> {
 }
 
 /**
- * Starts real parts and ends them all, last first. Every round has a testbed of its own, so that no side inherits
- * anything from the one before.
+ * Starts processes and ends them in reverse order. Every round uses a testbed of its own, so that no side inherits state
+ * from another.
  */
 export class Testbed {
   readonly #folder: string;
@@ -53,7 +54,7 @@ export class Testbed {
     this.#folder = folder;
   }
 
-  /** Opens a testbed, works in it, and closes it whatever happens. */
+  /** Calls `work` with an open testbed, and closes the testbed afterwards. */
   static async use<T>(work: (testbed: Testbed) => Promise<T>): Promise<T> {
     const folder = await scratchFolder();
     const testbed = new Testbed(folder.path);
@@ -71,35 +72,34 @@ export class Testbed {
     for (const cleanup of this.#cleanups.splice(0).toReversed()) await cleanup();
   }
 
-  /** A node's Redis: append-only, fsync after every write. */
+  /** Starts a node's Redis: append-only, with an fsync after every write. */
   async startRedis(): Promise<TestRedis & { readonly component: Component }> {
     const redis = await startRedis(REDIS_EXTRA);
     this.#cleanups.push(redis.remove);
     return Object.assign(redis, { component: { part: 'redis', pid: pidOf(redis.process) } });
   }
 
-  /** Our own vote handler on a node. */
-  async startHandler(node: string, socket: string, env: Record<string, string> = {}): Promise<TestbedServer> {
-    return this.#startBundle({ bundle: 'vote', name: node, env: { ...voteEnv(node, socket), ...env } });
+  /** Starts the vote handler of a node. */
+  async startHandler(node: string, socket: string): Promise<TestbedServer> {
+    return this.#startBundle('handler', { bundle: 'vote', name: node, env: voteEnv(node, socket) });
   }
 
-  /** Our own worker, draining these nodes. */
+  /** Starts a worker that drains these nodes. */
   async startWorker(name: string, sockets: readonly string[], databaseUrl: string): Promise<TestbedServer> {
     const env = { QUEUE_NODES: sockets.join(), DATABASE_URL: databaseUrl };
-    return this.#startBundle({ bundle: 'worker', name, env });
+    return this.#startBundle('worker', { bundle: 'worker', name, env });
   }
 
-  async #startBundle(options: Omit<ServiceOptions, 'folder'>): Promise<TestbedServer> {
-    const service: TestService = await startService({ ...options, folder: this.#folder });
+  async #startBundle(part: string, options: Omit<ServiceOptions, 'folder'>): Promise<TestbedServer> {
+    const service = await startService({ ...options, folder: this.#folder });
     this.#cleanups.push(() => service.end());
-    const part = options.bundle === 'worker' ? 'worker' : 'handler';
     return { port: service.port, component: { part, pid: pidOf(service) }, close: () => service.end() };
   }
 
-  /** A baseline that serves votes. */
+  /** Starts a baseline that serves votes, with the Node flags of the vote handler. */
   async startBaseline(name: string, env: Record<string, string>): Promise<TestbedServer> {
     const port = await freePort();
-    const server = this.#startScript(name, { PORT: String(port), ...env });
+    const server = this.#startScript(name, VOTE_NODE_FLAGS, { PORT: String(port), ...env });
     await until(`${name} answers`, async () => {
       if (server.child.exitCode !== null) throw new Error(await server.output());
       const vote = { method: 'POST', body: '{"choice":"cats"}' };
@@ -108,25 +108,25 @@ export class Testbed {
     return { port, component: { part: 'handler', pid: pidOf(server) }, close: () => server.end('SIGKILL') };
   }
 
-  /** A baseline that drains; it begins at once. */
+  /** Starts a baseline that drains; it does not wait until the baseline is ready. */
   startBaselineWorker(name: string, env: Record<string, string>): Component {
-    return { part: 'worker', pid: pidOf(this.#startScript(name, env)) };
+    return { part: 'worker', pid: pidOf(this.#startScript(name, [], env)) };
   }
 
-  #startScript(name: string, env: Record<string, string>) {
+  #startScript(name: string, nodeFlags: readonly string[], env: Record<string, string>): TestProcess {
     const log = join(this.#folder, `${name}.log`);
-    const process = startNode(baselineBundle(name), env, log);
-    this.#cleanups.push(() => process.end('SIGKILL'));
-    return process;
+    const server = startProgram(process.execPath, [...nodeFlags, baselineBundle(name)], { env, log });
+    this.#cleanups.push(() => server.end('SIGKILL'));
+    return server;
   }
 
-  startLoad(): Load {
-    const load = startLoad();
+  startLoadProcess(): LoadProcess {
+    const load = startLoadProcess();
     this.#cleanups.push(load.end);
     return load;
   }
 
-  /** A PostgreSQL 18 with fsync, as `npm start` has it. */
+  /** Starts a PostgreSQL 18 with fsync, configured as by `npm start`. */
   async startPostgres(): Promise<TestbedPostgres> {
     const dataDir = join(this.#folder, `postgres-${randomBytes(2).toString('hex')}`);
     await preparePostgres(dataDir, PASSWORD);
@@ -135,7 +135,7 @@ export class Testbed {
     const server = startProgram(command, args, { log: `${dataDir}.log` });
     this.#cleanups.push(() => server.end('SIGINT'));
     const url = postgresUrl({ port, password: PASSWORD });
-    await until('Postgres answers', async () => (await checkPostgres(url)) === undefined);
+    await until('PostgreSQL answers', async () => (await checkPostgres(url)) === undefined);
     const db = openDb({
       url,
       connectionsMax: 2,
@@ -150,7 +150,7 @@ export class Testbed {
   }
 }
 
-function pidOf({ child }: { readonly child: { readonly pid?: number | undefined } }): number {
-  if (child.pid === undefined) throw new Error('a program does not run');
+function pidOf({ child }: Pick<TestProcess, 'child'>): number {
+  if (child.pid === undefined) throw new Error('a program did not start; is it executable?');
   return child.pid;
 }

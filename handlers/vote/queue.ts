@@ -32,7 +32,7 @@ const WRITTEN_COMMANDS: readonly (readonly string[])[] = [
 ];
 const DEFAULT_USER = 'default';
 /** The share of `maxmemory` from which on votes are refused: the workers need room to take the jobs out. */
-const MEMORY_SHARE_MAX = 0.9;
+export const MEMORY_SHARE_MAX = 0.9;
 const MEMORY_CHECK_INTERVAL_MS = 500;
 const SETTINGS_CHECK_RETRY_MS = 1_000;
 /** Somebody may change the settings of a Redis that runs. */

@@ -1,7 +1,6 @@
-import { execFile } from 'node:child_process';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
+import { execa } from 'execa';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Result } from '#bench/report/result.ts';
 import { ROOT } from '#dev/root.ts';
@@ -17,17 +16,14 @@ beforeAll(async () => {
 });
 afterAll(() => folder.remove());
 
-test('a run of one scenario ends with a table, a result and a page', async () => {
-  const args = [BENCH, 'memory', '--quick', '--no-build', '--out', folder.path];
-  const { stdout } = await promisify(execFile)(process.execPath, args, { timeout: MS_MAX });
+test('a run of one scenario prints a table and its goals, and writes a result and a page', async () => {
+  const args = ['memory', '--quick', '--no-build', '--out', folder.path];
+  const { stdout } = await execa(process.execPath, [BENCH, ...args], { timeout: MS_MAX });
   expect(stdout).toMatch(/^memory: /m);
-  expect(stdout).toMatch(/^ok {4}Redis, a waiting vote +\d+\.\d\d bytes +at most 100 bytes$/m);
+  expect(stdout).toMatch(/^ok {4}Redis, memory of a waiting vote +\d+\.\d\d bytes +at most 100 bytes$/m);
 
   const files = await readdir(folder.path);
-  const [json = '', html = ''] = [
-    files.find((name) => name.endsWith('.json')),
-    files.find((name) => name.endsWith('.html')),
-  ];
+  const [json = '', html = ''] = ['.json', '.html'].map((end) => files.find((name) => name.endsWith(end)));
   const result = JSON.parse(await readFile(join(folder.path, json), 'utf8')) as Result;
   expect(result).toMatchObject({
     commit: expect.stringMatching(/^[0-9a-f]{10}$/),
@@ -38,8 +34,14 @@ test('a run of one scenario ends with a table, a result and a page', async () =>
   const bytesOf = (side: string, votesPerJob: number): number =>
     result.samples.find((sample) => sample.side === side && sample.params['votesPerJob'] === votesPerJob)
       ?.metrics.redisBytes ?? 0;
-  // A vote that shares its job holds 36 characters of a voter, at the very least.
+  // A vote in a shared job contains at least the 36 characters of its voter's id.
   expect(bytesOf('turnout', 500)).toBeGreaterThan(36);
   expect(bytesOf('job-per-vote', 1)).toBeGreaterThan(4 * bytesOf('turnout', 500));
   expect(await readFile(join(folder.path, html), 'utf8')).toContain('<svg');
+});
+
+test('a plan needs no measurement of its own', async () => {
+  const { stdout } = await execa(process.execPath, [BENCH, 'plan', '--voters', '100M', '--minutes', '10']);
+  expect(stdout).toMatch(/^100,000,000 voters, 95 % of them within 10\.0 minutes$/m);
+  expect(stdout).toMatch(/^Costs: bench\/.+\n +commit [0-9a-f]{10}, \d{4}-\d\d-\d\d, \d+ × /m);
 });

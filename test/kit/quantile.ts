@@ -1,4 +1,4 @@
-/** The value below which the given share of the sorted values lies, interpolated; NaN of none. */
+/** Returns the quantile of sorted values, interpolated; `share` is from 0 to 1. NaN for no values. */
 export function quantile(sorted: ArrayLike<number>, share: number): number {
   if (sorted.length === 0) return Number.NaN;
   const place = (sorted.length - 1) * share;
@@ -7,7 +7,7 @@ export function quantile(sorted: ArrayLike<number>, share: number): number {
   return below + (above - below) * (place - Math.floor(place));
 }
 
-/** NaN of none. */
+/** Returns the median of values in any order; NaN for no values. */
 export function median(values: readonly number[]): number {
   return quantile(
     values.toSorted((a, b) => a - b),

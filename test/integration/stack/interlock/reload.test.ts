@@ -5,13 +5,35 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { haproxyIsMissing, service } from '#kit/haproxy.ts';
+import { prepareLoad } from '#kit/load/generator.ts';
 import { until } from '#kit/until.ts';
 import { createAuthority } from './certificates.ts';
 import { startInterlock, type TestInterlock, untilRouted } from './interlock.ts';
-import { startLoad } from './load.ts';
 
 /** Between taking a stopping task's name away and sending it the signal, Swarm waits for this long. */
 const SWARM_STOP_DELAY_MS = 2_000;
+/** What a load must have been answered, and nothing else. */
+const ONLY_200 = { 200: expect.anything() };
+
+/** Sends requests without a pause: half of the clients keep their connection, half open one for each request. */
+async function startLoad(port: number, hostHeader: string) {
+  const load = await prepareLoad({
+    targets: [{ port, hostHeader }],
+    kind: 'first',
+    connections: 6,
+    shortLived: 3,
+    seconds: Number.POSITIVE_INFINITY,
+  });
+  const result = load.run();
+  return {
+    answered: () => load.answered,
+    /** Ends the load and returns its answers by status or error. */
+    stop: async () => {
+      load.stop();
+      return (await result).answers;
+    },
+  };
+}
 
 describe.skipIf(haproxyIsMissing)('a change', () => {
   let interlock: TestInterlock;
@@ -44,18 +66,18 @@ describe.skipIf(haproxyIsMissing)('a change', () => {
   };
 
   test('of other services drops no request', async () => {
-    const load = startLoad(interlock.haproxy.port, 'vote.test');
+    const load = await startLoad(interlock.haproxy.port, 'vote.test');
     await addServices('a', 'b', 'c', 'd');
-    const sent = load.sent;
-    await until('requests have passed since', () => load.sent > sent + 100);
-    expect(await load.stop()).toEqual([]);
+    const answered = load.answered();
+    await until('requests have passed since', () => load.answered() > answered + 100);
+    expect(await load.stop()).toEqual(ONLY_200);
     const reloads = (): Promise<number | undefined> =>
       metric('turnout_interlock_reloads_total', { outcome: 'taken' });
     await until('each was a reload', async () => (await reloads()) === 5);
   });
 
   test('of the services that share the host drops no request either', async () => {
-    const load = startLoad(interlock.haproxy.port, 'vote.test');
+    const load = await startLoad(interlock.haproxy.port, 'vote.test');
     await interlock.deploy(service('canary', { hosts: 'vote.test', port }), ['127.0.5.3']);
     await until('the canary is used', async () => (await interlock.get('vote.test')).task === '127.0.5.3');
     interlock.undeploy('canary');
@@ -63,22 +85,22 @@ describe.skipIf(haproxyIsMissing)('a change', () => {
       const tasks = [1, 2, 3, 4].map(async () => (await interlock.get('vote.test')).task);
       return !(await Promise.all(tasks)).includes('127.0.5.3');
     });
-    expect(await load.stop()).toEqual([]);
+    expect(await load.stop()).toEqual(ONLY_200);
   });
 
   test('of a task, when it is stopped in order, drops no request', async () => {
     const leaving = await interlock.task('127.0.5.4');
     interlock.dns.names.set('tasks.vote.net', ['127.0.5.1', '127.0.5.2', '127.0.5.4']);
-    const load = startLoad(interlock.haproxy.port, 'vote.test');
+    const load = await startLoad(interlock.haproxy.port, 'vote.test');
     await until('the task is used', () => leaving.paths.length > 50);
     interlock.dns.names.set('tasks.vote.net', ['127.0.5.1', '127.0.5.2']);
     await sleep(SWARM_STOP_DELAY_MS);
     const served = leaving.paths.length;
     await leaving.close();
-    const sent = load.sent;
-    await until('requests have passed since', () => load.sent > sent + 100);
+    const answered = load.answered();
+    await until('requests have passed since', () => load.answered() > answered + 100);
     expect(leaving.paths.length).toBe(served);
-    expect(await load.stop()).toEqual([]);
+    expect(await load.stop()).toEqual(ONLY_200);
   });
 
   test('that is wrong costs only its own service the route, and is told once', async () => {
@@ -177,9 +199,9 @@ describe.skipIf(haproxyIsMissing)('a change', () => {
     interlock.dns.isSilent = true;
     // A question and its repetitions, several times.
     await until('it is asked in vain', () => interlock.dns.unanswered >= 10);
-    const load = startLoad(interlock.haproxy.port, 'vote.test');
-    await until('requests have passed', () => load.sent > 100);
-    expect(await load.stop()).toEqual([]);
+    const load = await startLoad(interlock.haproxy.port, 'vote.test');
+    await until('requests have passed', () => load.answered() > 100);
+    expect(await load.stop()).toEqual(ONLY_200);
   });
 
   test('of the controller itself changes nothing, even if it ended in the middle of a reload', async () => {

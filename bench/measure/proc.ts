@@ -1,20 +1,20 @@
 import { readdirSync, readFileSync } from 'node:fs';
 
-/** Linux counts ticks of `stat` a hundred times a second, on every architecture. */
+/** USER_HZ is 100 on every architecture of Linux. */
 const MICROS_PER_TICK = 10_000;
 const NANOS_PER_MICRO = 1_000;
 
-/** What all processors of the machine did since it started, in microseconds. */
+/** CPU time of all processors since boot, in microseconds. */
 interface MachineCpu {
   readonly busy: number;
   readonly total: number;
 }
 
 /**
- * CPU microseconds that a process has used so far, in user and kernel mode, with all its threads and children.
- * Children that it has waited for are included, to the tick; whatever else has ended is not.
+ * Returns the CPU time of a process tree since its start, user and kernel mode of all threads, in microseconds. Children
+ * that have exited are included once their parent has waited for them, with the resolution of a tick.
  *
- * @throws ENOENT when there is no such process, or no `/proc`
+ * @throws ENOENT when the process or `/proc` does not exist
  */
 function readCpuMicros(pid: number): number {
   return readTree(pid) + readWaitedForMicros(pid);
@@ -33,7 +33,7 @@ function readTree(pid: number): number {
   return micros;
 }
 
-/** A child may end between two looks; its parent then has its time. */
+/** A child may exit during the read; its time then belongs to its parent. */
 function readChild(pid: number): number {
   try {
     return readTree(pid);
@@ -44,19 +44,28 @@ function readChild(pid: number): number {
 
 function readWaitedForMicros(pid: number): number {
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-  // The program's name stands in brackets and may hold anything; fields are counted from behind it.
+  // The program name is in parentheses and may contain any character; count fields after it.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   const [childrenUser, childrenSystem] = [Number(fields[13]), Number(fields[14])];
   return (childrenUser + childrenSystem) * MICROS_PER_TICK;
 }
 
-/** The memory of a process that is in RAM, in bytes. */
+/** Returns the flags of a Node process, as the kernel has them: the arguments before the script. */
+export function readNodeFlags(pid: number): string[] {
+  const args = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').slice(1);
+  return args.slice(
+    0,
+    args.findIndex((arg) => !arg.startsWith('-')),
+  );
+}
+
+/** Returns the resident set size of a process, in bytes. */
 export function readResidentBytes(pid: number): number {
   const kilobytes = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
   return Number(kilobytes) * 1_024;
 }
 
-/** Time stolen by the hypervisor counts as busy: we did not get it. */
+/** Counts time stolen by the hypervisor as busy, because it was not available. */
 function readMachineCpu(): MachineCpu {
   const [line = ''] = readFileSync('/proc/stat', 'utf8').split('\n');
   const [user = 0, nice = 0, system = 0, idle = 0, iowait = 0, irq = 0, softirq = 0, steal = 0] = line
@@ -67,35 +76,35 @@ function readMachineCpu(): MachineCpu {
   return { busy, total: busy + (idle + iowait) * MICROS_PER_TICK };
 }
 
-/** A process under measurement, by the part it plays: `handler`, `redis`, `postgres`, `worker`. */
+/** A process under measurement; `part` is `handler`, `redis`, `postgres` or `worker`. */
 export interface Component {
   readonly part: string;
   readonly pid: number;
 }
 
-/** What a piece of work cost. */
+/** Resource usage of a measurement. */
 export interface Usage {
   readonly seconds: number;
-  /** CPU microseconds by part, over all processes that play it. */
+  /** CPU microseconds by part, summed over its processes. */
   readonly microsByPart: Readonly<Record<string, number>>;
-  /** The share of the machine that went to processes which are none of ours: noise. */
+  /** The share of the machine's CPU used by processes outside the bench: noise. */
   readonly othersShare: number;
 }
 
 /**
- * Starts measuring; the function it gives ends it and can be called once.
+ * Starts measuring and returns a function that returns the usage since then.
  *
- * @param components what is measured
- * @param helpers pids of ours that are not under measurement, such as the load's
+ * @param components the processes under measurement
+ * @param helpers pids of the bench's own processes, such as the load generator, which count neither as usage nor as noise
  */
 export function startUsage(components: readonly Component[], helpers: readonly number[] = []): () => Usage {
   const startedAt = performance.now();
   const machineBefore = readMachineCpu();
   const ownBefore = components.map(({ pid }) => readCpuMicros(pid));
-  const helpersBefore = sum(helpers.map(readCpuMicros)) + ourselves();
+  const helpersBefore = sum(helpers.map(readCpuMicros)) + ownCpuMicros();
   return () => {
     const own = components.map(({ pid }, index) => readCpuMicros(pid) - (ownBefore[index] ?? 0));
-    const helping = sum(helpers.map(readCpuMicros)) + ourselves() - helpersBefore;
+    const helping = sum(helpers.map(readCpuMicros)) + ownCpuMicros() - helpersBefore;
     const machine = readMachineCpu();
     const microsByPart: Record<string, number> = {};
     for (const [index, { part }] of components.entries()) {
@@ -110,7 +119,7 @@ export function startUsage(components: readonly Component[], helpers: readonly n
   };
 }
 
-function ourselves(): number {
+function ownCpuMicros(): number {
   const { user, system } = process.cpuUsage();
   return user + system;
 }

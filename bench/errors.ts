@@ -1,4 +1,0 @@
-/** Something that the user can mend; the message is all they need to know. */
-export class BenchError extends Error {
-  override readonly name = 'BenchError';
-}
