@@ -41,8 +41,8 @@ const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 const ID_CHARACTERS_MAX = 200;
 /** The year 9999: what a `timestamptz` surely holds. */
 const CAST_AT_MAX = Date.UTC(9999, 0, 1) * 1_000;
-/** A job this large is not ours; the handlers' own limit is far below. */
-const VOTES_MAX = 10_000;
+/** The most votes that a job may hold. Handlers assert that theirs never exceed it. */
+export const VOTES_MAX = 10_000;
 
 /** The key of a job: `<source>.<seq>`. It is the BullMQ job id, the key of its receipt in Postgres, and the voter's receipt. */
 export function jobKey(source: string, seq: number): string {

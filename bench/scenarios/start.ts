@@ -2,8 +2,8 @@ import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { ROOT } from '#dev/root.ts';
-import { freePort, scratchFolder, startNode, type TestProcess } from '#kit/process.ts';
-import { voteEnv } from '#kit/system.ts';
+import { freePort, scratchFolder, type TestProcess } from '#kit/process.ts';
+import { type BundleName, startBundle, voteEnv } from '#kit/system.ts';
 import { readResidentBytes } from '../measure/cpu.ts';
 import { Testbed, type TestbedPostgres } from '../testbed/testbed.ts';
 import { interleave, type Scenario } from './scenario.ts';
@@ -15,7 +15,7 @@ const ASK_INTERVAL_MS = 2;
 const BYTES_PER_MEGABYTE = 2 ** 20;
 
 interface Bundle {
-  readonly name: string;
+  readonly name: BundleName;
   readonly env: (redis: string, postgres: TestbedPostgres) => Record<string, string>;
   /** Whether it serves. */
   readonly ask: (port: number, adminPort: number) => Promise<boolean>;
@@ -65,7 +65,7 @@ export const start: Scenario = {
       for (const { round, side } of interleave(BUNDLES, rounds)) {
         bench.progress(`round ${round} of ${rounds}: ${side.name}`);
         const script = join(ROOT, `dist/${side.name}.mjs`);
-        const metrics = await startOnce(side, script, side.env(redis.socket, postgres));
+        const metrics = await startOnce(side, side.env(redis.socket, postgres));
         bench.record({
           scenario: 'start',
           side: side.name,
@@ -78,13 +78,13 @@ export const start: Scenario = {
   },
 };
 
-async function startOnce({ name, ask }: Bundle, script: string, env: Record<string, string>) {
+async function startOnce({ name, ask }: Bundle, env: Record<string, string>) {
   const folder = await scratchFolder();
   const [port, adminPort] = [await freePort(), await freePort()];
   const log = join(folder.path, `${name}.log`);
   const startedAt = performance.now();
-  const process = startNode(
-    script,
+  const process = startBundle(
+    name,
     { PORT: String(port), ADMIN_PORT: String(adminPort), POLLS_FILE, ...env },
     log,
   );

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { VOTE_NODE_FLAGS } from '#runtime/node-flags.ts';
 import type { Command } from '../exec.ts';
 import type { Options } from './options.ts';
 import { portsFrom, type WantedPort } from './ports.ts';
@@ -193,7 +194,8 @@ function handler(input: PlanInput, { name, kind, about, port, env }: Handler): S
 }
 
 function bundle({ node, dist }: PlanInput, name: string): Command {
-  return { command: node, args: [join(dist, `${name}.mjs`)] };
+  const flags = name === 'vote' ? VOTE_NODE_FLAGS : [];
+  return { command: node, args: [...flags, join(dist, `${name}.mjs`)] };
 }
 
 /** Nothing of the user's environment reaches a child by accident, so it runs here as it does on a Swarm. */
