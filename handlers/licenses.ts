@@ -20,7 +20,7 @@ interface BundleContents {
   readonly base: string;
   readonly metafile: Metafile;
   /** Directories of packages whose files ship beside the bundle, such as `node_modules/@bull-board/ui`. */
-  readonly alsoShipped?: readonly string[];
+  readonly alsoShipped?: readonly string[] | undefined;
 }
 
 const PACKAGE_DIRECTORY = /^(?:.*\/)?node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/;

@@ -8,8 +8,8 @@ import { startRedis, type TestRedis } from '#kit/redis.ts';
 import { startService, type TestService, voteEnv } from '#kit/system.ts';
 
 /**
- * A disk that takes 100 ms for a write of at most 20 jobs of 2 votes: the handler can take some 400 votes a second,
- * far below what its processor could. So this test is about the disk, and any machine can offer three times as much.
+ * A disk that takes 100 ms for a write of at most 20 jobs with 2 votes each. It limits the handler to some 400 votes/s, far
+ * below its CPU limit, so that any machine can offer three times as much.
  */
 const WRITE_MS = 100;
 const VOTES_PER_JOB_MAX = 2;
@@ -53,7 +53,7 @@ const residentMegabytes = async (): Promise<number> => {
   return Number(/^process_resident_memory_bytes\S* (\d+)/m.exec(metrics)?.[1]) / 2 ** 20;
 };
 
-test('offered three times what its disk can take, the handler keeps its pace and refuses the rest at once', async () => {
+test('at three times the capacity of its disk, the handler keeps its throughput and refuses the rest at once', async () => {
   const peak = await load.measurePeak(PEAK_CLIENTS, PHASE_MS);
   const before = await residentMegabytes();
   const { outcomes, seconds, acceptedInTime } = await load.offer(OVERLOAD * peak, PHASE_MS);
@@ -66,6 +66,6 @@ test('offered three times what its disk can take, the handler keeps its pace and
   expect(median(refused)).toBeLessThan(REFUSAL_MS_MEDIAN_MAX);
   expect((await residentMegabytes()) - before).toBeLessThan(MEGABYTES_MORE_MAX);
 
-  // The crowd has gone: the very next vote is taken.
+  // After the overload the next vote is accepted.
   expect((await load.castVote()).status).toBe(202);
 });
