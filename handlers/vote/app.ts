@@ -1,4 +1,5 @@
 import { type Context, Hono } from 'hono';
+import type { Log } from '#runtime/log.ts';
 import { type Poll, phaseOf } from '#runtime/polls.ts';
 import { PAGE_HEADERS } from '../web/layout.ts';
 import { formatProblem, PROBLEM_HEADERS } from '../web/problem.ts';
@@ -17,6 +18,7 @@ const RETRY_SECONDS_MIN = 1;
 const RETRY_SECONDS_MAX = 5;
 
 export interface VoteAppParts extends VotingParts {
+  readonly log: Log;
   /** Called with the code of each problem that is answered. */
   readonly onProblem?: (code: ProblemCode) => void;
 }

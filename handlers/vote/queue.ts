@@ -103,7 +103,7 @@ export class VoteQueue implements Sink {
     for (const batch of batches) {
       const key = jobKey(batch.source, batch.seq);
       const job = new Job(this.#queue, JOB_NAME, batch, {}, key);
-      // Resolves only after `exec`, which returns its result.
+      // Only queued here; `exec` returns the outcome.
       void backend.addJobToTransaction(transaction, job.asJSON(), key);
     }
     transaction.hset(LEDGER_KEY, { [this.#source]: formatLedgerEntry(ledger) });

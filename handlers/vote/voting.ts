@@ -1,4 +1,3 @@
-import type { Log } from '#runtime/log.ts';
 import { type Poll, phaseOf } from '#runtime/polls.ts';
 import { ballotFormat, readChoice } from './ballot.ts';
 import type { Capture } from './capture.ts';
@@ -16,7 +15,6 @@ export interface VotingParts {
   readonly clock: Clock;
   /** `issued` accepts only votes with a token that was issued before; `open` mints one for a first vote. */
   readonly admission: 'open' | 'issued';
-  readonly log: Log;
   /** Milliseconds since 1970, for the opening hours of polls. */
   readonly now?: () => number;
 }
@@ -41,6 +39,7 @@ export async function submitVote(parts: VotingParts, poll: Poll, request: VoteRe
   }
   if (isBrowserForm(request)) {
     const page = `/polls/${poll.id}`;
+    // `/` shows the first poll.
     const pathOfPage = poll.id === polls[0]?.id ? '/' : page;
     const headers = new Headers({ Location: page, 'Content-Length': '0' });
     headers.append('Set-Cookie', cookie);
