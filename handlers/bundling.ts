@@ -4,11 +4,11 @@ import type { BuildOptions } from 'esbuild';
 /** The directory of the project. */
 export const ROOT = dirname(import.meta.dirname);
 
-/** CommonJS packages inside the bundle ask for Node's own modules in their own way. */
+/** Bundled CommonJS packages call `require` for Node's own modules; an ES module has none. */
 const REQUIRE_FOR_COMMONJS =
   "import { createRequire as createRequireOf } from 'node:module'; const require = createRequireOf(import.meta.url);";
 
-/** What makes a single file of a process, the same for all of ours and for what they are measured against. */
+/** The esbuild options that our bundles and the baselines they are measured against share. */
 export const BUNDLING = {
   absWorkingDir: ROOT,
   bundle: true,
@@ -16,11 +16,11 @@ export const BUNDLING = {
   platform: 'node',
   format: 'esm',
   target: 'node26',
-  // BullMQ ships ES modules beside CommonJS; only of those can parts be left out.
+  // BullMQ ships ES modules beside CommonJS, and esbuild can drop unused parts of the former only.
   mainFields: ['module', 'main'],
   external: ['pg-native'],
   banner: { js: REQUIRE_FOR_COMMONJS },
-  // Without the add-on, which is for reading what BullMQ only writes, and not in our images.
+  // The pure JavaScript entry point. The default one loads a native add-on, which our images do not contain.
   alias: { msgpackr: join(ROOT, 'node_modules/msgpackr/index.js') },
   logLevel: 'warning',
 } satisfies BuildOptions;

@@ -20,7 +20,8 @@ const CAPTURED = [JOB, RUNTIME, 'handlers/web/'];
 
 const UNITS: readonly Unit[] = [
   { path: 'handlers/bundling.ts', mayImport: [] },
-  { path: 'handlers/build.ts', mayImport: ['handlers/bundling.ts'] },
+  { path: 'handlers/licenses.ts', mayImport: ['handlers/bundling.ts'] },
+  { path: 'handlers/build.ts', mayImport: ['handlers/bundling.ts', 'handlers/licenses.ts'] },
   { path: 'handlers/web/', mayImport: [] },
   { path: 'handlers/vote/', mayImport: CAPTURED },
   { path: 'handlers/results/', mayImport: [...CAPTURED, 'db/'] },

@@ -1,21 +1,19 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { ROOT } from '#dev/root.ts';
-import { freePort, scratchFolder, startNode } from '#kit/process.ts';
+import { freePort, scratchFolder } from '#kit/process.ts';
 import { startRedis } from '#kit/redis.ts';
+import { startBundle } from '#kit/system.ts';
 import { until } from '#kit/until.ts';
 
-/**
- * The build's smoke test: starts the vote bundle against a running Redis and says how long it took from exec to the
- * first 202. Fails when there is none.
- */
+/** Starts the vote bundle on a real Redis and prints the time from exec to the first 202. Fails without a 202. */
 
 const redis = await startRedis();
 const folder = await scratchFolder();
 const [port, adminPort] = [await freePort(), await freePort()];
 const startedAt = performance.now();
-const handler = startNode(
-  join(ROOT, 'dist/vote.mjs'),
+const handler = startBundle(
+  'vote',
   {
     PORT: String(port),
     ADMIN_PORT: String(adminPort),
@@ -38,7 +36,7 @@ try {
   });
   console.log(`dist/vote.mjs: ${Math.round(performance.now() - startedAt)} ms from exec to the first 202`);
 } catch (error) {
-  console.error(`dist/vote.mjs does not take votes: ${(error as Error).message}\n${await handler.output()}`);
+  console.error(`dist/vote.mjs captures no votes: ${(error as Error).message}\n${await handler.output()}`);
   process.exitCode = 1;
 } finally {
   await handler.end();

@@ -41,7 +41,7 @@ const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 const ID_CHARACTERS_MAX = 200;
 /** The year 9999; `timestamptz` reaches further. */
 const CAST_AT_MAX = Date.UTC(9999, 0, 1) * 1_000;
-/** Most votes of a job that a worker accepts. It must not be below the upper bound of the setting `VOTES_PER_JOB_MAX`. */
+/** The most votes that a job may hold. Handlers assert that theirs never exceed it. */
 export const JOB_VOTES_MAX = 10_000;
 
 /** Returns the key of a job, `<source>.<seq>`: BullMQ job id, key of the row in `batches`, and the voter's receipt. */

@@ -1,97 +1,111 @@
 import { type Context, Hono } from 'hono';
-import { getCookie } from 'hono/cookie';
+import type { Log } from '#runtime/log.ts';
 import { type Poll, phaseOf } from '#runtime/polls.ts';
+import { PAGE_HEADERS } from '../web/layout.ts';
+import { formatProblem, PROBLEM_HEADERS } from '../web/problem.ts';
+import { readChoiceCookie } from './cookies.ts';
 import { createPages } from './page.ts';
-import { Problem } from './problem.ts';
-import { requestOf, type VoteRequest } from './request.ts';
-import {
-  type Answer,
-  CHOICE_COOKIE,
-  createVoting,
-  isBrowserForm,
-  JSON_HEADERS,
-  prefersHtml,
-  VOTER_PAGE_HEADERS,
-  type VotingParts,
-} from './voting.ts';
+import { describeProblem, PROBLEMS, Problem, type ProblemCode, toProblem } from './problem.ts';
+import { isBrowserForm, prefersHtml, prefersJson, requestOf } from './request.ts';
+import { JSON_HEADERS, respond } from './response.ts';
+import { issueVoterCookie, submitVote, type VotingParts } from './voting.ts';
 
-/** Given with the others: a header that is set before there is an answer makes Hono build a `Headers` of Fetch. */
-const BY_VISITOR = { Vary: 'Accept, Cookie' };
+/** The page shows its voter's choice. */
+const VOTER_PAGE_HEADERS = { ...PAGE_HEADERS, 'Cache-Control': 'private, no-cache' };
+const VARY = { Vary: 'Accept, Cookie' };
+/** A random delay spreads the retries of voters who were refused at the same moment. */
+const RETRY_SECONDS_MIN = 1;
+const RETRY_SECONDS_MAX = 5;
+
+export interface VoteAppParts extends VotingParts {
+  readonly log: Log;
+  /** Called with the code of each problem that is answered. */
+  readonly onProblem?: (code: ProblemCode) => void;
+}
 
 /**
- * The voters' side: a page for each poll, and the place to send votes to. The contract is in DESIGN under
- * "HTTP: vote"; `problem.ts` has every error.
+ * Returns the voters' app: `GET /` and `GET /polls/{poll}` (a page, or the definition as JSON), and
+ * `POST /polls/{poll}/votes`. `problem.ts` lists every error.
  */
-export function createVoteApp(parts: VotingParts): Hono {
-  const { polls, now = Date.now } = parts;
+export function createVoteApp(parts: VoteAppParts): Hono {
+  const { polls, log, now = Date.now, onProblem } = parts;
   const pollById = new Map(polls.map((poll) => [poll.id, poll]));
   const pages = createPages(polls);
-  const voting = createVoting(parts, pages);
   const app = new Hono();
 
-  const findPoll = (id: string | undefined): Poll => {
-    const poll = pollById.get(id ?? '');
-    if (!poll) throw new Problem('unknown_poll', 'the address names no poll');
+  const findPoll = (c: Context): Poll => {
+    const poll = pollById.get(c.req.param('poll') ?? '');
+    if (!poll) throw new Problem('unknown_poll', 'the path names no poll');
     return poll;
   };
 
   const showPoll = (c: Context, poll: Poll): Response => {
+    const request = requestOf(c);
     const phase = phaseOf(poll, now());
-    if (prefersJson(requestOf(c))) {
-      const { id, question, choices, opensAt, closesAt } = poll;
-      const definition = {
-        poll: id,
-        question,
-        choices,
-        opensAt: isoTime(opensAt),
-        closesAt: isoTime(closesAt),
-      };
-      return c.json({ ...definition, phase }, 200, { ...JSON_HEADERS, ...BY_VISITOR });
+    if (prefersJson(request)) {
+      return respond(200, { ...JSON_HEADERS, ...VARY }, JSON.stringify({ ...definitionOf(poll), phase }));
     }
-    const chosen = getCookie(c, `${CHOICE_COOKIE}_${poll.id}`);
-    const voter = voting.welcome(requestOf(c));
-    const headers = { ...VOTER_PAGE_HEADERS, ...BY_VISITOR, ...(voter && { 'Set-Cookie': voter }) };
-    return c.body(pages.poll(poll, { phase, chosen }), 200, headers);
+    const chosen = readChoiceCookie(request, poll);
+    const voterCookie = issueVoterCookie(parts, request);
+    const headers = { ...VOTER_PAGE_HEADERS, ...VARY, ...(voterCookie && { 'Set-Cookie': voterCookie }) };
+    return respond(200, headers, pages.poll(poll, { phase, chosen }));
+  };
+
+  const answerError = (c: Context, error: Error): Response => {
+    const problem = toProblem(error);
+    if (problem.code === 'internal') log.error('request failed', { error: problem.cause });
+    const { status, toVoter } = PROBLEMS[problem.code];
+    onProblem?.(problem.code);
+    const extra = {
+      ...extraHeaders(status),
+      ...(problem.voterCookie && { 'Set-Cookie': problem.voterCookie }),
+    };
+    if (!wantsPage(c)) {
+      return respond(status, { ...PROBLEM_HEADERS, ...extra }, formatProblem(describeProblem(problem)));
+    }
+    const poll = pollById.get(c.req.param('poll') ?? '');
+    const page = poll
+      ? pages.poll(poll, { phase: phaseOf(poll, now()), notice: toVoter })
+      : pages.notice(toVoter);
+    return respond(status, { ...VOTER_PAGE_HEADERS, ...extra }, page);
   };
 
   app.get('/', (c) => showPoll(c, polls[0] as Poll));
-  app.get('/polls/:poll', (c) => showPoll(c, findPoll(c.req.param('poll'))));
-
-  app.post('/polls/:poll/votes', async (c) =>
-    responseOf(await voting.take(findPoll(c.req.param('poll')), requestOf(c))),
-  );
-
-  app.all('/polls/:poll/votes', () => {
-    throw new Problem('method_not_allowed', 'votes are sent with POST');
+  app.get('/polls/:poll', (c) => showPoll(c, findPoll(c)));
+  // One route for all methods: where two routes match, Hono composes a middleware chain for each request.
+  app.all('/polls/:poll/votes', (c) => {
+    if (c.req.method !== 'POST') throw new Problem('method_not_allowed', 'send votes with POST');
+    return submitVote(parts, findPoll(c), requestOf(c));
   });
-
-  app.notFound((c) => refuse(c, new Problem('not_found', 'no page has this address')));
-
-  app.onError((error, c) => refuse(c, error));
-
-  function refuse(c: Context, error: Error): Response {
-    const request = requestOf(c);
-    const isShown =
-      c.req.method === 'POST' ? isBrowserForm(request) : c.req.method === 'GET' && prefersHtml(request);
-    return responseOf(voting.refuse(error, pollById.get(c.req.param('poll') ?? ''), isShown));
-  }
-
+  app.notFound((c) => answerError(c, new Problem('not_found', 'nothing has this path')));
+  app.onError((error, c) => answerError(c, error));
   return app;
 }
 
-function responseOf({ status, headers, body }: Answer): Response {
-  const pairs = Object.entries(headers).flatMap(([name, value]) =>
-    [value].flat().map((one): [string, string] => [name, one]),
-  );
-  pairs.push(['Content-Length', String(Buffer.byteLength(body))]);
-  // An empty text would get a type of its own.
-  return new Response(body || null, { status, headers: pairs });
+function definitionOf({ id, question, choices, opensAt, closesAt }: Poll) {
+  return { poll: id, question, choices, opensAt: formatTime(opensAt), closesAt: formatTime(closesAt) };
 }
 
-function prefersJson(request: VoteRequest): boolean {
-  return !prefersHtml(request) && (request.header('accept')?.includes('application/json') ?? false);
-}
-
-function isoTime(milliseconds: number | undefined): string | null {
+function formatTime(milliseconds: number | undefined): string | null {
   return milliseconds === undefined ? null : new Date(milliseconds).toISOString();
+}
+
+/** Whether an error is shown as a page: to browsers that sent a form or asked for a page. */
+function wantsPage(c: Context): boolean {
+  if (c.req.method === 'POST') return isBrowserForm(requestOf(c));
+  return c.req.method === 'GET' && prefersHtml(requestOf(c));
+}
+
+function extraHeaders(status: number): Record<string, string> {
+  if (status === 503) return { 'Retry-After': retrySeconds() };
+  if (status === 401) return { 'WWW-Authenticate': 'Bearer' };
+  if (status === 405) return { Allow: 'POST' };
+  // The rest of an oversized body stays unread, so the connection cannot be reused.
+  if (status === 413) return { Connection: 'close' };
+  return {};
+}
+
+function retrySeconds(): string {
+  const span = RETRY_SECONDS_MAX - RETRY_SECONDS_MIN + 1;
+  return String(RETRY_SECONDS_MIN + Math.floor(Math.random() * span));
 }

@@ -1,17 +1,16 @@
 import { Problem } from './problem.ts';
 import type { VoteRequest } from './request.ts';
 
-/** No vote needs more. */
-export const BODY_BYTES_MAX = 1_024;
+/** Far above any vote: a choice id has at most 63 characters. */
+const BODY_BYTES_MAX = 1_024;
 
 const JSON_TYPE = 'application/json';
 const FORM_TYPE = 'application/x-www-form-urlencoded';
 
-/** How a vote came in: as JSON from a program, or as a form from a page. */
-export type BallotFormat = 'json' | 'form';
+type BallotFormat = 'json' | 'form';
 
 /**
- * The format of the request's body, by its media type.
+ * Returns the format of the body by its media type.
  *
  * @throws Problem `unsupported_media_type`
  */
@@ -23,19 +22,20 @@ export function ballotFormat(request: VoteRequest): BallotFormat {
 }
 
 /**
- * The choice in the request's body.
+ * Returns the choice in the body, any text.
  *
  * @throws Problem `too_large` or `malformed`
  */
 export async function readChoice(request: VoteRequest, format: BallotFormat): Promise<string> {
   const body = await readBody(request);
-  const choice = format === 'json' ? choiceInJson(body) : new URLSearchParams(body).get('choice');
-  if (typeof choice !== 'string')
-    throw new Problem('malformed', 'the body must have the text member "choice"');
+  const choice = format === 'json' ? parseJsonChoice(body) : new URLSearchParams(body).get('choice');
+  if (typeof choice !== 'string') {
+    throw new Problem('malformed', 'the body must have a member "choice" with a string value');
+  }
   return choice;
 }
 
-function choiceInJson(body: string): unknown {
+function parseJsonChoice(body: string): unknown {
   try {
     const json: unknown = JSON.parse(body);
     return typeof json === 'object' && json !== null ? (json as { choice?: unknown }).choice : undefined;
@@ -44,12 +44,11 @@ function choiceInJson(body: string): unknown {
   }
 }
 
-/** A body whose length is announced is refused unread when it is too long; one in chunks is read no further than that. */
+/** Refuses a body whose declared length is too large before reading it, and a chunked one at the limit. */
 async function readBody(request: VoteRequest): Promise<string> {
   const length = request.header('content-length');
   const isTooLarge = length !== undefined && Number(length) > BODY_BYTES_MAX;
   const body = isTooLarge ? undefined : await request.body(BODY_BYTES_MAX);
-  if (body === undefined)
-    throw new Problem('too_large', `the body must have at most ${BODY_BYTES_MAX} bytes`);
+  if (body === undefined) throw new Problem('too_large', `the body must not exceed ${BODY_BYTES_MAX} bytes`);
   return body;
 }

@@ -1,44 +1,58 @@
-import { type Batch, jobKey, type LedgerEntry, type Vote } from '#job';
+import { type Batch, JOB_VOTES_MAX, jobKey, type LedgerEntry, type Vote } from '#job';
+import {
+  CAPTURE_BUFFER_DEFAULT,
+  VOTES_PER_JOB_CEILING,
+  VOTES_PER_JOB_DEFAULT,
+} from '#runtime/capture-limits.ts';
 import type { Log } from '#runtime/log.ts';
 
 /** Where captured votes are written. */
 export interface Sink {
-  /** Why nothing can be written now; `undefined` when it can. Cheap: it is asked for every vote. */
+  /** Why writes are impossible now; `undefined` when they are possible. Read for every vote, so it must be cheap. */
   readonly fault: string | undefined;
   /**
-   * Writes jobs and the ledger entry that covers them. Resolves when all of it is on disk. When it rejects, any part
-   * may have been written or not; writing the same again is harmless, because every job keeps its key.
+   * Writes jobs and the ledger entry that covers them. Resolves once all of it is on disk. After a rejection any part may
+   * have been written; repeating the same write is idempotent, because every job keeps its key.
    */
   write(batches: readonly Batch[], ledger: LedgerEntry): Promise<void>;
 }
 
-/** The vote is not known to be on disk. Nothing is answered 202 on hope. */
+/** The vote is not known to be on disk, so it must not be answered 202. */
 export class NotCapturedError extends Error {
   override readonly name = 'NotCapturedError';
 }
 
 export interface CaptureOptions {
-  /** This process, see `Batch.source`. */
+  /** The source of all jobs, see `Batch.source`. */
   readonly source: string;
   readonly sink: Sink;
   readonly log: Log;
-  /** At most this many votes travel in one job; 1 gives one job a vote. */
+  /** The most votes in one job; 1 gives each vote its own job. */
   readonly votesPerJobMax: number;
-  /** At most this many votes wait for the write after the one under way. */
+  /** The most votes that wait while a write is in flight. At least `votesPerJobMax`. */
   readonly bufferVotesMax: number;
-  /** Hears how each write went. */
+  /** Called after each successful write. */
   readonly onWrite?: (write: { readonly jobs: number; readonly votes: number; readonly ms: number }) => void;
 }
 
-/** The jobs that one write carries at most; with the default of 500 votes a job this is the whole default buffer. */
 const JOBS_PER_WRITE_MAX = 20;
-/** A request waits no longer than this for its vote to be on disk. */
+/** How long a request waits for its vote to reach the disk. */
 export const CAPTURE_MS_MAX = 2_000;
-/** A write that takes longer than this says that the disk cannot follow: new votes are refused until it is done. */
+/** A write that takes longer means that the disk is too slow; new votes are refused until it is done. */
 const WRITE_STALL_MS = 1_000;
 const RETRY_DELAY_MS_MIN = 25;
 const RETRY_DELAY_MS_MAX = 200;
 const SWEEP_INTERVAL_MS = 50;
+
+if (VOTES_PER_JOB_CEILING > JOB_VOTES_MAX) {
+  throw new RangeError('workers must accept the largest job: VOTES_PER_JOB_CEILING <= JOB_VOTES_MAX');
+}
+if (JOBS_PER_WRITE_MAX * VOTES_PER_JOB_DEFAULT < CAPTURE_BUFFER_DEFAULT) {
+  throw new RangeError('by default, one write must empty a full buffer');
+}
+if (WRITE_STALL_MS >= CAPTURE_MS_MAX) {
+  throw new RangeError('a stalled write must be noticed before its requests time out');
+}
 
 interface Waiting {
   readonly vote: Vote;
@@ -47,7 +61,7 @@ interface Waiting {
   readonly reject: (error: NotCapturedError) => void;
 }
 
-/** One write: numbered jobs, fixed for ever, and the requests that wait for each. */
+/** One write: numbered jobs, immutable, and the requests that wait for each of them. */
 interface Write {
   readonly batches: readonly Batch[];
   readonly ledger: LedgerEntry;
@@ -55,22 +69,22 @@ interface Write {
 }
 
 /**
- * Group commit: votes that arrive while a write is under way wait in line and travel together in the next one.
+ * Group commit: votes that arrive while a write is in flight queue up and share the next write.
  *
- *   idle ──vote──▶ writing ──written, line empty──▶ idle
- *                     │  ▲
- *         write failed│  │written, or line not empty: next write
- *                     ▼  │
- *                  retrying: the same write again, with growing delays; votes are refused meanwhile
+ *   idle ──vote──▶ writing ──written, queue empty──▶ idle
+ *                    │  ▲ └──written, votes queued──▶ writing
+ *       write failed │  │ written
+ *                    ▼  │
+ *                 retrying: repeats the same write with growing delays and refuses votes
  *
- * One write is under way at a time, so jobs reach the queue in the order of their numbers and the ledger only grows. A
- * write is never given up: it stays at the head of the line until its fate is known, under the same keys, so a gap in
- * the numbers can only mean a loss. The requests in it may give up (after `CAPTURE_MS_MAX`) and are told 503; their
- * votes may count all the same, and a voter who tries again replaces them.
+ * Only one write is in flight, so jobs reach the queue in the order of their numbers and the ledger only grows. A failed
+ * write blocks the head of the line and is retried under the same keys until its outcome is known, so a gap in the
+ * numbers is a real loss. Its requests time out after `CAPTURE_MS_MAX` and are answered 503; their votes may still count,
+ * and a voter who votes again replaces theirs.
  */
 export class Capture {
   readonly #options: CaptureOptions;
-  readonly #line: Waiting[] = [];
+  readonly #queue: Waiting[] = [];
   #mode: 'idle' | 'writing' | 'retrying' = 'idle';
   #write: Write | undefined;
   #writeStartedAt = 0;
@@ -87,19 +101,19 @@ export class Capture {
     this.#options = options;
   }
 
-  /** Votes in line and votes being written. */
-  get waitingVotes(): { readonly inLine: number; readonly beingWritten: number } {
-    const beingWritten = this.#write?.batches.reduce((sum, { votes }) => sum + votes.length, 0) ?? 0;
-    return { inLine: this.#line.length, beingWritten };
+  /** Returns the numbers of votes that are queued and in flight. */
+  get waitingVotes(): { readonly queued: number; readonly inFlight: number } {
+    const inFlight = this.#write?.batches.reduce((sum, { votes }) => sum + votes.length, 0) ?? 0;
+    return { queued: this.#queue.length, inFlight };
   }
 
-  /** Why a vote would be refused now; `undefined` when it would be taken. */
+  /** Why a vote would be refused now; `undefined` when it would be accepted. */
   get refusal(): string | undefined {
-    if (this.#closed) return 'this process is stopping';
+    if (this.#closed) return 'the process is stopping';
     if (this.#options.sink.fault) return this.#options.sink.fault;
-    if (this.#mode === 'retrying') return 'the queue did not take the last votes';
-    if (this.#isStalled(performance.now())) return 'the queue takes too long';
-    if (this.#line.length >= this.#options.bufferVotesMax) return 'the buffer is full';
+    if (this.#mode === 'retrying') return 'the last write failed';
+    if (this.#isStalled(performance.now())) return 'the write is stalled';
+    if (this.#queue.length >= this.#options.bufferVotesMax) return 'the buffer is full';
     return undefined;
   }
 
@@ -107,21 +121,21 @@ export class Capture {
    * Captures a vote.
    *
    * @returns the receipt, once the vote is on disk
-   * @throws NotCapturedError at once when there is no room or no queue, or after `CAPTURE_MS_MAX`
+   * @throws NotCapturedError at once when the vote is refused, or after `CAPTURE_MS_MAX`
    */
   capture(vote: Vote): Promise<string> {
     const { refusal } = this;
     if (refusal) return Promise.reject(new NotCapturedError(refusal));
     return new Promise((resolve, reject) => {
-      this.#line.push({ vote, expiresAt: performance.now() + CAPTURE_MS_MAX, resolve, reject });
+      this.#queue.push({ vote, expiresAt: performance.now() + CAPTURE_MS_MAX, resolve, reject });
       if (this.#mode === 'idle') this.#begin();
     });
   }
 
   /**
-   * Refuses new votes and waits until those in line are written.
+   * Refuses new votes and waits until the queued ones are written, for at most `msMax`.
    *
-   * @returns how many votes were left unwritten when the time was over; nobody was told that they are captured
+   * @returns how many votes are still unwritten; none of them was acknowledged
    */
   async drain(msMax: number): Promise<number> {
     this.#closed = true;
@@ -135,8 +149,8 @@ export class Capture {
     });
     await Promise.race([idle, expiry]);
     clearTimeout(timer);
-    const { inLine, beingWritten } = this.waitingVotes;
-    return inLine + beingWritten;
+    const { queued, inFlight } = this.waitingVotes;
+    return queued + inFlight;
   }
 
   get #votesPerWriteMax(): number {
@@ -146,12 +160,12 @@ export class Capture {
   #begin(): void {
     this.#mode = 'writing';
     this.#sweeper = setInterval(() => this.#sweep(performance.now()), SWEEP_INTERVAL_MS);
-    // Not before all requests that have arrived in this turn of the event loop are in line.
+    // Yields so that every request of this event-loop turn joins the write.
     setImmediate(() => void this.#run());
   }
 
   async #run(): Promise<void> {
-    while (this.#line.length > 0) {
+    while (this.#queue.length > 0) {
       const write = this.#seal();
       await this.#writeUntilDone(write);
       this.#write = undefined;
@@ -160,27 +174,27 @@ export class Capture {
         const receipt = jobKey(batch.source, batch.seq);
         for (const waiting of group) waiting.resolve(receipt);
       });
-      // The same again: the answer came in the midst of requests, and those behind it shall not wait for a write more.
-      if (this.#line.length < this.#votesPerWriteMax) await new Promise((resolve) => setImmediate(resolve));
+      // Yields so that requests of this event-loop turn join the next write.
+      if (this.#queue.length < this.#votesPerWriteMax) await new Promise((resolve) => setImmediate(resolve));
     }
     this.#mode = 'idle';
     clearInterval(this.#sweeper);
     for (const resolve of this.#whenIdle.splice(0)) resolve();
   }
 
-  /** Takes votes from the line and gives their jobs the next numbers, once and for ever. */
+  /** Moves queued votes into jobs and gives those the next numbers, once and irrevocably. */
   #seal(): Write {
     const { source, votesPerJobMax } = this.#options;
-    const taken = this.#line.splice(0, this.#votesPerWriteMax);
+    const sealed = this.#queue.splice(0, this.#votesPerWriteMax);
     const batches: Batch[] = [];
     const waiting: Waiting[][] = [];
-    for (let start = 0; start < taken.length; start += votesPerJobMax) {
-      const group = taken.slice(start, start + votesPerJobMax);
+    for (let start = 0; start < sealed.length; start += votesPerJobMax) {
+      const group = sealed.slice(start, start + votesPerJobMax);
       this.#seq += 1;
       batches.push({ source, seq: this.#seq, votes: group.map(({ vote }) => vote) });
       waiting.push(group);
     }
-    this.#votes += taken.length;
+    this.#votes += sealed.length;
     this.#write = { batches, ledger: { seq: this.#seq, votes: this.#votes }, waiting };
     return this.#write;
   }
@@ -189,18 +203,18 @@ export class Capture {
     const { sink, log, onWrite } = this.#options;
     for (let delayMs = RETRY_DELAY_MS_MIN; ; delayMs = Math.min(delayMs * 2, RETRY_DELAY_MS_MAX)) {
       const startedAt = performance.now();
-      this.#writeStartedAt = performance.now();
+      this.#writeStartedAt = startedAt;
       try {
         await sink.write(batches, ledger);
-        if (this.#mode === 'retrying') log.info('the queue takes votes again', { seq: ledger.seq });
+        if (this.#mode === 'retrying') log.info('write recovered', { seq: ledger.seq });
         this.#mode = 'writing';
         const votes = batches.reduce((sum, batch) => sum + batch.votes.length, 0);
         onWrite?.({ jobs: batches.length, votes, ms: performance.now() - startedAt });
         return;
       } catch (error) {
         this.#mode = 'retrying';
-        log.repeated('the queue did not take votes', { seq: ledger.seq, error });
-        this.#refuseLine('the queue did not take the last votes');
+        log.repeated('write failed, retrying', { seq: ledger.seq, error });
+        this.#refuseQueued('the last write failed');
         await new Promise((resolve) => setTimeout(resolve, delayMs));
       }
     }
@@ -212,20 +226,20 @@ export class Capture {
     );
   }
 
-  /** Answers the requests that have waited too long. */
+  /** Rejects the requests that have expired, and all queued ones while the write is stalled. */
   #sweep(now: number): void {
-    if (this.#isStalled(now)) this.#refuseLine('the queue takes too long');
+    if (this.#isStalled(now)) this.#refuseQueued('the write is stalled');
     for (const group of this.#write?.waiting ?? []) {
       for (const { expiresAt, reject } of group) {
-        // They stand in the order of their arrival, so that is also the order in which they expire.
+        // Requests expire in the order of their arrival.
         if (expiresAt > now) return;
-        reject(new NotCapturedError('the queue did not answer in time'));
+        reject(new NotCapturedError('the write timed out'));
       }
     }
   }
 
-  /** The votes in line have no number yet: to forget them is safe. */
-  #refuseLine(reason: string): void {
-    for (const { reject } of this.#line.splice(0)) reject(new NotCapturedError(reason));
+  /** Queued votes have no number yet, so dropping them leaves no gap. */
+  #refuseQueued(reason: string): void {
+    for (const { reject } of this.#queue.splice(0)) reject(new NotCapturedError(reason));
   }
 }

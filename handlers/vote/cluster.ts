@@ -5,21 +5,26 @@ import type { Readiness } from '#runtime/readiness.ts';
 import type { Shutdown } from '#runtime/shutdown.ts';
 
 const RESTART_DELAY_MS = 1_000;
-/** Longer than a process takes to drain its buffer. */
+/** How long a process writes the votes in its buffer when it stops. By then every request for them has timed out. */
+export const DRAIN_MS_MAX = 10_000;
 const STOP_MS_MAX = 20_000;
 
-/** What a process tells the primary whenever its readiness changes. */
+if (STOP_MS_MAX <= DRAIN_MS_MAX) {
+  throw new RangeError('a process must not be killed while it drains: STOP_MS_MAX > DRAIN_MS_MAX');
+}
+
+/** Sent to the primary process whenever the readiness of a process changes. */
 interface ReadinessReport {
   readonly readinessFaults: Readonly<Record<string, string>>;
 }
 
-/** The metrics of all processes, added up by prom-client. */
+/** Returns the metrics of all processes, added up. */
 export function aggregateMetrics(): { readonly contentType: string; metrics(): Promise<string> } {
   const aggregator = new AggregatorRegistry();
   return { contentType: aggregator.contentType, metrics: () => aggregator.clusterMetrics() };
 }
 
-/** Lets the primary know how this process is, and hands it the metrics when it asks. */
+/** Sends the primary process this one's readiness on every change, and its metrics on request. */
 export function reportToPrimary(readiness: Readiness, registry: Registry): void {
   AggregatorRegistry.setRegistries(registry);
   new AggregatorRegistry();
@@ -34,12 +39,12 @@ interface Supervision {
 }
 
 /**
- * Keeps `count` processes running and mirrors their readiness. A process that dies is replaced; each one is a source of
- * its own, so nothing has to be handed over. If one dies before it was ever ready, all stop: it would die again.
+ * Keeps `count` processes running, with this one's Node flags, and mirrors their readiness. A process that dies is
+ * replaced by a new source. One that dies before it was ever ready would die again, so then all stop.
  */
 export async function superviseProcesses({ count, readiness, log, shutdown }: Supervision): Promise<void> {
-  // The processes accept from one shared socket. Were connections handed to them one by one instead, a process that is
-  // killed would take along those on their way to it, and their clients would wait for ever.
+  // All processes accept from one shared socket. If the primary handed out connections instead, those on their way to a
+  // process that is killed would hang.
   cluster.schedulingPolicy = cluster.SCHED_NONE;
   const fork = (place: number): void => {
     const part = `process ${place}`;
@@ -55,10 +60,10 @@ export async function superviseProcesses({ count, readiness, log, shutdown }: Su
     });
     worker.on('exit', (code, signal) => {
       if (shutdown.isStopping) return;
-      readiness.notReady(part, 'died');
-      log.error('a process died', { place, code, signal });
+      readiness.notReady(part, 'exited');
+      log.error('process exited', { place, code, signal });
       if (!wasReady) {
-        void shutdown.stop('a process could not start').then(() => process.exit(1));
+        void shutdown.stop('a process exited before it was ready').then(() => process.exit(1));
         return;
       }
       setTimeout(() => {
@@ -72,6 +77,7 @@ export async function superviseProcesses({ count, readiness, log, shutdown }: Su
   for (let place = 1; place <= count; place++) fork(place);
 }
 
+/** Sends SIGTERM and waits until the process has exited; kills it after `STOP_MS_MAX`. */
 async function stop(worker: Worker): Promise<void> {
   if (worker.isDead()) return;
   const exited = new Promise<void>((resolve) => worker.once('exit', () => resolve()));

@@ -11,12 +11,10 @@ import { ACCEPTORS_FOR_A_CROWD, listen } from '#runtime/server.ts';
 import { createVoteApp } from './app.ts';
 import { Capture } from './capture.ts';
 import { createClock } from './clock.ts';
-import { aggregateMetrics, reportToPrimary, superviseProcesses } from './cluster.ts';
-import { createVoteListener } from './listener.ts';
+import { aggregateMetrics, DRAIN_MS_MAX, reportToPrimary, superviseProcesses } from './cluster.ts';
 import { createVoteMetrics } from './metrics.ts';
 import { VoteQueue } from './queue.ts';
 import { createVoterTokens } from './voter.ts';
-import type { VotingParts } from './voting.ts';
 
 const SETTINGS = {
   port: settings.port(8080),
@@ -32,9 +30,6 @@ const SETTINGS = {
   logLevel: settings.logLevel,
 };
 
-/** How long a stop waits for the votes in the buffer; after that nobody waits for their answer any more. */
-const DRAIN_MS_MAX = 10_000;
-
 await runProcess('vote', async (parts) => {
   const config = readConfig(SETTINGS);
   parts.log.setLevel(config.logLevel);
@@ -42,7 +37,7 @@ await runProcess('vote', async (parts) => {
   else await serve(config, parts);
 });
 
-/** Several processes behind one port: this one only starts them, asks how they are, and answers on the admin port. */
+/** Runs several processes behind one port. This one supervises them and serves the admin port. */
 async function supervise(config: Config<typeof SETTINGS>, { log, shutdown }: ProcessParts): Promise<void> {
   const readiness = new Readiness();
   const admin = await listen(createAdminApp(readiness, aggregateMetrics()), config.adminPort);
@@ -78,10 +73,10 @@ async function serve(config: Config<typeof SETTINGS>, { log, shutdown }: Process
   });
   shutdown.defer('write the votes in the buffer', async () => {
     const left = await capture.drain(DRAIN_MS_MAX);
-    if (left > 0) log.warn('stopped with votes unwritten; none of them was answered 202', { votes: left });
+    if (left > 0) log.warn('stopped with unwritten votes, none of them acknowledged', { votes: left });
   });
 
-  const voting: VotingParts = {
+  const app = createVoteApp({
     polls,
     capture,
     tokens: createVoterTokens(config.voterKey),
@@ -89,14 +84,13 @@ async function serve(config: Config<typeof SETTINGS>, { log, shutdown }: Process
     admission: config.voterAdmission,
     log,
     onProblem: metrics.onProblem,
-  };
-  const server = await listen(createVoteApp(voting), config.port, {
-    first: createVoteListener(voting),
-    // Several processes share one socket instead, so that those who wait for one that is killed are not lost.
+  });
+  const server = await listen(app, config.port, {
+    // Cluster processes share one socket instead; connections that wait on the own socket of a killed process are lost.
     acceptors: cluster.isWorker ? 1 : ACCEPTORS_FOR_A_CROWD,
   });
   shutdown.defer('finish the requests', server.close);
-  shutdown.defer('take no more work', () => readiness.notReady('server', 'stopping'));
+  shutdown.defer('become not ready', () => readiness.notReady('server', 'stopping'));
   readiness.ready('server');
   log.info('listening', { port: server.port, source, polls: polls.length });
 }

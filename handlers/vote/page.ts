@@ -2,42 +2,41 @@ import { html } from 'hono/html';
 import type { Poll, phaseOf } from '#runtime/polls.ts';
 import { type Html, page } from '../web/layout.ts';
 
-/** What a poll's page depends on, besides the poll. */
+/** What the page of a poll depends on besides the poll. */
 interface PollView {
   readonly phase: ReturnType<typeof phaseOf>;
-  /** The choice that this voter made before; anything else than a choice of the poll is ignored. */
+  /** The choice that this voter made before; ignored unless the poll has it. */
   readonly chosen?: string | undefined;
-  /** What went wrong with the vote that was just sent. */
+  /** Why the vote just sent was refused. */
   readonly notice?: string | undefined;
 }
 
 interface Pages {
+  /** Returns the page of a poll. */
   poll(poll: Poll, view: PollView): string;
-  /** A page that only says something. */
+  /** Returns a page with a message only. */
   notice(text: string): string;
 }
 
 /**
- * Makes the voters' pages. Each is made once and kept: there are as many as polls, their choices and the known
- * messages allow, whoever asks.
+ * Creates the voters' pages. Each is rendered once and kept. Polls, their choices and the fixed messages bound their
+ * number, whatever clients send.
  */
 export function createPages(polls: readonly Poll[]): Pages {
-  const made = new Map<string, string>();
-  const keep = (key: string, make: () => Html): string => {
-    const known = made.get(key);
-    if (known !== undefined) return known;
-    const text = String(make());
-    made.set(key, text);
-    return text;
+  const rendered = new Map<string, string>();
+  const renderOnce = (key: string, render: () => Html): string => {
+    const page = rendered.get(key) ?? String(render());
+    rendered.set(key, page);
+    return page;
   };
 
   return {
     poll: (poll, { phase, chosen, notice }) => {
       const choice = poll.choices.find(({ id }) => id === chosen);
       const key = [poll.id, phase, choice?.id, notice].join('\0');
-      return keep(key, () => pollPage(poll, phase, choice, notice, otherPolls(polls, poll)));
+      return renderOnce(key, () => pollPage(poll, phase, choice, notice, otherPolls(polls, poll)));
     },
-    notice: (text) => keep(text, () => page({ title: 'Turnout', main: errorNotice(text) })),
+    notice: (text) => renderOnce(text, () => page({ title: 'Turnout', main: errorNotice(text) })),
   };
 }
 
@@ -64,17 +63,17 @@ function pollPage(
 }
 
 function lede(poll: Poll, phase: PollView['phase']): string {
-  if (phase === 'closed') return 'This poll is closed. Thank you for voting.';
-  if (phase === 'not open') return `This poll opens ${spell(poll.opensAt)}.`;
-  const until = poll.closesAt === undefined ? '' : ` until ${spell(poll.closesAt)}`;
-  return `One tap is one vote. You can change your mind${until}; your last choice counts.`;
+  if (phase === 'closed') return 'This poll is closed. Thank you for voting!';
+  if (phase === 'not open') return `This poll opens on ${formatTime(poll.opensAt)}.`;
+  const until = poll.closesAt === undefined ? '' : ` until ${formatTime(poll.closesAt)}`;
+  return `Tap to vote. You can change your mind${until}; only your last choice counts.`;
 }
 
-/** A time for people in any time zone. */
-function spell(milliseconds: number | undefined): string {
+/** Formats a time for readers in any time zone. */
+function formatTime(milliseconds: number | undefined): string {
   if (milliseconds === undefined) return '';
-  const text = new Intl.DateTimeFormat('en', { dateStyle: 'long', timeStyle: 'short', timeZone: 'UTC' });
-  return `${text.format(milliseconds)} UTC`;
+  const format = new Intl.DateTimeFormat('en', { dateStyle: 'long', timeStyle: 'short', timeZone: 'UTC' });
+  return `${format.format(milliseconds)} UTC`;
 }
 
 function thanks(chosen: Poll['choices'][number] | undefined, phase: PollView['phase']): Html | string {

@@ -1,6 +1,7 @@
-import type { Problem as ProblemAnswer } from '../web/problem.ts';
+import type { Problem as ProblemDetails } from '../web/problem.ts';
+import { NotCapturedError } from './capture.ts';
 
-/** Everything that can be wrong with a request, or with us, as the client sees it. The codes are a contract. */
+/** Every error that a client can get. The codes are a contract. */
 export type ProblemCode =
   | 'malformed'
   | 'bad_voter_token'
@@ -19,67 +20,85 @@ export type ProblemCode =
 interface ProblemKind {
   readonly status: 400 | 401 | 403 | 404 | 405 | 413 | 415 | 422 | 500 | 503;
   readonly title: string;
-  /** What a voter reads on the page; a voter cannot do anything about the other kinds. */
+  /** The message on the page. */
   readonly toVoter: string;
 }
 
-const TRY_AGAIN = 'That did not work. Please go back to the page and choose again.';
+const TRY_AGAIN = 'Something went wrong. Please go back and choose again.';
 
 export const PROBLEMS: Readonly<Record<ProblemCode, ProblemKind>> = {
-  malformed: { status: 400, title: 'The request cannot be read', toVoter: TRY_AGAIN },
+  malformed: { status: 400, title: 'Malformed request', toVoter: TRY_AGAIN },
   bad_voter_token: {
     status: 401,
-    title: 'The voter token is not valid',
-    toVoter:
-      'Your browser sent a voter token that we did not issue. Delete the cookies of this page and vote again.',
+    title: 'Invalid voter token',
+    toVoter: 'We could not verify your browser. Please delete the cookies of this site and vote again.',
   },
   cross_site: {
     status: 403,
-    title: 'The vote came from another site',
-    toVoter: 'This vote came from another site, so it was not taken. Please vote on this page.',
+    title: 'Cross-site request',
+    toVoter: 'This vote came from another website, so it was not counted. Please vote on this page.',
   },
   poll_not_open: {
     status: 403,
-    title: 'The poll is not open yet',
-    toVoter: 'This poll is not open yet. Your vote was not taken.',
+    title: 'Poll not open yet',
+    toVoter: 'This poll is not open yet, so your vote was not counted.',
   },
   poll_closed: {
     status: 403,
-    title: 'The poll is closed',
-    toVoter: 'This poll is closed. Your vote was not taken.',
+    title: 'Poll closed',
+    toVoter: 'This poll has closed, so your vote was not counted.',
   },
-  unknown_poll: { status: 404, title: 'There is no such poll', toVoter: 'There is no such poll.' },
-  not_found: { status: 404, title: 'There is nothing here', toVoter: 'There is nothing here.' },
-  method_not_allowed: { status: 405, title: 'The method is not allowed here', toVoter: TRY_AGAIN },
-  too_large: { status: 413, title: 'The request is too large', toVoter: TRY_AGAIN },
-  unsupported_media_type: { status: 415, title: 'The media type is not supported', toVoter: TRY_AGAIN },
+  unknown_poll: { status: 404, title: 'Unknown poll', toVoter: 'We could not find this poll.' },
+  not_found: { status: 404, title: 'Not found', toVoter: 'We could not find this page.' },
+  method_not_allowed: { status: 405, title: 'Method not allowed', toVoter: TRY_AGAIN },
+  too_large: { status: 413, title: 'Request too large', toVoter: TRY_AGAIN },
+  unsupported_media_type: { status: 415, title: 'Unsupported media type', toVoter: TRY_AGAIN },
   unknown_choice: {
     status: 422,
-    title: 'The poll has no such choice',
-    toVoter: 'This poll has no such choice. Please choose one below.',
+    title: 'Unknown choice',
+    toVoter: 'That is not one of the choices. Please pick one below.',
   },
-  internal: { status: 500, title: 'Something went wrong here', toVoter: TRY_AGAIN },
+  internal: { status: 500, title: 'Internal error', toVoter: TRY_AGAIN },
   not_captured: {
     status: 503,
-    title: 'The vote was not captured',
-    toVoter: 'So many people are voting that yours did not get through. Please vote again in a few seconds.',
+    title: 'Vote not captured',
+    toVoter:
+      'So many people are voting right now that we missed your vote. Please try again in a few seconds.',
   },
 };
 
-/** A request that ends here. Thrown by the parts of the app, answered in one place. */
+interface ProblemOptions {
+  /** The `Set-Cookie` value that goes with the answer. */
+  readonly voterCookie?: string | undefined;
+  readonly cause?: unknown;
+}
+
+/** An error that ends a request. Thrown anywhere on its path, answered by the app. */
 export class Problem extends Error {
   override readonly name = 'Problem';
   readonly code: ProblemCode;
+  readonly voterCookie: string | undefined;
 
-  /** @param detail what exactly was wrong, for the developer of the client; never contains what they sent */
-  constructor(code: ProblemCode, detail: string) {
-    super(detail);
+  /** @param detail what exactly is wrong, for the client's developer; must not repeat the request's content */
+  constructor(code: ProblemCode, detail: string, { voterCookie, cause }: ProblemOptions = {}) {
+    super(detail, { cause });
     this.code = code;
+    this.voterCookie = voterCookie;
   }
 }
 
-/** The problem as the client sees it. */
-export function describeProblem({ code, message }: Problem): ProblemAnswer {
+/** Returns the problem that the client gets for an error; `internal` for one without a code of its own. */
+export function toProblem(error: unknown, voterCookie?: string): Problem {
+  if (error instanceof Problem) return error;
+  if (error instanceof NotCapturedError) return new Problem('not_captured', error.message, { voterCookie });
+  return new Problem('internal', 'the request failed because of an internal error', {
+    voterCookie,
+    cause: error,
+  });
+}
+
+/** Returns the members of a problem's JSON. */
+export function describeProblem({ code, message }: Problem): ProblemDetails {
   const { status, title } = PROBLEMS[code];
   return { status, code, title, detail: message };
 }

@@ -12,17 +12,17 @@ import {
 import type { Log } from '#runtime/log.ts';
 import type { Sink } from './capture.ts';
 
-/** A 202 promises that the vote survives a power failure; only a Redis with these settings can keep that promise. */
+/** Redis settings without which an acknowledged vote may not survive a power failure. */
 const REQUIRED_SETTINGS: Readonly<Record<string, string>> = {
   appendonly: 'yes',
   appendfsync: 'always',
-  // Else no write is synced while Redis rewrites its file.
+  // `yes` suspends fsync while Redis rewrites the file.
   'no-appendfsync-on-rewrite': 'no',
   'maxmemory-policy': 'noeviction',
 };
 /**
- * What a transaction of ours consists of, in its file as well. Redis reads that file as its default user, also where
- * nobody can log in as that one; what the default user may not do is skipped then, and jobs would be gone.
+ * The commands of a write, as they stand in the append-only file. Redis replays that file as its default user, even where
+ * that user cannot log in, and skips what the default user may not do. The jobs would then be lost.
  */
 const WRITTEN_COMMANDS: readonly (readonly string[])[] = [
   ['HSET', LEDGER_KEY, 'source', '1:1'],
@@ -31,26 +31,26 @@ const WRITTEN_COMMANDS: readonly (readonly string[])[] = [
   ['DEL', `bull:${QUEUE_NAME}:id`],
 ];
 const DEFAULT_USER = 'default';
-/** The share of `maxmemory` from which on votes are refused: the workers need room to take the jobs out. */
+/** The share of `maxmemory` above which votes are refused, because workers need memory to drain the jobs. */
 export const MEMORY_SHARE_MAX = 0.9;
 const MEMORY_CHECK_INTERVAL_MS = 500;
 const SETTINGS_CHECK_RETRY_MS = 1_000;
-/** Somebody may change the settings of a Redis that runs. */
+/** Settings can change while Redis runs. */
 const SETTINGS_CHECK_INTERVAL_MS = 5_000;
-/** Jobs added are news to nobody: the stream of events is kept as short as BullMQ allows. */
+/** Nothing reads BullMQ's event stream, so it is kept as short as BullMQ allows. */
 const EVENTS_KEPT_MAX = 10;
 
-/** A write of which at least one part was refused. */
+/** A write of which Redis refused at least one part. */
 class WriteRefusedError extends Error {
   override readonly name = 'WriteRefusedError';
 }
 
 /**
- * The node's own queue, as the place where votes are captured.
+ * Writes votes to the BullMQ queue on the node's own Redis.
  *
- *   connecting ──ready, settings right──▶ open ──connection lost──▶ connecting
- *                └─settings wrong──▶ unfit ◀─settings changed─ open
- *                                     unfit ──settings mended──▶ open
+ *   connecting ──connected, durable settings──▶ open ──connection lost──▶ connecting
+ *              ──connected, other settings────▶ unfit ──settings fixed──▶ open
+ *   open ──settings changed──▶ unfit ──connection lost──▶ connecting
  */
 export class VoteQueue implements Sink {
   readonly #source: string;
@@ -69,7 +69,7 @@ export class VoteQueue implements Sink {
 
   /**
    * @param redis a connection that fails fast, see `connectFailingFast`; closed by `close`
-   * @param source the ledger entry that writes belong to
+   * @param source the ledger field that writes update
    */
   constructor(redis: Redis, source: string, log: Log) {
     this.#redis = redis;
@@ -83,11 +83,12 @@ export class VoteQueue implements Sink {
     this.#settingsRecheck = setInterval(() => void this.#recheckSettings(), SETTINGS_CHECK_INTERVAL_MS);
   }
 
+  /** Why writes are impossible now; `undefined` when they are possible. */
   get fault(): string | undefined {
     return this.#state.fault ?? this.#memoryFault;
   }
 
-  /** Calls back now and whenever `fault` has changed. */
+  /** Calls `onFault` now and after each change of `fault`. */
   watch(onFault: (fault: string | undefined) => void): void {
     this.#onFault = onFault;
     onFault(this.fault);
@@ -97,18 +98,18 @@ export class VoteQueue implements Sink {
     if (this.#state.fault) throw new WriteRefusedError(this.#state.fault);
     const backend: RedisQueueBackend = this.#queue.getBackend();
     const client = await backend.client;
-    // MULTI makes jobs and ledger one unit on disk too: after a crash there is all of it or nothing.
+    // MULTI makes jobs and ledger atomic in the append-only file too: a crash leaves all of the write or nothing.
     const transaction = client.multi();
     for (const batch of batches) {
       const key = jobKey(batch.source, batch.seq);
       const job = new Job(this.#queue, JOB_NAME, batch, {}, key);
-      // Queued in the transaction at once; the answer comes from `exec`.
+      // Only queued here; `exec` returns the outcome.
       void backend.addJobToTransaction(transaction, job.asJSON(), key);
     }
     transaction.hset(LEDGER_KEY, { [this.#source]: formatLedgerEntry(ledger) });
     const results = await transaction.exec();
     const failure = results?.find(([error]) => error !== null)?.[0];
-    // A Redis whose script cache was flushed would refuse for ever: a new connection loads the scripts anew.
+    // After SCRIPT FLUSH every retry would fail; a new connection loads the scripts again.
     if (failure?.message.startsWith('NOSCRIPT')) this.#redis.disconnect(true);
     if (!results || failure) throw new WriteRefusedError(failure?.message ?? 'the transaction was aborted');
   }
@@ -126,7 +127,7 @@ export class VoteQueue implements Sink {
       connection: this.#redis,
       streams: { events: { maxLen: EVENTS_KEPT_MAX } },
     });
-    queue.on('error', (error) => this.#log.repeated('the queue reports an error', { error }));
+    queue.on('error', (error) => this.#log.repeated('queue error', { error }));
     return queue;
   }
 
@@ -138,8 +139,8 @@ export class VoteQueue implements Sink {
 
   #report(before: string | undefined): void {
     if (this.fault === before) return;
-    if (this.fault) this.#log.warn('votes are refused', { reason: this.fault });
-    else this.#log.info('votes are taken');
+    if (this.fault) this.#log.warn('refusing votes', { reason: this.fault });
+    else this.#log.info('accepting votes');
     this.#onFault(this.fault);
   }
 
@@ -147,20 +148,20 @@ export class VoteQueue implements Sink {
     clearTimeout(this.#settingsRetry);
     try {
       await this.#untilQueueReady();
-      const unsafe = await this.#unsafe();
-      this.#enter(unsafe ? 'unfit' : 'open', unsafe);
-      if (!unsafe) return;
+      const fault = await this.#durabilityFault();
+      this.#enter(fault ? 'unfit' : 'open', fault);
+      if (!fault) return;
     } catch (error) {
       if (this.#redis.status !== 'ready') return;
-      this.#enter('unfit', `the queue's Redis does not tell its settings (${(error as Error).message})`);
+      this.#enter('unfit', `the queue's Redis does not report its settings (${(error as Error).message})`);
     }
     this.#settingsRetry = setTimeout(() => void this.#checkSettings(), SETTINGS_CHECK_RETRY_MS);
   }
 
   async #recheckSettings(): Promise<void> {
     if (this.#state.name !== 'open') return;
-    const unsafe = await this.#unsafe().catch(() => undefined);
-    if (unsafe && this.#state.name === 'open') await this.#checkSettings();
+    const fault = await this.#durabilityFault().catch(() => undefined);
+    if (fault && this.#state.name === 'open') await this.#checkSettings();
   }
 
   async #untilQueueReady(): Promise<void> {
@@ -168,7 +169,7 @@ export class VoteQueue implements Sink {
     try {
       await queue.waitUntilReady();
     } catch (error) {
-      // BullMQ never recovers from a connection that broke while it asked for the version.
+      // BullMQ never recovers when the connection breaks during its version check.
       if (queue === this.#queue) {
         this.#queue = this.#openQueue();
         void queue.close().catch(() => undefined);
@@ -177,14 +178,14 @@ export class VoteQueue implements Sink {
     }
   }
 
-  /** Why this Redis could lose what it has taken; `undefined` when it could not. */
-  async #unsafe(): Promise<string | undefined> {
-    const wrong = [...(await this.#wrongSettings()), ...(await this.#wrongRules())];
-    return wrong.length === 0 ? undefined : `the queue's Redis is not safe: ${wrong.join('; ')}`;
+  /** Why this Redis could lose an acknowledged vote; `undefined` when it is durable. */
+  async #durabilityFault(): Promise<string | undefined> {
+    const wrong = [...(await this.#settingsFaults()), ...(await this.#replayFaults())];
+    return wrong.length === 0 ? undefined : `the queue's Redis is not durable: ${wrong.join('; ')}`;
   }
 
-  /** Asks for one setting at a time: older servers answer only one. */
-  async #wrongSettings(): Promise<string[]> {
+  /** Reads one setting at a time: Redis before 7 accepts no more per command. */
+  async #settingsFaults(): Promise<string[]> {
     const wrong: string[] = [];
     for (const [name, required] of Object.entries(REQUIRED_SETTINGS)) {
       const [, actual] = (await this.#redis.config('GET', name)) as [string, string];
@@ -193,14 +194,14 @@ export class VoteQueue implements Sink {
     return wrong;
   }
 
-  /** Whether Redis could read again what we write. Who writes as the default user has seen that it may. */
-  async #wrongRules(): Promise<string[]> {
+  /** Whether Redis can replay our writes. A successful write as the default user proves it for that user. */
+  async #replayFaults(): Promise<string[]> {
     if ((this.#redis.options.username ?? DEFAULT_USER) === DEFAULT_USER) return [];
     const answers = await Promise.all(
       WRITTEN_COMMANDS.map((command) => this.#redis.call('ACL', 'DRYRUN', DEFAULT_USER, ...command)),
     );
     const refusal = answers.find((answer) => answer !== 'OK');
-    return refusal === undefined ? [] : [`its default user reads the file and may not write (${refusal})`];
+    return refusal === undefined ? [] : [`its default user cannot replay the append-only file (${refusal})`];
   }
 
   async #checkMemory(): Promise<void> {
@@ -210,10 +211,11 @@ export class VoteQueue implements Sink {
       const used = Number(/^used_memory:(\d+)/m.exec(info)?.[1]);
       const max = Number(/^maxmemory:(\d+)/m.exec(info)?.[1]);
       const before = this.fault;
-      this.#memoryFault = max > 0 && used > max * MEMORY_SHARE_MAX ? "the queue's memory is full" : undefined;
+      this.#memoryFault =
+        max > 0 && used > max * MEMORY_SHARE_MAX ? "the queue's memory is nearly full" : undefined;
       this.#report(before);
     } catch {
-      // The connection broke: `close` and `ready` tell the rest.
+      // The connection broke; the handlers of `close` and `ready` take over.
     }
   }
 }

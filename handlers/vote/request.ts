@@ -2,30 +2,63 @@ import type { IncomingMessage } from 'node:http';
 import type { Context } from 'hono';
 import { Problem } from './problem.ts';
 
-/** What a handler needs to know of a request, at the least cost that its server allows. */
+/** The parts of a request that a vote needs, read at the least cost that the server allows. */
 export interface VoteRequest {
   /** @param name in lower case */
   header(name: string): string | undefined;
   /**
-   * The body as text.
+   * Reads the body as text.
    *
-   * @returns `undefined` when it has more than `bytesMax` bytes; the rest is left unread then
-   * @throws Problem `malformed` when it ends too early
+   * @returns `undefined` when it exceeds `bytesMax`; the rest then stays unread
+   * @throws Problem `malformed` when the connection closes before its end
    */
   body(bytesMax: number): Promise<string | undefined>;
 }
 
 /**
- * The request behind a Hono context. On Node's own server it is asked directly: Fetch's view of it, made anew for every
- * request, would cost a vote more than all of its checks. Elsewhere, as in `app.request()`, Fetch's view is all there is.
+ * Returns the request of a Hono context. Behind a socket it reads Node's request, because building Fetch's view of it
+ * costs more than all checks of a vote. `app.request()` has Fetch's view only.
  */
 export function requestOf(c: Context): VoteRequest {
   const incoming = (c.env as { readonly incoming?: IncomingMessage } | undefined)?.incoming;
   return incoming ? nodeRequest(incoming) : fetchRequest(c);
 }
 
-/** A request of Node's own server. */
-export function nodeRequest(incoming: IncomingMessage): VoteRequest {
+/** Whether the client wants a page: browsers do, programs rarely say so. */
+export function prefersHtml(request: VoteRequest): boolean {
+  return request.header('accept')?.includes('text/html') ?? false;
+}
+
+export function prefersJson(request: VoteRequest): boolean {
+  return !prefersHtml(request) && (request.header('accept')?.includes('application/json') ?? false);
+}
+
+/** Whether a page's form sent the vote, so that a browser shows the answer. */
+export function isBrowserForm(request: VoteRequest): boolean {
+  return (
+    prefersHtml(request) && !request.header('content-type')?.toLowerCase().startsWith('application/json')
+  );
+}
+
+/**
+ * Refuses a vote that another site makes a browser send, with the voter's cookie. Browsers state the site in
+ * `Sec-Fetch-Site`, older ones the origin in `Origin`; programs send neither.
+ *
+ * @throws Problem `cross_site`
+ */
+export function assertSameSite(request: VoteRequest): void {
+  const site = request.header('sec-fetch-site');
+  const isSameSite = site === undefined ? hasOwnOrigin(request) : site === 'same-origin' || site === 'none';
+  if (!isSameSite) throw new Problem('cross_site', 'the request comes from another origin');
+}
+
+function hasOwnOrigin(request: VoteRequest): boolean {
+  const origin = request.header('origin');
+  if (origin === undefined) return true;
+  return URL.canParse(origin) && new URL(origin).host === request.header('host');
+}
+
+function nodeRequest(incoming: IncomingMessage): VoteRequest {
   const { headers } = incoming;
   return {
     header: (name) => headers[name] as string | undefined,
@@ -42,15 +75,16 @@ function readIncoming(incoming: IncomingMessage, bytesMax: number): Promise<stri
       if (bytes > bytesMax) resolve(undefined);
       else chunks.push(chunk);
     });
-    incoming.on('end', () => resolve(textOf(chunks)));
+    incoming.on('end', () => resolve(decode(chunks)));
     incoming.on('close', () => {
-      if (!incoming.readableEnded) reject(new Problem('malformed', 'the body ended too early'));
+      if (!incoming.readableEnded)
+        reject(new Problem('malformed', 'the connection closed before the end of the body'));
     });
   });
 }
 
-/** A vote is so small that it nearly always comes in one piece. */
-function textOf(chunks: readonly Buffer[]): string {
+/** A vote is so small that it almost always arrives in one chunk. */
+function decode(chunks: readonly Buffer[]): string {
   const [first, ...more] = chunks;
   if (first === undefined) return '';
   return (more.length === 0 ? first : Buffer.concat(chunks)).toString('utf8');
@@ -67,7 +101,7 @@ function fetchRequest({ req }: Context): VoteRequest {
         if (bytes > bytesMax) return undefined;
         chunks.push(Buffer.from(chunk));
       }
-      return textOf(chunks);
+      return decode(chunks);
     },
   };
 }

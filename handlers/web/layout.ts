@@ -3,30 +3,30 @@ import { html, raw } from 'hono/html';
 import type { HtmlEscapedString } from 'hono/utils/html';
 import { STYLE } from './style.ts';
 
-/** A piece of a page whose text has been escaped. What hono's `html` gives. */
+/** An escaped piece of a page, as hono's `html` returns it. */
 export type Html = HtmlEscapedString | Promise<HtmlEscapedString>;
 
-/** What a page is made of. `title` is escaped here; the pieces must be made with hono's `html`. */
+/** The parts of a page. `page` escapes `title`; the others must come from hono's `html`. */
 export interface PageParts {
   readonly title: string;
   readonly main: Html;
-  /** Muted, below the rest. */
+  /** Muted text at the bottom. */
   readonly footer?: Html;
-  /** Runs after the page has been read. Pass the same text to `pageHeaders`, which lets it, and nothing else, run. */
+  /** Runs after the page is parsed. The Content-Security-Policy allows only the script passed to `pageHeaders`. */
   readonly script?: string;
-  /** How often the page loads itself again where scripts do not run. */
+  /** How often the page reloads in a browser without script. */
   readonly refreshSeconds?: number;
-  /** For tables with many columns. */
+  /** Widens the page for tables with many columns. */
   readonly wide?: boolean;
 }
 
-/** A ballot with a tick, as a data URL: a million visitors shall not each ask for /favicon.ico as well. */
+/** A check mark, as a data URL to save each visitor the request for /favicon.ico. */
 const ICON = `data:image/svg+xml,${encodeURIComponent(
   '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="8" fill="#4a3bc4"/>' +
     '<path d="m8 17 6 6 11-13" fill="none" stroke="#fff" stroke-width="4" stroke-linecap="round" stroke-linejoin="round"/></svg>',
 )}`;
 
-/** A whole page. Send it with `pageHeaders`, or the browser runs neither its style nor its script. */
+/** Returns a whole page. Without the headers of `pageHeaders` the browser blocks its style and script. */
 export function page({ title, main, footer, script, refreshSeconds, wide = false }: PageParts): Html {
   return html`<!doctype html>
 <html lang="en"${wide ? raw(' class="wide"') : ''}>
@@ -53,9 +53,9 @@ ${script === undefined ? '' : html`<script>${raw(script)}</script>`}
 }
 
 /**
- * The headers that belong to a page, except for `Cache-Control`, which its handler knows.
+ * Returns the headers of a page, except `Cache-Control`, which depends on the page.
  *
- * @param script the page's script, if it has one
+ * @param script the page's script, if any
  */
 export function pageHeaders(script?: string): Readonly<Record<string, string>> {
   return {
@@ -74,7 +74,7 @@ export function pageHeaders(script?: string): Readonly<Record<string, string>> {
   };
 }
 
-/** What every answer carries, pages or not. */
+/** Headers of every response. */
 export const SAFE_HEADERS: Readonly<Record<string, string>> = {
   'X-Content-Type-Options': 'nosniff',
   'Referrer-Policy': 'same-origin',

@@ -2,7 +2,7 @@ import type { Context } from 'hono';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
 import { SAFE_HEADERS } from './layout.ts';
 
-/** What went wrong, in words for the developer of a client; `code` is a contract, the texts are not. */
+/** An error as the client gets it. `code` is a contract; the texts, for its developer, are not. */
 export interface Problem {
   readonly status: ContentfulStatusCode;
   readonly code: string;
@@ -13,28 +13,35 @@ export interface Problem {
 export const NOT_FOUND: Problem = {
   status: 404,
   code: 'not_found',
-  title: 'There is nothing here',
-  detail: 'nothing has this address',
+  title: 'Not found',
+  detail: 'nothing has this path',
 };
 
-/** What the client learns of an error that nobody foresaw; the log has the rest. */
+/** The answer to an unexpected error, whose cause is only in the log. */
 export const INTERNAL: Problem = {
   status: 500,
   code: 'internal',
-  title: 'Something went wrong here',
-  detail: 'the request failed for a reason of ours',
+  title: 'Internal error',
+  detail: 'the request failed because of an internal error',
 };
 
-/** Answers as RFC 9457 says, with our stable `code` beside the standard members. Never cached. */
+/** The headers of a problem. It is never cached. */
+export const PROBLEM_HEADERS = {
+  ...SAFE_HEADERS,
+  'Content-Type': 'application/problem+json',
+  'Cache-Control': 'no-store',
+};
+
+/** Returns a problem as RFC 9457 JSON, with the stable `code` as an extension member. */
+export function formatProblem({ status, code, title, detail }: Problem): string {
+  return JSON.stringify({ type: 'about:blank', title, status, code, detail });
+}
+
+/** Answers with a problem. */
 export function answerProblem(
   c: Context,
-  { status, code, title, detail }: Problem,
+  problem: Problem,
   headers: Readonly<Record<string, string>> = {},
 ): Response {
-  return c.body(JSON.stringify({ type: 'about:blank', title, status, code, detail }), status, {
-    ...SAFE_HEADERS,
-    'Content-Type': 'application/problem+json',
-    'Cache-Control': 'no-store',
-    ...headers,
-  });
+  return c.body(formatProblem(problem), problem.status, { ...PROBLEM_HEADERS, ...headers });
 }

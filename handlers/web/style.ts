@@ -1,11 +1,11 @@
 /**
- * The one stylesheet of every page. It is inlined, so a page is a single answer, and its hash is in the
- * Content-Security-Policy, so no other style can get in. For the same reason nothing may use a `style` attribute.
+ * The stylesheet of all pages. It is inlined, so that a page takes one request. The Content-Security-Policy allows only
+ * its hash, which rules out `style` attributes.
  *
- * - `.choices > button.choice`, chosen with `aria-pressed="true"` or `.chosen`: the answers of a poll
- * - `.notice`, `.notice.error`, `.notice.success`: what just happened
- * - `.results > .result > svg.bar > rect`: a choice's share; `.result.leading` is ahead
- * - `.table` inside `.scroll`: figures; `.number` aligns them, `.alarm` is what must not be
+ * - `.choices > button.choice`: a choice of a poll; selected with `aria-pressed="true"` or `.chosen`
+ * - `.notice`, `.notice.error`, `.notice.success`: the outcome of the last action
+ * - `.results > .result > svg.bar > rect`: the share of a choice; `.result.leading` leads
+ * - `.table` inside `.scroll`: figures; `.number` aligns digits, `.alarm` marks a fault
  * - `.badge`, `.badge.good`, `.badge.bad`; `.card`; `.lede`; `.muted`
  */
 export const STYLE = `

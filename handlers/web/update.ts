@@ -1,6 +1,6 @@
 /**
- * For a page's script: `update(mine, theirs)` makes an element of the page look like a fresh one, and touches only what
- * differs. So focus, selection and scrolling stay, bars move, and nothing is announced that was said before.
+ * Script function `update(mine, theirs)`: makes an element of the page equal to a fresh one and changes only what differs.
+ * Focus, selection and scroll position survive, bars animate, and screen readers announce only changes.
  */
 export const UPDATE_SCRIPT = `
 function update(mine, theirs) {

@@ -1,5 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
+import {
+  CAPTURE_BUFFER_CEILING,
+  CAPTURE_BUFFER_DEFAULT,
+  VOTES_PER_JOB_CEILING,
+  VOTES_PER_JOB_DEFAULT,
+} from './capture-limits.ts';
 import { Secret } from './secret.ts';
 import { parseSocketAddress } from './socket-address.ts';
 
@@ -171,8 +177,16 @@ export const settings = {
   voterKey: setting('VOTER_KEY', secretOf(32)),
   dashboardUsers: setting('DASHBOARD_USERS', users),
   pollsFile: setting('POLLS_FILE', (text) => text),
-  votesPerJobMax: setting('VOTES_PER_JOB_MAX', integer(1, 5_000), '500'),
-  captureBufferMax: setting('CAPTURE_BUFFER_MAX', integer(1, 1_000_000), '10000'),
+  votesPerJobMax: setting(
+    'VOTES_PER_JOB_MAX',
+    integer(1, VOTES_PER_JOB_CEILING),
+    String(VOTES_PER_JOB_DEFAULT),
+  ),
+  captureBufferMax: setting(
+    'CAPTURE_BUFFER_MAX',
+    integer(1, CAPTURE_BUFFER_CEILING),
+    String(CAPTURE_BUFFER_DEFAULT),
+  ),
   voterAdmission: setting('VOTER_ADMISSION', oneOf('open', 'issued'), 'open'),
   webConcurrency: setting('WEB_CONCURRENCY', integer(1, 256), '1'),
   dockerApiUrl: setting('DOCKER_API_URL', dockerApiUrl, 'http://docker-api:2375'),

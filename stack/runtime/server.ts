@@ -1,4 +1,4 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer, type Server } from 'node:http';
 import { type AddressInfo, type ListenOptions, Server as NetServer } from 'node:net';
 import { getRequestListener } from '@hono/node-server';
 import type { Hono } from 'hono';
@@ -27,14 +27,9 @@ export interface Listening {
   close(): Promise<void>;
 }
 
-/** Sees a request before the app; says whether it has taken it, and then answers it. */
-type FirstListener = (incoming: IncomingMessage, outgoing: ServerResponse) => boolean;
-
 export interface ServeOptions {
   /** Where to listen; everywhere when it is left out. */
   readonly hostname?: string;
-  /** Takes requests past the app: for those that come by the million. */
-  readonly first?: FirstListener;
   /**
    * How many sockets listen on the port, where the system can share it between them. Node accepts one connection a socket
    * in each turn of the event loop, so with one alone a crowd of new connections waits for seconds while the process is
@@ -52,9 +47,8 @@ export interface ServeOptions {
 export async function listen(
   app: Pick<Hono, 'fetch'>,
   port: number,
-  { hostname, first = () => false, acceptors = 1 }: ServeOptions = {},
+  { hostname, acceptors = 1 }: ServeOptions = {},
 ): Promise<Listening> {
-  const throughApp = getRequestListener(app.fetch);
   const options = {
     headersTimeout: HEADERS_TIMEOUT_MS,
     requestTimeout: REQUEST_TIMEOUT_MS,
@@ -62,9 +56,7 @@ export async function listen(
     connectionsCheckingInterval: CONNECTIONS_CHECK_INTERVAL_MS,
     maxHeaderSize: HEADER_BYTES_MAX,
   };
-  const server = createServer(options, (incoming, outgoing) => {
-    if (!first(incoming, outgoing)) void throughApp(incoming, outgoing);
-  });
+  const server = createServer(options, getRequestListener(app.fetch));
   server.maxHeadersCount = HEADERS_MAX;
   const where = hostname === undefined ? {} : { host: hostname };
   const open = (one: NetServer, at: ListenOptions): Promise<void> =>

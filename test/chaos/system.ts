@@ -7,9 +7,9 @@ import { ROOT } from '#dev/root.ts';
 import { checkPostgres, postgresCommand, postgresUrl, preparePostgres } from '#dev/start/postgres-server.ts';
 import { redisCommand } from '#dev/start/redis-server.ts';
 import { type Guard, isGuarded, writeGuard } from '#kit/guarded-redis.ts';
-import { freePort, scratchFolder, startNode, startProgram, type TestProcess } from '#kit/process.ts';
+import { freePort, scratchFolder, startProgram, type TestProcess } from '#kit/process.ts';
 import { startProxy, type TestProxy } from '#kit/proxy.ts';
-import { VOTER_KEY } from '#kit/system.ts';
+import { startBundle, VOTER_KEY } from '#kit/system.ts';
 import { until } from '#kit/until.ts';
 
 const PASSWORD = 'chaos';
@@ -206,7 +206,7 @@ async function startFrontend(name: string, disk: string, folder: string): Promis
   };
   const handler = new Unit(
     `${name} handler`,
-    () => startNode(join(ROOT, 'dist/vote.mjs'), env, join(folder, `${name}-vote.log`)),
+    () => startBundle('vote', env, join(folder, `${name}-vote.log`)),
     async () => (await fetch(`http://127.0.0.1:${adminPort}/readyz`)).ok,
   );
   await handler.startAndWait();
@@ -232,7 +232,7 @@ async function startWorker(name: string, folder: string, nodes: string, postgres
   };
   const worker = new Unit(
     name,
-    () => startNode(join(ROOT, 'dist/worker.mjs'), env, join(folder, `${name}.log`)),
+    () => startBundle('worker', env, join(folder, `${name}.log`)),
     async () => (await fetch(`http://127.0.0.1:${adminPort}/readyz`)).ok,
   );
   await worker.startAndWait();

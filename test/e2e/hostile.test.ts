@@ -8,11 +8,11 @@ import { startService, type TestService, voteEnv } from '#kit/system.ts';
 import { until } from '#kit/until.ts';
 
 const VOTES = '/polls/cats-vs-dogs/votes';
-const HONEST_VOTES = 300;
-const HONEST_CLIENTS = 16;
+const VOTES_CAST = 300;
+const CLIENTS = 16;
 const IDLE_CONNECTIONS = 5_000;
 const SLOW_CONNECTIONS = 500;
-/** Requests that a client sends on one connection whose answers, some 40 MB, it never reads. */
+/** Requests on one connection whose answers, some 40 MB, the client never reads. */
 const UNREAD_REQUESTS = 4_000;
 const MEGABYTES_MORE_MAX = 150;
 
@@ -47,8 +47,8 @@ async function openConnections(count: number, firstBytes = ''): Promise<void> {
   }
 }
 
-async function voteHonestly(): Promise<void> {
-  let left = HONEST_VOTES;
+async function castVotes(): Promise<void> {
+  let left = VOTES_CAST;
   const client = async (): Promise<void> => {
     while (left-- > 0) {
       const answer = await fetch(`${handler.url}${VOTES}`, {
@@ -61,7 +61,7 @@ async function voteHonestly(): Promise<void> {
       await answer.text();
     }
   };
-  await Promise.all(Array.from({ length: HONEST_CLIENTS }, client));
+  await Promise.all(Array.from({ length: CLIENTS }, client));
 }
 
 async function residentMegabytes(): Promise<number> {
@@ -69,31 +69,31 @@ async function residentMegabytes(): Promise<number> {
   return Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1]) / 1_024;
 }
 
-describe('honest voters are served, and memory stays bounded, beside', () => {
-  test(`${IDLE_CONNECTIONS} connections that say nothing`, async () => {
-    await voteHonestly();
+describe('voters are served and memory stays bounded, despite', () => {
+  test(`${IDLE_CONNECTIONS} connections that send nothing`, async () => {
+    await castVotes();
     const before = await residentMegabytes();
     await openConnections(IDLE_CONNECTIONS);
-    await voteHonestly();
+    await castVotes();
     expect((await residentMegabytes()) - before).toBeLessThan(MEGABYTES_MORE_MAX);
   });
 
-  test(`${SLOW_CONNECTIONS} clients that never finish their request, which are cut off in the end`, async () => {
+  test(`${SLOW_CONNECTIONS} clients that never finish their requests, until they are cut off`, async () => {
     await openConnections(SLOW_CONNECTIONS, `POST ${VOTES} HTTP/1.1\r\nHost: vote.test\r\nX-Slow: `);
-    await voteHonestly();
+    await castVotes();
     for (const socket of sockets) socket.resume();
-    await until('all are cut off', () => sockets.every(({ closed }) => closed), 30_000);
-    await voteHonestly();
+    await until('all slow clients are cut off', () => sockets.every(({ closed }) => closed), 30_000);
+    await castVotes();
   });
 
-  test('a client that asks for thousands of pages and never reads one', async () => {
-    await voteHonestly();
+  test('a client that requests thousands of pages and reads none', async () => {
+    await castVotes();
     const before = await residentMegabytes();
     await openConnections(1);
     const [greedy] = sockets;
     greedy?.pause();
     greedy?.write('GET / HTTP/1.1\r\nHost: vote.test\r\n\r\n'.repeat(UNREAD_REQUESTS));
-    await voteHonestly();
+    await castVotes();
     expect((await residentMegabytes()) - before).toBeLessThan(MEGABYTES_MORE_MAX);
     expect(handler.child.exitCode).toBeNull();
   });

@@ -39,29 +39,26 @@ describe.skipIf(!CHROMIUM)('in a browser on a phone', () => {
     await folder?.remove();
   });
 
-  /** A page of a new visitor, and whatever its browser complained about. */
-  async function visit(
-    url: string,
-    javaScriptEnabled: boolean,
-  ): Promise<{ page: Page; complaints: string[] }> {
+  /** Opens a page as a new visitor, and collects the browser's errors. */
+  async function visit(url: string, javaScriptEnabled: boolean): Promise<{ page: Page; errors: string[] }> {
     const context = await browser.newContext({ viewport: PHONE, javaScriptEnabled });
     const page = await context.newPage();
-    const complaints: string[] = [];
+    const errors: string[] = [];
     page.on('console', (message) => {
-      if (message.type() === 'error') complaints.push(message.text());
+      if (message.type() === 'error') errors.push(message.text());
     });
-    page.on('pageerror', (error) => complaints.push(error.message));
-    page.on('requestfailed', (request) => complaints.push(`${request.url()} failed`));
+    page.on('pageerror', (error) => errors.push(error.message));
+    page.on('requestfailed', (request) => errors.push(`${request.url()} failed`));
     await page.goto(url);
-    return { page, complaints };
+    return { page, errors };
   }
 
   const status = (page: Page) => page.getByRole('status').textContent();
 
   test.each([true, false])(
-    'a voter votes, sees it, and changes it (scripts: %s)',
+    'a voter votes, sees the vote and changes it (JavaScript: %s)',
     async (javaScriptEnabled) => {
-      const { page, complaints } = await visit(vote.url, javaScriptEnabled);
+      const { page, errors } = await visit(vote.url, javaScriptEnabled);
       await page.getByRole('button', { name: 'Dogs' }).click();
       expect(await status(page)).toContain('Your vote is in: Dogs.');
       expect(await page.getByRole('button', { name: 'Dogs', pressed: true }).count()).toBe(1);
@@ -69,34 +66,34 @@ describe.skipIf(!CHROMIUM)('in a browser on a phone', () => {
       expect(await status(page)).toContain('Your vote is in: Cats.');
       await page.reload();
       expect(await status(page)).toContain('Your vote is in: Cats.');
-      expect(complaints).toEqual([]);
+      expect(errors).toEqual([]);
       await page.context().close();
     },
   );
 
-  test('both voters are counted once, for their last choice, and the results show it without scripts', async () => {
-    const counted = await until('both are counted', async () => {
+  test('both voters count once, with their last choice, and the results show it without JavaScript', async () => {
+    const counted = await until('both votes are counted', async () => {
       const answer = await fetch(`${results.url}/polls/cats-vs-dogs/results`);
       const body = (await answer.json()) as { total: number; choices: { votes: number }[] };
       return body.total === 2 && body.choices.map(({ votes }) => votes);
     });
     expect(counted).toEqual([2, 0]);
-    const { page, complaints } = await visit(results.url, false);
+    const { page, errors } = await visit(results.url, false);
     expect(await page.getByText('100.0%').count()).toBeGreaterThan(0);
-    expect(complaints).toEqual([]);
+    expect(errors).toEqual([]);
     await page.context().close();
   });
 
-  test('results that are open follow the count by themselves where scripts run', async () => {
-    const { page, complaints } = await visit(results.url, true);
+  test('an open results page follows the count', async () => {
+    const { page, errors } = await visit(results.url, true);
     const voter = await visit(vote.url, true);
     await voter.page.getByRole('button', { name: 'Dogs' }).click();
     await page.getByText('66.7%').first().waitFor();
-    expect(complaints).toEqual([]);
+    expect(errors).toEqual([]);
     await Promise.all([page.context().close(), voter.page.context().close()]);
   });
 
-  test('nothing is wider than the screen, and every button is large enough for a thumb', async () => {
+  test('every page fits the screen, and every button is large enough for a thumb', async () => {
     for (const url of [vote.url, `${vote.url}/polls/best-snack`, results.url]) {
       const { page } = await visit(url, true);
       const width = await page.evaluate<number>('document.documentElement.scrollWidth');

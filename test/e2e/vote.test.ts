@@ -1,12 +1,13 @@
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { type IncomingMessage, request } from 'node:http';
-import { connect, type Socket } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { scratchFolder } from '#kit/process.ts';
+import { sendBytes } from '#kit/raw-http.ts';
 import { startRedis, type TestRedis } from '#kit/redis.ts';
 import { spawnService, startService, type TestService, VOTER_KEY, voteEnv } from '#kit/system.ts';
 import { until } from '#kit/until.ts';
+import { VOTE_NODE_FLAGS } from '#runtime/node-flags.ts';
 
 const VOTES = '/polls/cats-vs-dogs/votes';
 const ANSWER_MS_MAX = 5_000;
@@ -49,7 +50,7 @@ const castVote = (service: TestService) =>
     body: '{"choice":"cats"}',
   });
 
-/** One connection always meets the same process; a new one may meet another. */
+/** A connection stays with one process; a new connection may reach another. */
 async function castVoteOverNewConnection({ port }: TestService): Promise<void> {
   const headers = { 'content-type': 'application/x-www-form-urlencoded' };
   const signal = AbortSignal.timeout(ANSWER_MS_MAX);
@@ -60,7 +61,7 @@ async function castVoteOverNewConnection({ port }: TestService): Promise<void> {
   await once(answer, 'end');
 }
 
-/** Several at once: one process alone would be quick enough for one after the other. */
+/** Votes concurrently, because a single idle process could accept sequential connections alone. */
 async function castVotesOverNewConnections(service: TestService): Promise<void> {
   await Promise.allSettled(Array.from({ length: 32 }, () => castVoteOverNewConnection(service)));
 }
@@ -71,66 +72,53 @@ const ledgerOf = async (node: string) =>
     .map(([, entry]) => Number(entry.split(':')[1]));
 const votesOf = async (node: string) => (await ledgerOf(node)).reduce((sum, votes) => sum + votes, 0);
 
-/** Sends bytes as they are, and gives all that comes back until the server closes or `isDone` says so. */
-async function talk(bytes: string, isDone: (answer: string) => boolean = () => false): Promise<string> {
-  const socket: Socket = connect(handler.port, '127.0.0.1');
-  let answer = '';
-  let isClosed = false;
-  socket.on('data', (data) => {
-    answer += data.toString('latin1');
-  });
-  socket.on('close', () => {
-    isClosed = true;
-  });
-  socket.on('error', () => {});
-  await once(socket, 'connect');
-  socket.write(bytes);
-  await until('the answer, or the end of the connection', () => isClosed || isDone(answer));
-  socket.destroy();
-  return answer;
-}
-
 const statusOf = (answer: string) => Number(/^HTTP\/1\.1 (\d+)/.exec(answer)?.[1]);
 
-describe('bytes that are no honest request', () => {
+describe('malformed bytes', () => {
   test.each<[string, number, string]>([
-    ['no HTTP', 400, 'hello\r\n\r\n'],
+    ['that are not HTTP', 400, 'hello\r\n\r\n'],
     [
-      'both a length and chunks',
+      'with both a length and chunks',
       400,
       `${HEAD}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n`,
     ],
-    ['two lengths', 400, `${HEAD}Content-Length: 17\r\nContent-Length: 18\r\n\r\n{"choice":"cats"}`],
-    ['a length that is no number', 400, `${HEAD}Content-Length: 1x\r\n\r\n`],
-    ['a NUL in a header', 400, `${HEAD}X: a\0b\r\n\r\n`],
-    ['a folded header', 400, `${HEAD}X: a\r\n b\r\nContent-Length: 0\r\n\r\n`],
-    ['a header flood', 431, `${HEAD}${'X-Flood: aaaaaaaaaaaaaaaaaaaaaaaa\r\n'.repeat(1_000)}\r\n`],
-    ['no host', 400, `POST ${VOTES} HTTP/1.1\r\nContent-Length: 0\r\n\r\n`],
+    ['with two lengths', 400, `${HEAD}Content-Length: 17\r\nContent-Length: 18\r\n\r\n{"choice":"cats"}`],
+    ['with a length that is not a number', 400, `${HEAD}Content-Length: 1x\r\n\r\n`],
+    ['with a NUL in a header', 400, `${HEAD}X: a\0b\r\n\r\n`],
+    ['with a folded header', 400, `${HEAD}X: a\r\n b\r\nContent-Length: 0\r\n\r\n`],
+    [
+      'with too many header bytes',
+      431,
+      `${HEAD}${'X-Flood: aaaaaaaaaaaaaaaaaaaaaaaa\r\n'.repeat(1_000)}\r\n`,
+    ],
+    ['without a host', 400, `POST ${VOTES} HTTP/1.1\r\nContent-Length: 0\r\n\r\n`],
   ])('%s get %i', async (_, status, bytes) => {
     const before = await votesOf('shared');
-    expect(statusOf(await talk(bytes))).toBe(status);
+    expect(statusOf(await sendBytes(handler.port, bytes))).toBe(status);
     expect(await votesOf('shared')).toBe(before);
   });
 
-  test('a body of 10 MB is refused before it is read', async () => {
-    const answer = await talk(`${HEAD}Content-Length: 10485760\r\n\r\n{"choice":"`, (text) =>
-      text.includes('}'),
+  test('that declare a body of 10 MB get 413 before the body is read', async () => {
+    const answer = await sendBytes(
+      handler.port,
+      `${HEAD}Content-Length: 10485760\r\n\r\n{"choice":"`,
+      (text) => text.includes('}'),
     );
     expect(statusOf(answer)).toBe(413);
     expect(answer).toMatch(/connection: close/i);
   });
 
-  test('a body that never ends, with headers that came slowly, is cut off by a time-out', async () => {
-    const answer = await talk(`${HEAD}Content-Length: 17\r\n\r\n{"cho`);
+  test('with a body that never ends are cut off by a time-out', async () => {
+    const answer = await sendBytes(handler.port, `${HEAD}Content-Length: 17\r\n\r\n{"cho`);
     expect(['', 'HTTP/1.1 408 Request Timeout']).toContain(answer.split('\r\n', 1)[0]);
   });
 
-  test('headers that never end are cut off by a time-out', async () => {
-    const answer = await talk(`POST ${VOTES} HTTP/1.1\r\nHost: vote.test\r\nX-Slow: `);
+  test('with headers that never end are cut off by a time-out', async () => {
+    const answer = await sendBytes(handler.port, `POST ${VOTES} HTTP/1.1\r\nHost: vote.test\r\nX-Slow: `);
     expect(['', 'HTTP/1.1 408 Request Timeout']).toContain(answer.split('\r\n', 1)[0]);
   });
 
-  test('leave the handler as it was', async () => {
+  test('leave the handler working', async () => {
     expect(handler.child.exitCode).toBeNull();
     expect((await castVote(handler)).status).toBe(202);
   });
@@ -146,13 +134,13 @@ describe('the public port', () => {
     '/../etc/passwd',
     '/%00',
     '/polls/%E0%A4%A',
-  ])('has nothing at %s', async (path) => {
+  ])('answers 404 at %s', async (path) => {
     expect((await fetch(`${handler.url}${path}`)).status).toBe(404);
   });
 });
 
 describe('the admin port', () => {
-  test('tells health, readiness and measures', async () => {
+  test('serves health, readiness and metrics', async () => {
     await castVote(handler);
     expect((await fetch(`${handler.adminUrl}/healthz`)).status).toBe(200);
     expect(await (await fetch(`${handler.adminUrl}/readyz`)).json()).toEqual({ status: 'ready' });
@@ -161,12 +149,12 @@ describe('the admin port', () => {
     expect(metrics).toMatch(/^process_cpu_seconds_total\{process="vote"\} /m);
   });
 
-  test('says why the handler is not ready while its Redis is away, and votes get 503 at once', async () => {
+  test('reports why the handler is not ready while Redis is down, and votes get 503 at once', async () => {
     const own = await startRedis();
     try {
       const service = await start('lonely', { REDIS_URL: own.socket });
       await own.down('SIGKILL');
-      const answer = await until('it is not ready', async () => {
+      const answer = await until('the handler is not ready', async () => {
         const readiness = await fetch(`${service.adminUrl}/readyz`);
         return readiness.status === 503 && readiness;
       });
@@ -179,7 +167,7 @@ describe('the admin port', () => {
       expect(Number(refused.headers.get('retry-after'))).toBeGreaterThanOrEqual(1);
       expect(await refused.json()).toMatchObject({ code: 'not_captured' });
       await own.up();
-      await until('it takes votes again', async () => (await castVote(service)).status === 202);
+      await until('the handler accepts votes again', async () => (await castVote(service)).status === 202);
     } finally {
       await own.remove();
     }
@@ -187,7 +175,7 @@ describe('the admin port', () => {
 });
 
 describe('on SIGTERM', () => {
-  test('every vote that was answered 202 is in the queue, and the process ends by itself', async () => {
+  test('writes every vote answered 202 to the queue, and exits', async () => {
     const service = await start('ending');
     let accepted = 0;
     let isOver = false;
@@ -210,14 +198,14 @@ describe('on SIGTERM', () => {
   });
 });
 
-describe('with several processes behind one port', () => {
-  test('all take votes as sources of their own, and one that is killed is replaced', async () => {
+describe('with WEB_CONCURRENCY=2', () => {
+  test('each process is a source, inherits the Node flags, and is replaced when it is killed', async () => {
     const service = await start('many', { WEB_CONCURRENCY: '2' });
-    await until('both have votes', async () => {
+    await until('both have captured votes', async () => {
       await castVotesOverNewConnections(service);
       return (await ledgerOf('many')).length === 2;
     });
-    const total = await until('the metrics of both are added up', async () => {
+    const total = await until('the metrics of both are aggregated', async () => {
       const metrics = await (await fetch(`${service.adminUrl}/metrics`)).text();
       return Number(/^turnout_votes_captured_total\{process="vote"\} (\d+)/m.exec(metrics)?.[1]) || undefined;
     });
@@ -226,18 +214,20 @@ describe('with several processes behind one port', () => {
     const log = await service.output();
     const pids = await childrenOf(service.child.pid ?? 0);
     expect(pids).toHaveLength(2);
+    for (const pid of pids)
+      expect(await commandLineOf(pid)).toEqual(expect.arrayContaining([...VOTE_NODE_FLAGS]));
     expect(log).not.toContain(VOTER_KEY);
     process.kill(pids[0] ?? 0, 'SIGKILL');
-    await until('there is a third source', async () => {
+    await until('a third source has captured votes', async () => {
       await castVotesOverNewConnections(service);
       return (await ledgerOf('many')).length === 3;
     });
-    await until('it is ready again', async () => (await fetch(`${service.adminUrl}/readyz`)).ok);
+    await until('the handler is ready again', async () => (await fetch(`${service.adminUrl}/readyz`)).ok);
     expect(await service.end('SIGTERM')).toBe(0);
     expect(await childrenOf(service.child.pid ?? 0)).toEqual([]);
   });
 
-  test('Ctrl-C, which all of them get, stops all in order', async () => {
+  test('a SIGINT to all of them, as Ctrl-C sends, stops all gracefully', async () => {
     const service = await start('interrupted', { WEB_CONCURRENCY: '2' });
     const pids = await childrenOf(service.child.pid ?? 0);
     for (const pid of pids) process.kill(pid, 'SIGINT');
@@ -247,8 +237,8 @@ describe('with several processes behind one port', () => {
   });
 });
 
-describe('a wrong configuration', () => {
-  test('ends the process with one line that lists every fault and no secret', async () => {
+describe('an invalid configuration', () => {
+  test('makes the process exit with one line that lists every fault and no secret', async () => {
     const service = await spawnService({
       bundle: 'vote',
       name: 'wrong',
@@ -262,7 +252,7 @@ describe('a wrong configuration', () => {
     expect(line).not.toContain('hunter2');
   });
 
-  test('names the port that is taken', async () => {
+  test('with a port in use is reported with the port', async () => {
     const service = await spawnService({
       bundle: 'vote',
       name: 'taken',
@@ -274,6 +264,11 @@ describe('a wrong configuration', () => {
     expect(await service.output()).toContain(`port ${handler.port} cannot be used (EADDRINUSE)`);
   });
 });
+
+/** Returns the arguments that a process was started with. */
+async function commandLineOf(pid: number): Promise<string[]> {
+  return (await readFile(`/proc/${pid}/cmdline`, 'utf8')).split('\0');
+}
 
 async function childrenOf(pid: number): Promise<number[]> {
   const text = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8').catch(() => '');

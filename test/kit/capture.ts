@@ -5,9 +5,9 @@ import { recordLog } from './log.ts';
 import { until } from './until.ts';
 
 /**
- * Opens the capture of a source on a node, as its handler does. Close it before its Redis goes.
+ * Opens the capture of a source on a node, as the vote handler does. Close it before its Redis stops.
  *
- * @param socket its path or its URL
+ * @param socket the path or URL of the node's Redis
  */
 export async function openCapture(socket: string, source: string, votesPerJobMax = 500) {
   const { log } = recordLog();

@@ -2,7 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { ROOT } from '#dev/root.ts';
-import { freePort, startNode, type TestProcess, untilReady } from './process.ts';
+import { VOTE_NODE_FLAGS } from '#runtime/node-flags.ts';
+import { freePort, startProgram, type TestProcess, untilReady } from './process.ts';
 
 const POLLS_FILE = join(ROOT, 'stack/polls.json');
 /** The handlers of a system share one. */
@@ -15,8 +16,10 @@ export interface TestService extends TestProcess {
   readonly port: number;
 }
 
+export type BundleName = 'vote' | 'worker' | 'results' | 'dashboard';
+
 export interface ServiceOptions {
-  readonly bundle: 'vote' | 'worker' | 'results' | 'dashboard';
+  readonly bundle: BundleName;
   /** Beside the ports and the polls file. */
   readonly env: Readonly<Record<string, string>>;
   /** The folder of its log. */
@@ -33,21 +36,31 @@ export async function startService(options: ServiceOptions): Promise<TestService
 
 /** Starts a bundle on free ports. */
 export async function spawnService({ bundle, env, folder, name = bundle }: ServiceOptions) {
-  const script = join(ROOT, `dist/${bundle}.mjs`);
-  if (!existsSync(script)) throw new Error(`${script} is missing: node handlers/build.ts makes it`);
   const [port, adminPort] = [await freePort(), await freePort()];
-  const process = startNode(
-    script,
+  const service = startBundle(
+    bundle,
     { PORT: String(port), ADMIN_PORT: String(adminPort), POLLS_FILE, ...env },
     join(folder, `${name}.log`),
   );
   return {
-    ...process,
+    ...service,
     port,
     adminPort,
     url: `http://127.0.0.1:${port}`,
     adminUrl: `http://127.0.0.1:${adminPort}`,
   };
+}
+
+/**
+ * Starts a bundle with `env` as its whole environment, and the vote handler with its Node flags.
+ *
+ * @throws Error when the bundle is not built
+ */
+export function startBundle(bundle: BundleName, env: Record<string, string>, log: string): TestProcess {
+  const script = join(ROOT, `dist/${bundle}.mjs`);
+  if (!existsSync(script)) throw new Error(`${script} is missing; run: node handlers/build.ts`);
+  const flags = bundle === 'vote' ? VOTE_NODE_FLAGS : [];
+  return startProgram(process.execPath, [...flags, script], { env, log });
 }
 
 /** What a vote handler needs to know about its node. */

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { VOTE_NODE_FLAGS } from '#runtime/node-flags.ts';
 import type { Command } from '../exec.ts';
 import type { Options } from './options.ts';
 import { portsFrom, type ServicePort } from './ports.ts';
@@ -193,7 +194,8 @@ function handler(input: PlanInput, { name, kind, about, port, env }: HandlerInpu
 }
 
 function bundle({ node, dist }: PlanInput, name: string): Command {
-  return { command: node, args: [join(dist, `${name}.mjs`)] };
+  const flags = name === 'vote' ? VOTE_NODE_FLAGS : [];
+  return { command: node, args: [...flags, join(dist, `${name}.mjs`)] };
 }
 
 /** A child gets only these variables, so that it runs as it does on a Swarm. */

@@ -149,7 +149,7 @@ describe('the vote handler', () => {
     cleanups.push(() => queue.close());
     await redis.client.call('ACL', 'SETUSER', 'default', 'reset', 'off');
     await redis.client.call('CLIENT', 'KILL', 'USER', 'vote');
-    const fault = 'its default user reads the file and may not write';
+    const fault = 'its default user cannot replay the append-only file';
     await until('it is unfit', () => queue.fault?.includes(fault));
     expect(lines.filter((line) => JSON.stringify(line).includes(fault))).toHaveLength(1);
     await redis.client.call('ACL', 'SETUSER', 'default', '~*', '&*', '+@all');

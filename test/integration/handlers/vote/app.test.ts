@@ -52,7 +52,7 @@ function createApp(admission: 'open' | 'issued' = 'open') {
   return createVoteApp({ polls, capture, tokens, clock: createClock(), admission, log, now: () => NOW });
 }
 
-/** All votes in the queue, in the order of their jobs. */
+/** Returns all votes in the queue, in the order of their jobs. */
 async function queuedVotes() {
   const keys = (await redis.client.lrange('bull:votes:wait', 0, -1)).toReversed();
   const jobs = await Promise.all(keys.map((key) => redis.client.hget(`bull:votes:${key}`, 'data')));
@@ -86,7 +86,7 @@ afterAll(async () => {
 });
 
 describe('POST /polls/{poll}/votes', () => {
-  test('takes a JSON vote, answers by contract, and has it in the queue by then', async () => {
+  test('answers a JSON vote with 202 once it is in the queue', async () => {
     const answer = await post(VOTES, '{"choice":"cats"}');
     expect(answer.status).toBe(202);
     const body = (await answer.json()) as Record<string, string>;
@@ -102,13 +102,13 @@ describe('POST /polls/{poll}/votes', () => {
     expect(Number(votes)).toBeGreaterThan(0);
   });
 
-  test('takes a form vote of a program and answers JSON', async () => {
+  test('answers a form vote from a program with JSON', async () => {
     const answer = await post(VOTES, 'choice=dogs', FORM_TYPE);
     expect(answer.status).toBe(202);
     expect(answer.headers.get('content-type')).toBe('application/json');
   });
 
-  test('sends a browser back to the page, which then shows the choice', async () => {
+  test('redirects a browser to the page, which then shows the choice', async () => {
     const answer = await post(VOTES, 'choice=dogs', BROWSER);
     expect(answer.status).toBe(303);
     expect(answer.headers.get('location')).toBe('/polls/cats-vs-dogs');
@@ -121,7 +121,7 @@ describe('POST /polls/{poll}/votes', () => {
     expect(text).toMatch(/value="cats" aria-pressed="false"/);
   });
 
-  test('remembers a choice only where it is shown', async () => {
+  test('limits the choice cookie to the path of the page that shows it', async () => {
     const pathOf = async (poll: string): Promise<string | undefined> => {
       const answer = await post(`/polls/${poll}/votes`, 'choice=dogs', BROWSER);
       const cookie = answer.headers.getSetCookie().find((text) => text.startsWith('turnout_choice_'));
@@ -131,7 +131,7 @@ describe('POST /polls/{poll}/votes', () => {
     expect(await pathOf('now')).toBe('/polls/now');
   });
 
-  test('knows the voter by cookie and by bearer token, and orders their votes', async () => {
+  test('identifies the voter by cookie or bearer token, and orders their votes', async () => {
     const token = tokens.sign({ id: tokens.mint().id, lastCastAt: (NOW + 9_000_000_000) * 1_000 });
     await post(VOTES, '{"choice":"cats"}', { ...JSON_TYPE, cookie: `a=b; turnout_voter=${token}` });
     await post(VOTES, '{"choice":"dogs"}', { ...JSON_TYPE, authorization: `Bearer ${token}` });
@@ -143,14 +143,14 @@ describe('POST /polls/{poll}/votes', () => {
     expect(second?.[3]).toBeGreaterThan(first?.[3] ?? 0);
   });
 
-  test('protects its cookie, and asks for TLS only where there is TLS', async () => {
+  test('sets an HttpOnly cookie, and makes it Secure behind TLS only', async () => {
     const plain = await post(VOTES, '{"choice":"cats"}');
     expect(plain.headers.get('set-cookie')).toMatch(/; Path=\/; Max-Age=\d+; HttpOnly; SameSite=Lax$/);
     const secure = await post(VOTES, '{"choice":"cats"}', { ...JSON_TYPE, 'x-forwarded-proto': 'https' });
     expect(secure.headers.get('set-cookie')).toMatch(/; HttpOnly; SameSite=Lax; Secure$/);
   });
 
-  test('takes chunked bodies within the limit', async () => {
+  test('accepts a chunked body within the limit', async () => {
     const body = new Blob(['{"choice":', '"cats"}']).stream();
     const request = new Request(`http://vote.test${VOTES}`, {
       method: 'POST',
@@ -162,12 +162,12 @@ describe('POST /polls/{poll}/votes', () => {
   });
 });
 
-describe('a request that is wrong', () => {
+describe('an invalid request', () => {
   const forged = { ...JSON_TYPE, authorization: `Bearer ${'A'.repeat(76)}` };
   const long = 'x'.repeat(1_100);
   test.each<[string, number, string, string, string, Record<string, string>]>([
     ['is not JSON', 400, 'malformed', VOTES, '{"choice":', JSON_TYPE],
-    ['is JSON but no object', 400, 'malformed', VOTES, '[]', JSON_TYPE],
+    ['is JSON but not an object', 400, 'malformed', VOTES, '[]', JSON_TYPE],
     ['is null', 400, 'malformed', VOTES, 'null', JSON_TYPE],
     ['has no choice', 400, 'malformed', VOTES, '{}', JSON_TYPE],
     ['has a number as choice', 400, 'malformed', VOTES, '{"choice":1}', JSON_TYPE],
@@ -202,7 +202,7 @@ describe('a request that is wrong', () => {
       { ...FORM_TYPE, 'sec-fetch-site': 'cross-site' },
     ],
     [
-      'comes from a sister site',
+      'comes from a sibling site',
       403,
       'cross_site',
       VOTES,
@@ -218,7 +218,7 @@ describe('a request that is wrong', () => {
       { ...FORM_TYPE, origin: 'http://evil.test', host: 'vote.test' },
     ],
     [
-      'has no origin to tell',
+      'has an opaque origin',
       403,
       'cross_site',
       VOTES,
@@ -247,9 +247,16 @@ describe('a request that is wrong', () => {
     ],
     ['names an unknown choice', 422, 'unknown_choice', VOTES, '{"choice":"birds"}', JSON_TYPE],
     ['has a NUL in its choice', 422, 'unknown_choice', VOTES, '{"choice":"cats\\u0000"}', JSON_TYPE],
-    ['names a member of every object', 422, 'unknown_choice', VOTES, '{"choice":"constructor"}', JSON_TYPE],
+    [
+      'names a property of Object.prototype',
+      422,
+      'unknown_choice',
+      VOTES,
+      '{"choice":"constructor"}',
+      JSON_TYPE,
+    ],
     ['has SQL as its choice', 422, 'unknown_choice', VOTES, "choice=cats'%3b+drop+table+votes--", FORM_TYPE],
-  ])('because it %s gets %i %s, and nothing is stored', async (_, status, code, path, body, headers) => {
+  ])('that %s gets %i %s, and nothing is stored', async (_, status, code, path, body, headers) => {
     const answer = await post(path, body, headers);
     expect(answer.status).toBe(status);
     expect(answer.headers.get('content-type')).toBe('application/problem+json');
@@ -264,7 +271,7 @@ describe('a request that is wrong', () => {
     expect(await redis.client.dbsize()).toBe(0);
   });
 
-  test('because its chunks are too many is cut off at the limit', async () => {
+  test('with an endless chunked body is cut off at the limit', async () => {
     let chunks = 0;
     const endless = new ReadableStream<Uint8Array>({
       pull: (controller) => {
@@ -282,21 +289,21 @@ describe('a request that is wrong', () => {
     expect(chunks).toBeLessThan(10);
   });
 
-  test('gets a page with the message when it is a browser form', async () => {
+  test('from a browser form gets a page with the message', async () => {
     const answer = await post(VOTES, 'choice=birds', BROWSER);
     expect(answer.status).toBe(422);
     expect(answer.headers.get('content-type')).toBe('text/html; charset=UTF-8');
-    expect(await answer.text()).toContain('This poll has no such choice.');
+    expect(await answer.text()).toContain('That is not one of the choices.');
   });
 
-  test('with another method is told which one is right', async () => {
+  test('with another method gets 405 with the allowed one', async () => {
     const answer = await app.request(VOTES, { method: 'DELETE' });
     expect(answer.status).toBe(405);
     expect(answer.headers.get('allow')).toBe('POST');
   });
 });
 
-test('a vote from our own page is taken by its origin where the browser sends nothing better', async () => {
+test('a vote with our own Origin and without Sec-Fetch-Site is accepted', async () => {
   const answer = await post(VOTES, 'choice=cats', {
     ...FORM_TYPE,
     origin: 'https://vote.test',
@@ -305,8 +312,8 @@ test('a vote from our own page is taken by its origin where the browser sends no
   expect(answer.status).toBe(202);
 });
 
-describe('with issued tokens only', () => {
-  test('a first vote is refused and a known voter is taken', async () => {
+describe('with admission "issued"', () => {
+  test('refuses a vote without a token and accepts one with a token', async () => {
     app = createApp('issued');
     expect((await post(VOTES, '{"choice":"cats"}')).status).toBe(401);
     const authorization = `Bearer ${tokens.sign(tokens.mint())}`;
@@ -315,7 +322,7 @@ describe('with issued tokens only', () => {
 });
 
 describe('GET', () => {
-  test('/ is the page of the first poll, escaped, with a form that needs no script', async () => {
+  test('/ returns the page of the first poll, escaped, with a form that works without script', async () => {
     const answer = await app.request('/', { headers: { accept: 'text/html' } });
     const page = await answer.text();
     expect(page).toContain('<h1>Cats or &lt;i&gt;dogs&lt;/i&gt;?</h1>');
@@ -324,21 +331,21 @@ describe('GET', () => {
     expect(page).not.toContain('<script');
   });
 
-  test('a page lets nothing foreign run or frame it', async () => {
+  test('forbids foreign scripts and frames on a page', async () => {
     const { headers } = await app.request('/');
     expect(headers.get('content-security-policy')).toMatch(/default-src 'none'.*frame-ancestors 'none'/);
     expect(headers.get('x-content-type-options')).toBe('nosniff');
     expect(headers.get('cache-control')).toBe('private, no-cache');
   });
 
-  test('ignores a choice in the cookie that the poll does not have', async () => {
+  test('ignores a choice in the cookie that is not in the poll', async () => {
     const cookie = 'turnout_choice_cats-vs-dogs=%3Cscript%3E';
     const page = await (await app.request('/', { headers: { accept: 'text/html', cookie } })).text();
     expect(page).not.toContain('script>');
     expect(page).not.toMatch(/<button[^>]*aria-pressed="true"/);
   });
 
-  test('makes a visitor one voter, however often the first vote is sent', async () => {
+  test('gives a visitor a token, so that a first vote sent twice counts once', async () => {
     const page = await app.request('/polls/cats-vs-dogs', { headers: { accept: 'text/html' } });
     const cookie = cookieOf(page);
     await Promise.all([
@@ -351,7 +358,7 @@ describe('GET', () => {
     expect(second?.[3]).toBeGreaterThan(first?.[3] ?? Number.NaN);
   });
 
-  test('gives no token to who has one, even a wrong one, nor where they are issued elsewhere', async () => {
+  test('sets no cookie for a visitor with a token, even an invalid one, or with admission "issued"', async () => {
     for (const cookie of [`turnout_voter=${tokens.sign(tokens.mint())}`, 'turnout_voter=x']) {
       const page = await app.request('/', { headers: { accept: 'text/html', cookie } });
       expect(page.headers.getSetCookie()).toEqual([]);
@@ -360,7 +367,7 @@ describe('GET', () => {
     expect(page.headers.getSetCookie()).toEqual([]);
   });
 
-  test('gives the definition of a poll as JSON to who asks for JSON', async () => {
+  test('returns the definition of a poll to a client that accepts JSON', async () => {
     const answer = await app.request('/polls/later', { headers: { accept: 'application/json' } });
     expect(await answer.json()).toEqual({
       poll: 'later',
@@ -372,13 +379,13 @@ describe('GET', () => {
     });
   });
 
-  test('shows a closed poll without a way to vote', async () => {
+  test('shows a closed poll with its buttons disabled', async () => {
     const page = await (await app.request('/polls/over', { headers: { accept: 'text/html' } })).text();
     expect(page).toContain('This poll is closed.');
     expect(page.match(/<button[^>]* disabled/g)).toHaveLength(2);
   });
 
-  test('of an unknown poll is 404 as JSON and as a page', async () => {
+  test('answers 404 for an unknown poll, as JSON or as a page', async () => {
     expect(await (await app.request('/polls/birds')).json()).toMatchObject({ code: 'unknown_poll' });
     const page = await app.request('/polls/birds', { headers: { accept: 'text/html' } });
     expect(page.status).toBe(404);

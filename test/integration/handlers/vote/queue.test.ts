@@ -38,7 +38,7 @@ const untilOpen = (queue: VoteQueue) => until('the queue is open', () => queue.f
 const waiting = (redis: TestRedis) => redis.client.llen('bull:votes:wait');
 
 describe('a write', () => {
-  test('adds each job once, also when it is written again', async () => {
+  test('adds each job once, even when it is repeated', async () => {
     const { redis, queue } = await openQueue();
     await untilOpen(queue);
     const jobs = [batch(1, [vote(1, 'cats', 0)]), batch(2, [vote(2, 'cats', 0)])];
@@ -48,7 +48,7 @@ describe('a write', () => {
     expect(await redis.client.hgetall('turnout:ledger')).toEqual({ [SOURCE]: '2:2' });
   });
 
-  test('is all or nothing when the memory is full', async () => {
+  test('is atomic when memory is full', async () => {
     const { redis, queue } = await openQueue();
     await untilOpen(queue);
     await queue.write([batch(1, [vote(1, 'cats', 0)])], { seq: 1, votes: 1 });
@@ -63,18 +63,18 @@ describe('a write', () => {
     expect(await waiting(redis)).toBe(2);
   });
 
-  test('comes through when the memory was full at the first one', async () => {
+  test('succeeds on retry after memory was full', async () => {
     const { redis, queue, capture } = await openQueue();
     await untilOpen(queue);
     await redis.client.config('SET', 'maxmemory', '1');
     const captured = capture.capture(vote(1, 'cats', 0));
-    await until('the write was refused', () => capture.refusal !== undefined);
+    await until('the write has failed', () => capture.refusal !== undefined);
     await redis.client.config('SET', 'maxmemory', '0');
     expect(await captured).toBe(`${SOURCE}.1`);
     expect(await waiting(redis)).toBe(1);
   });
 
-  test('comes through after the scripts of Redis were flushed', async () => {
+  test('succeeds after SCRIPT FLUSH', async () => {
     const { redis, queue, capture } = await openQueue();
     await untilOpen(queue);
     await capture.capture(vote(1, 'cats', 0));
@@ -84,8 +84,8 @@ describe('a write', () => {
   });
 });
 
-describe('a Redis that goes away', () => {
-  test('makes votes be refused at once, and takes them again when it is back, with nothing lost', async () => {
+describe('when Redis goes down', () => {
+  test('refuses votes at once, accepts them again after the restart, and loses nothing', async () => {
     const { redis, queue, capture } = await openQueue();
     await untilOpen(queue);
     await capture.capture(vote(1, 'cats', 0));
@@ -100,12 +100,12 @@ describe('a Redis that goes away', () => {
     expect(await waiting(redis)).toBe(2);
   });
 
-  test('in the middle of a write gets the same job again', async () => {
+  test('during a write, retries the same job', async () => {
     const { redis, queue, capture } = await openQueue();
     await untilOpen(queue);
     redis.process.child.kill('SIGSTOP');
     const captured = capture.capture(vote(1, 'cats', 0));
-    await until('the write is under way', () => capture.waitingVotes.beingWritten === 1);
+    await until('the write is in flight', () => capture.waitingVotes.inFlight === 1);
     await redis.down('SIGKILL');
     await redis.up();
     expect(await captured).toBe(`${SOURCE}.1`);
@@ -113,32 +113,32 @@ describe('a Redis that goes away', () => {
   });
 });
 
-describe('a Redis that cannot keep a promise', () => {
+describe('a Redis that is not durable', () => {
   test.each([
     ['appendonly', 'no', 'appendonly is no, must be yes'],
     ['appendfsync', 'everysec', 'appendfsync is everysec, must be always'],
     ['no-appendfsync-on-rewrite', 'yes', 'no-appendfsync-on-rewrite is yes, must be no'],
     ['maxmemory-policy', 'allkeys-lru', 'maxmemory-policy is allkeys-lru, must be noeviction'],
-  ])('with %s %s is named in one line, and no vote is taken', async (name, value, message) => {
+  ])('with %s %s is logged once, and votes are refused', async (name, value, message) => {
     const { queue, capture, lines } = await openQueue([`--${name}`, value]);
-    await until('the setting was seen', () => queue.fault?.includes(message));
+    await until('the setting is noticed', () => queue.fault?.includes(message));
     await expect(capture.capture(vote(1, 'cats', 0))).rejects.toThrow(NotCapturedError);
     expect(lines.filter((line) => JSON.stringify(line).includes(message))).toHaveLength(1);
   });
 
-  test('is noticed when its settings change while it runs', async () => {
+  test('is noticed when its settings change at run time', async () => {
     const { redis, queue } = await openQueue();
     await untilOpen(queue);
     await redis.client.config('SET', 'appendonly', 'no');
-    await until('the setting was seen', () => queue.fault?.includes('appendonly is no'));
+    await until('the setting is noticed', () => queue.fault?.includes('appendonly is no'));
   });
 
-  test('and does not tell its settings is asked again and again, by one queue', async () => {
+  test('that does not report its settings is asked repeatedly, by a single queue', async () => {
     const { redis, queue } = await openQueue(['--rename-command', 'CONFIG', '']);
     const refusals = async (): Promise<number> =>
       Number(/errorstat_ERR:count=(\d+)/.exec(await redis.client.info('errorstats'))?.[1] ?? 0);
-    await until('it was asked', () => queue.fault?.includes('does not tell its settings'));
-    // Every queue that is opened writes its version there.
+    await until('it was asked', () => queue.fault?.includes('does not report its settings'));
+    // Each BullMQ queue that is opened writes its version there.
     await until('the queue is open', () => redis.client.exists('bull:votes:meta').then(Boolean));
     await redis.client.del('bull:votes:meta');
     const before = await refusals();
@@ -146,20 +146,20 @@ describe('a Redis that cannot keep a promise', () => {
     expect(await redis.client.exists('bull:votes:meta')).toBe(0);
   });
 
-  test('is taken once its settings are mended', async () => {
+  test('is accepted once its settings are fixed', async () => {
     const { redis, queue } = await openQueue(['--appendfsync', 'everysec']);
-    await until('the setting was seen', () => queue.fault?.includes('appendfsync'));
+    await until('the setting is noticed', () => queue.fault?.includes('appendfsync'));
     await redis.client.config('SET', 'appendfsync', 'always');
     await untilOpen(queue);
   });
 });
 
-test('a memory that is nearly full makes votes be refused before Redis must', async () => {
+test('votes are refused when memory is nearly full, before Redis rejects writes', async () => {
   const { redis, queue } = await openQueue();
   await untilOpen(queue);
   const used = Number(/^used_memory:(\d+)/m.exec(await redis.client.info('memory'))?.[1]);
   await redis.client.config('SET', 'maxmemory', String(Math.round(used / 0.95)));
-  await until('the memory is noticed', () => queue.fault === "the queue's memory is full");
+  await until('the fault is reported', () => queue.fault === "the queue's memory is nearly full");
   await redis.client.config('SET', 'maxmemory', String(used * 2));
   await untilOpen(queue);
 });

@@ -4,7 +4,7 @@ import type { Batch, LedgerEntry } from '#job';
 import { recordLog } from '#kit/log.ts';
 import { vote } from '#kit/votes.ts';
 
-/** A sink whose writes end when the test says so. */
+/** A sink whose writes the test completes. */
 class ManualSink implements Sink {
   fault: string | undefined;
   readonly writes: {
@@ -34,7 +34,7 @@ class ManualSink implements Sink {
 
 let sink: ManualSink;
 
-/** Lets promises and `setImmediate` run. */
+/** Runs pending promises and `setImmediate` callbacks. */
 const settle = () => vi.advanceTimersByTimeAsync(0);
 
 function createCapture(options: { votesPerJobMax?: number; bufferVotesMax?: number } = {}): Capture {
@@ -42,7 +42,7 @@ function createCapture(options: { votesPerJobMax?: number; bufferVotesMax?: numb
   return new Capture({ source: 'node.t0-1', sink, log: recordLog().log, votesPerJobMax, bufferVotesMax });
 }
 
-/** Captures votes of voters 0, 1, …; how each ended, as it ends. */
+/** Captures votes of voters 0, 1, …; returns their outcomes, filled in as they settle. */
 function captureMany(capture: Capture, count: number) {
   const outcomes: (string | Error | undefined)[] = Array.from({ length: count }, () => undefined);
   for (let index = 0; index < count; index++) {
@@ -67,7 +67,7 @@ afterEach(() => {
 });
 
 describe('when idle', () => {
-  test('writes a vote at once and answers only when it is written', async () => {
+  test('writes a vote at once and resolves only after the write', async () => {
     const outcomes = captureMany(createCapture(), 1);
     await settle();
     expect(sink.writes).toHaveLength(1);
@@ -80,8 +80,8 @@ describe('when idle', () => {
   });
 });
 
-describe('while a write is under way', () => {
-  test('gathers votes and writes them together, in the order of arrival', async () => {
+describe('while a write is in flight', () => {
+  test('queues votes and writes them together, in the order of arrival', async () => {
     const capture = createCapture();
     captureMany(capture, 1);
     await settle();
@@ -100,7 +100,7 @@ describe('while a write is under way', () => {
     expect(outcomes).toEqual(['node.t0-1.2', 'node.t0-1.2', 'node.t0-1.2']);
   });
 
-  test('splits votes into jobs of the size it may have, under one ledger entry', async () => {
+  test('splits votes into jobs of at most votesPerJobMax, under one ledger entry', async () => {
     captureMany(createCapture({ votesPerJobMax: 2 }), 5);
     await settle();
     expect(sink.last.batches.map(({ seq, votes }) => [seq, votes.length])).toEqual([
@@ -111,7 +111,7 @@ describe('while a write is under way', () => {
     expect(sink.last.ledger).toEqual({ seq: 3, votes: 5 });
   });
 
-  test('gives every vote its own job when a job may have one vote', async () => {
+  test('gives each vote its own job when votesPerJobMax is 1', async () => {
     const outcomes = captureMany(createCapture({ votesPerJobMax: 1 }), 3);
     await settle();
     sink.last.succeed();
@@ -119,7 +119,7 @@ describe('while a write is under way', () => {
     expect(outcomes).toEqual(['node.t0-1.1', 'node.t0-1.2', 'node.t0-1.3']);
   });
 
-  test('counts all jobs and votes so far in the ledger', async () => {
+  test('writes running totals of jobs and votes to the ledger', async () => {
     const capture = createCapture();
     captureMany(capture, 2);
     await settle();
@@ -130,7 +130,7 @@ describe('while a write is under way', () => {
     expect(sink.last.ledger).toEqual({ seq: 2, votes: 5 });
   });
 
-  test('refuses at once what does not fit into the buffer, and keeps the rest', async () => {
+  test('refuses votes beyond the buffer at once, and keeps the rest', async () => {
     const capture = createCapture({ votesPerJobMax: 5, bufferVotesMax: 5 });
     captureMany(capture, 1);
     await settle();
@@ -138,17 +138,17 @@ describe('while a write is under way', () => {
     await settle();
     expect(outcomes.slice(0, 5)).toEqual([undefined, undefined, undefined, undefined, undefined]);
     expect(outcomes.slice(5)).toEqual([expect.any(NotCapturedError), expect.any(NotCapturedError)]);
-    expect(capture.waitingVotes).toEqual({ inLine: 5, beingWritten: 1 });
+    expect(capture.waitingVotes).toEqual({ queued: 5, inFlight: 1 });
   });
 
-  test('answers 503 to a request whose deadline is over, and refuses new votes while the write hangs', async () => {
+  test('rejects a request at its deadline, and refuses votes while the write is stalled', async () => {
     const capture = createCapture();
     const written = captureMany(capture, 1);
     await settle();
-    const inLine = captureMany(capture, 1);
+    const queued = captureMany(capture, 1);
     await vi.advanceTimersByTimeAsync(CAPTURE_MS_MAX / 2 + 100);
-    expect(inLine).toEqual([expect.any(NotCapturedError)]);
-    expect(captureMany(capture, 1) && capture.refusal).toBe('the queue takes too long');
+    expect(queued).toEqual([expect.any(NotCapturedError)]);
+    expect(captureMany(capture, 1) && capture.refusal).toBe('the write is stalled');
     expect(written).toEqual([undefined]);
     await vi.advanceTimersByTimeAsync(CAPTURE_MS_MAX / 2);
     expect(written).toEqual([expect.any(NotCapturedError)]);
@@ -160,7 +160,7 @@ describe('while a write is under way', () => {
 });
 
 describe('when a write fails', () => {
-  test('writes the same jobs again under the same keys until it succeeds', async () => {
+  test('retries the same jobs under the same keys until one succeeds', async () => {
     const outcomes = captureMany(createCapture({ votesPerJobMax: 2 }), 3);
     await settle();
     const first = sink.last;
@@ -176,27 +176,27 @@ describe('when a write fails', () => {
     expect(outcomes).toEqual(['node.t0-1.1', 'node.t0-1.1', 'node.t0-1.2']);
   });
 
-  test('refuses new votes and those in line at once, and takes votes again afterwards', async () => {
+  test('refuses new and queued votes at once, and accepts votes after it recovers', async () => {
     const capture = createCapture();
-    const beingWritten = captureMany(capture, 1);
+    const inFlight = captureMany(capture, 1);
     await settle();
-    const inLine = captureMany(capture, 2);
+    const queued = captureMany(capture, 2);
     sink.last.fail();
     await settle();
-    expect(inLine).toEqual([expect.any(NotCapturedError), expect.any(NotCapturedError)]);
-    expect(capture.refusal).toBe('the queue did not take the last votes');
-    expect(beingWritten).toEqual([undefined]);
+    expect(queued).toEqual([expect.any(NotCapturedError), expect.any(NotCapturedError)]);
+    expect(capture.refusal).toBe('the last write failed');
+    expect(inFlight).toEqual([undefined]);
 
     await vi.advanceTimersByTimeAsync(100);
     sink.last.succeed();
     await settle();
-    expect(beingWritten).toEqual(['node.t0-1.1']);
+    expect(inFlight).toEqual(['node.t0-1.1']);
     captureMany(capture, 1);
     await settle();
     expect(sink.last.batches[0]?.seq).toBe(2);
   });
 
-  test('never skips a number and never lets the ledger go back, whichever writes fail', async () => {
+  test('numbers jobs without gaps and never decreases the ledger, whichever writes fail', async () => {
     const capture = createCapture({ votesPerJobMax: 3 });
     const succeeded: { batches: readonly Batch[]; ledger: LedgerEntry }[] = [];
     for (let round = 0; round < 40; round++) {
@@ -221,7 +221,7 @@ describe('when a write fails', () => {
   });
 });
 
-describe('when its queue has a fault', () => {
+describe('when the sink has a fault', () => {
   test('refuses at once and writes nothing', async () => {
     sink.fault = 'the queue is not connected';
     const outcomes = captureMany(createCapture(), 1);
@@ -231,14 +231,14 @@ describe('when its queue has a fault', () => {
   });
 });
 
-describe('on stop', () => {
-  test('refuses new votes, writes those in line and then says that none is left', async () => {
+describe('drain', () => {
+  test('refuses new votes, writes the queued ones and returns 0', async () => {
     const capture = createCapture();
     const first = captureMany(capture, 1);
     await settle();
     const second = captureMany(capture, 1);
     const drained = capture.drain(5_000);
-    expect(capture.refusal).toBe('this process is stopping');
+    expect(capture.refusal).toBe('the process is stopping');
     sink.last.succeed();
     await settle();
     sink.last.succeed();
@@ -247,7 +247,7 @@ describe('on stop', () => {
     expect([...first, ...second]).toEqual(['node.t0-1.1', 'node.t0-1.2']);
   });
 
-  test('says how many votes are left when the queue does not come back', async () => {
+  test('returns the number of unwritten votes after its time limit', async () => {
     const capture = createCapture();
     captureMany(capture, 3);
     await settle();
@@ -256,11 +256,11 @@ describe('on stop', () => {
     expect(await drained).toBe(3);
   });
 
-  test('is done at once when idle', async () => {
+  test('returns at once when idle', async () => {
     expect(await createCapture().drain(5_000)).toBe(0);
   });
 });
 
-test('a job larger than the buffer is refused when it is configured', () => {
+test('the constructor refuses a job size larger than the buffer', () => {
   expect(() => createCapture({ votesPerJobMax: 10, bufferVotesMax: 9 })).toThrow(RangeError);
 });

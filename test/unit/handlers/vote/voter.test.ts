@@ -8,18 +8,18 @@ const tokens = createVoterTokens(new Secret('k'.repeat(32)));
 const CAST_AT = 1_763_812_345_678_901;
 
 describe('a voter token', () => {
-  test('brings back the voter and the time of the last vote', () => {
+  test('round-trips the voter and the time of the last vote', () => {
     const voter = { id: tokens.mint().id, lastCastAt: CAST_AT };
     expect(tokens.verify(tokens.sign(voter))).toEqual(voter);
   });
 
-  test('is minted for a new voter each time, as a UUID of version 7', () => {
+  test('is minted with a new UUIDv7 each time', () => {
     const [one, other] = [tokens.mint(), tokens.mint()];
     expect(one.id).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
     expect(other.id).not.toBe(one.id);
   });
 
-  test.each([32, 63, 64, 65, 200])('is signed with HMAC-SHA-256, with a key of %i bytes', (bytes) => {
+  test.each([32, 63, 64, 65, 200])('is signed with HMAC-SHA-256 under a key of %i bytes', (bytes) => {
     const key = 'K'.repeat(bytes);
     const signer = createVoterTokens(new Secret(key));
     const token = Buffer.from(signer.sign({ ...signer.mint(), lastCastAt: CAST_AT }), 'base64url');
@@ -28,7 +28,7 @@ describe('a voter token', () => {
     expect(body.readBigUInt64BE(17)).toBe(BigInt(CAST_AT));
   });
 
-  test('is refused when any character was changed', () => {
+  test('is refused when any character changes', () => {
     const token = tokens.sign({ ...tokens.mint(), lastCastAt: CAST_AT });
     for (let at = 0; at < token.length; at++) {
       const other = token[at] === 'A' ? 'B' : 'A';
@@ -45,14 +45,14 @@ describe('a voter token', () => {
     }
   });
 
-  test('cannot be put together from the id of one and the proof of another', () => {
+  test('is refused with the id of one voter and the signature of another', () => {
     const [one, other] = [tokens.sign(tokens.mint()), tokens.sign(tokens.mint())];
     expect(tokens.verify(one.slice(0, 34) + other.slice(34))).toBeUndefined();
   });
 });
 
-describe('the clock of a process', () => {
-  test('strictly increases within a millisecond and when the wall clock goes back', () => {
+describe('the clock', () => {
+  test('strictly increases within a millisecond and when the wall clock steps back', () => {
     let now = 1_000;
     const clock = createClock(() => now);
     expect([clock(0), clock(0)]).toEqual([1_000_000, 1_000_001]);
@@ -62,12 +62,12 @@ describe('the clock of a process', () => {
     expect(clock(0)).toBe(2_000_000);
   });
 
-  test("is later than the voter's last vote, also when another node's clock was ahead", () => {
+  test("is later than the voter's last vote, even when another node's clock was ahead", () => {
     const clock = createClock(() => 1_000);
     expect(clock(9_000_000)).toBe(9_000_001);
   });
 
-  test('is written with all six digits', () => {
+  test('formats all six digits of the fraction', () => {
     expect(formatMicros(CAST_AT)).toBe('2025-11-22T11:52:25.678901Z');
     expect(formatMicros(1_000_001)).toBe('1970-01-01T00:00:01.000001Z');
   });

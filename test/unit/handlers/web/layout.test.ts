@@ -12,14 +12,14 @@ const textBetween = (page: string, from: string, to: string): string =>
   page.slice(page.indexOf(from) + from.length, page.indexOf(to));
 
 describe('a page', () => {
-  test('escapes its title and leaves the pieces as they are', () => {
+  test('escapes its title and keeps the escaped parts unchanged', () => {
     const text = String(page({ title: '</title><script>', main: html`<p>${'<b>'}</p>` }));
     expect(text).toContain('<title>&lt;/title&gt;&lt;script&gt;</title>');
     expect(text).toContain('<p>&lt;b&gt;</p>');
     expect(text).not.toContain('<script>');
   });
 
-  test('lets its own style and script run, and no others', () => {
+  test('allows its own style and script only', () => {
     const text = String(page({ title: 'T', main: html``, script: SCRIPT }));
     const policy = policyOf(pageHeaders(SCRIPT));
     expect(policy).toContain(`style-src ${hashOf(textBetween(text, '<style>', '</style>'))}`);
@@ -28,13 +28,13 @@ describe('a page', () => {
     expect(policyOf(PAGE_HEADERS)).toContain("script-src 'none'");
   });
 
-  test('loads itself again only where scripts do not run', () => {
+  test('reloads itself only in a browser without script', () => {
     const text = String(page({ title: 'T', main: html``, refreshSeconds: 5 }));
     expect(text).toContain('<noscript><meta http-equiv="refresh" content="5"></noscript>');
     expect(String(page({ title: 'T', main: html`` }))).not.toContain('refresh');
   });
 
-  test('cannot be framed, sniffed or asked for by another window', () => {
+  test('cannot be framed, sniffed or opened by another window', () => {
     expect(PAGE_HEADERS).toMatchObject({
       'X-Content-Type-Options': 'nosniff',
       'X-Frame-Options': 'DENY',

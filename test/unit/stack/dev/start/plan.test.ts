@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { type Kind, type PlanInput, planServices, STOP_ORDER } from '#dev/start/plan.ts';
 import { BASE_PORT_MAX, BASE_PORT_MIN } from '#dev/start/ports.ts';
+import { VOTE_NODE_FLAGS } from '#runtime/node-flags.ts';
 
 /** The start of Linux's range of ephemeral ports. */
 const EPHEMERAL_PORT_MIN = 32_768;
@@ -95,9 +96,11 @@ test('gives each process exactly the environment it needs', () => {
   });
 });
 
-test('runs the bundles with the current Node', () => {
-  const vote = planServices(input()).find(({ name }) => name === 'frontend02-vote');
-  expect(vote?.command).toEqual({ command: '/bin/node', args: ['/dist/vote.mjs'] });
+test('runs the bundles with the Node that runs the plan, the vote handler with its flags', () => {
+  const commandOf = (wanted: string) => planServices(input()).find(({ name }) => name === wanted)?.command;
+  expect(commandOf('results')).toEqual({ command: '/bin/node', args: ['/dist/results.mjs'] });
+  const args = [...VOTE_NODE_FLAGS, '/dist/vote.mjs'];
+  expect(commandOf('frontend02-vote')).toEqual({ command: '/bin/node', args });
 });
 
 test.each([BASE_PORT_MIN, 8080, BASE_PORT_MAX])(
