@@ -5,31 +5,31 @@ import { POLL } from '#kit/votes.ts';
 import { Secret } from '#runtime/secret.ts';
 import type { Random } from './random.ts';
 
-const ANSWER_MS_MAX = 5_000;
+const RESPONSE_MS_MAX = 5_000;
 const CHOICES = ['cats', 'dogs'];
-/** How often a vote is a known voter's who votes again. */
-const AGAIN_SHARE = 0.3;
-/** At least two milliseconds: within one, the clocks of two frontends may disagree about what came first. */
+/** The share of votes cast by a voter who has voted before. */
+const REPEAT_SHARE = 0.3;
+/** At least two milliseconds: within one, the clocks of two frontends may disagree on the order of two votes. */
 const PAUSE_MS_MIN = 2;
 const PAUSE_MS_MAX = 30;
-/** Voters who may vote again; bounded, so that some vote many times. */
+/** Voters who may vote again. The bound makes some of them vote many times. */
 const KNOWN_VOTERS_MAX = 2_000;
 
 const tokens = createVoterTokens(new Secret(VOTER_KEY));
 
-/** A voter as the crowd remembers them. */
+/** What the crowd recorded of a voter. */
 export interface CrowdVoter {
   readonly id: string;
-  /** The last vote that was answered 202. */
+  /** The last vote with a 202. */
   accepted: Vote;
-  /** Choices sent after that whose fate nobody told: they may count or not. */
+  /** Choices sent after it without a 202. Their outcome is unknown: they may count or not. */
   uncertain: string[];
 }
 
 export interface CrowdCounts {
   accepted: number;
   refused: number;
-  /** No answer: the connection broke, or it took too long. */
+  /** The connection broke, or the response took too long. */
   unanswered: number;
 }
 
@@ -40,13 +40,11 @@ interface KnownVoter {
   isVoting: boolean;
 }
 
-/**
- * People who vote all the time, some of them again and again and on any frontend, and who write down every 202.
- */
+/** Simulated people who vote continuously, some repeatedly and on any frontend, and record every 202. */
 export class Crowd {
   readonly counts: CrowdCounts = { accepted: 0, refused: 0, unanswered: 0 };
   readonly voters = new Map<string, CrowdVoter>();
-  /** Answers that are neither 202 nor 503: there must be none. */
+  /** Responses other than 202 and 503, and units that ended by themselves. There must be none. */
   readonly surprises: string[] = [];
   readonly #frontends: readonly string[];
   readonly #random: Random;
@@ -70,7 +68,7 @@ export class Crowd {
 
   async #vote(): Promise<void> {
     while (!this.#isOver) {
-      const known = this.#random.next() < AGAIN_SHARE ? this.#someoneKnown() : undefined;
+      const known = this.#random.next() < REPEAT_SHARE ? this.#pickKnown() : undefined;
       if (known) known.isVoting = true;
       await this.#cast(this.#random.pick(this.#frontends), this.#random.pick(CHOICES), known);
       if (known) known.isVoting = false;
@@ -78,40 +76,40 @@ export class Crowd {
     }
   }
 
-  /** Someone who is not just voting: a voter waits for an answer before voting again. */
-  #someoneKnown(): KnownVoter | undefined {
+  /** Picks a voter without a vote in flight: a voter waits for the response before voting again. */
+  #pickKnown(): KnownVoter | undefined {
     if (this.#known.length === 0) return undefined;
-    const someone = this.#random.pick(this.#known);
-    return someone.isVoting ? undefined : someone;
+    const voter = this.#random.pick(this.#known);
+    return voter.isVoting ? undefined : voter;
   }
 
   async #cast(frontend: string, choice: string, known: KnownVoter | undefined): Promise<void> {
-    let answer: Response;
+    let response: Response;
     try {
-      answer = await fetch(`${frontend}/polls/${POLL}/votes`, {
+      response = await fetch(`${frontend}/polls/${POLL}/votes`, {
         method: 'POST',
         headers: {
           'content-type': 'application/json',
           ...(known && { authorization: `Bearer ${known.token}` }),
         },
         body: JSON.stringify({ choice }),
-        signal: AbortSignal.timeout(ANSWER_MS_MAX),
+        signal: AbortSignal.timeout(RESPONSE_MS_MAX),
       });
-      await answer.text();
+      await response.text();
     } catch {
       this.counts.unanswered += 1;
       known?.uncertain.push(choice);
       return;
     }
-    const token = /turnout_voter=([^;]+)/.exec(answer.headers.get('set-cookie') ?? '')?.[1];
-    if (answer.status === 503 && token) {
+    const token = /turnout_voter=([^;]+)/.exec(response.headers.get('set-cookie') ?? '')?.[1];
+    if (response.status === 503 && token) {
       this.counts.refused += 1;
       this.#remember(token, known).uncertain.push(choice);
-    } else if (answer.status === 202 && token) {
+    } else if (response.status === 202 && token) {
       this.counts.accepted += 1;
       this.#accept(token, choice, this.#remember(token, known));
     } else {
-      this.surprises.push(`${answer.status} without a vote`);
+      this.surprises.push(`unexpected response ${response.status}`);
     }
   }
 
@@ -129,10 +127,10 @@ export class Crowd {
   #accept(token: string, choice: string, known: KnownVoter): void {
     const voter = tokens.verify(token);
     if (!voter) {
-      this.surprises.push('a token that is not valid');
+      this.surprises.push('invalid token in a response');
       return;
     }
-    // Whatever was uncertain before is older than this vote, and cannot count any more.
+    // Uncertain votes are older than this one, so they can no longer count.
     known.uncertain = [];
     const accepted: Vote = [POLL, voter.id, choice, voter.lastCastAt];
     known.record ??= { id: voter.id, accepted, uncertain: known.uncertain };

@@ -7,34 +7,34 @@ import { canLosePower, losePower } from './power.ts';
 import type { Random } from './random.ts';
 import type { ChaosSystem, Frontend } from './system.ts';
 
-/** Longer than a job's lock and the interval in which stalled jobs are looked for. */
+/** Longer than a job's lock plus the interval between checks for stalled jobs. */
 const FREEZE_PAST_LOCKS_MS = 22_000;
 const FREEZE_MS_MAX = 4_000;
 const PRESSURE_MS = 3_000;
-/** A commit is a long message; asking for something is a short one. */
+/** A commit is a long message, any other query a short one. */
 const COMMIT_BYTES_MIN = 3_000;
 const COMMIT_MS_MAX = 10_000;
 
 interface FaultContext {
   readonly system: ChaosSystem;
   readonly random: Random;
-  /** How long something stays away that is stopped. */
+  /** Duration of the long outages. */
   readonly outageMs: number;
-  /** A folder for records. */
+  /** Scratch folder for traces. */
   readonly folder: string;
 }
 
-/** One way to break the system. It returns when what it broke has been mended, though perhaps not yet recovered. */
+/** One way to break the system. `run` resolves once the cause is removed; recovery may take longer. */
 export interface Fault {
   readonly name: string;
-  /** How often it is chosen, compared with the others. */
+  /** Relative frequency. */
   readonly weight: number;
   readonly run: (context: FaultContext) => Promise<void>;
-  /** Why it cannot be done here; `undefined` when it can. */
+  /** Returns why the fault cannot be injected here; `undefined` if it can. */
   readonly obstacle?: (system: ChaosSystem) => string | undefined;
 }
 
-/** Takes all the room that is left, in a race with Redis, which may get the last of it. */
+/** Fills the disk. Redis may take the last bytes first, so ENOSPC is expected. */
 function fill(disk: string, filler: string): void {
   const { bavail, bsize } = statfsSync(disk);
   try {
@@ -57,7 +57,7 @@ export const FAULTS: readonly Fault[] = [
     },
   },
   {
-    name: 'stop a handler in order',
+    name: 'stop a handler gracefully',
     weight: 2,
     run: async (context) => {
       const { handler } = frontendOf(context);
@@ -95,10 +95,10 @@ export const FAULTS: readonly Fault[] = [
     },
   },
   {
-    name: 'kill -9 a worker in mid-commit',
+    name: 'kill -9 the workers during a commit',
     weight: 4,
     run: async ({ system }) => {
-      // Whoever commits next: all workers go the moment one has sent a commit.
+      // Kill all workers as soon as one of them has sent a commit.
       const sent = system.postgresProxy.onceSent(COMMIT_BYTES_MIN);
       await Promise.race([sent, sleep(COMMIT_MS_MAX)]);
       await Promise.all(system.workers.map((worker) => worker.end('SIGKILL')));
@@ -114,7 +114,7 @@ export const FAULTS: readonly Fault[] = [
     },
   },
   {
-    name: 'a Redis is away',
+    name: 'a Redis is down',
     weight: 1,
     run: async (context) => {
       const { redis } = frontendOf(context);
@@ -124,7 +124,7 @@ export const FAULTS: readonly Fault[] = [
     },
   },
   {
-    name: 'Postgres is away',
+    name: 'Postgres is down',
     weight: 1,
     run: async ({ system: { postgres }, outageMs }) => {
       await postgres.end('SIGINT');
@@ -156,7 +156,7 @@ export const FAULTS: readonly Fault[] = [
     },
   },
   {
-    name: 'worker and Redis lose each other',
+    name: 'connection between worker and Redis breaks',
     weight: 4,
     run: async (context) => {
       const { proxy } = frontendOf(context);
@@ -165,7 +165,7 @@ export const FAULTS: readonly Fault[] = [
     },
   },
   {
-    name: 'worker and Postgres lose each other',
+    name: 'connection between worker and Postgres breaks',
     weight: 4,
     run: async ({ system: { postgresProxy }, random }) => {
       if (random.next() < 0.5) postgresProxy.cut();
@@ -196,8 +196,8 @@ export const FAULTS: readonly Fault[] = [
       const { disk, redis } = frontendOf(context);
       const filler = join(disk, 'filler');
       fill(disk, filler);
-      // A Redis that cannot write what it promised to write ends itself.
-      await until('Redis has given up', () => redis.hasEnded);
+      // With appendfsync always, Redis exits on a failed write.
+      await until('Redis has exited', () => redis.hasEnded);
       rmSync(filler);
       await redis.startAndWait();
     },

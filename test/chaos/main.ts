@@ -75,10 +75,17 @@ function readOptions() {
 }
 
 function print({ rows, obstacles, verdict }: ChaosReport): void {
-  const heading = ['fault', 'times', 'accepted', 'refused', 'no answer', 'recovered in ms (median, longest)'];
+  const heading = [
+    'fault',
+    'times',
+    'accepted',
+    'refused',
+    'no response',
+    'recovery in ms (median, longest)',
+  ];
   const sorted = rows.toSorted((a, b) => b.times - a.times).map(cells);
   console.log(`\n${renderTable(heading, sorted, plain, { rightAlignedFrom: 1 })}`);
-  for (const obstacle of obstacles) console.log(`not done: ${obstacle}`);
+  for (const obstacle of obstacles) console.log(`skipped: ${obstacle}`);
   const { details, ...counts } = verdict;
   console.log();
   for (const [name, count] of Object.entries(counts))

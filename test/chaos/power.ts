@@ -8,23 +8,22 @@ import { findProgram } from '#dev/path.mjs';
 import { until } from '#kit/until.ts';
 import type { Frontend } from './system.ts';
 
-/** Long enough that a Redis that syncs every second has synced what it wrote before we looked. */
-const WATCH_MS = 1_500;
+/** Over a second, so that a Redis with `appendfsync everysec` has synced what it wrote before the trace began. */
+const TRACE_MS = 1_500;
 const WRITE = /^\d+ +write\((\d+)<([^>]+)>.*\) += (\d+)$/;
 const SYNC = /^\d+ +f(?:data)?sync\((\d+)<([^>]+)>\) += 0$/;
 
-/** Whether power losses can be made here. */
+/** Returns whether a power loss can be simulated here. */
 export function canLosePower(): boolean {
   return findProgram('strace') !== undefined;
 }
 
 /**
- * The power of a node goes out: handler and Redis end at the same moment, and whatever Redis had written to its
- * append-only file and not yet synced is gone. `strace` records its writes and syncs for a while before, and the file is
- * cut to what had been synced by then.
+ * Simulates a power loss: kills a node's handler and Redis at the same moment and truncates the append-only file to what
+ * was synced. `strace` records the writes and syncs beforehand.
  *
- * @param trace a file for the record
- * @returns the bytes that were cut
+ * @param trace path of the recording
+ * @returns the number of bytes cut off
  */
 export async function losePower(
   { redis, handler, disk, redisOptions }: Frontend,
@@ -38,13 +37,13 @@ export async function losePower(
     { stdio: ['ignore', 'ignore', 'pipe'] },
   );
   const exited = once(tracer, 'exit');
-  let said = '';
+  let output = '';
   tracer.stderr.on('data', (data) => {
-    said += String(data);
+    output += String(data);
   });
-  await until('strace is attached', () => said.includes('attached'));
+  await until('strace is attached', () => output.includes('attached'));
   const sizeBefore = statSync(file).size;
-  await sleep(WATCH_MS);
+  await sleep(TRACE_MS);
   await Promise.all([redis.end('SIGKILL'), handler.end('SIGKILL')]);
   await exited;
   const written = statSync(file).size;
@@ -53,7 +52,7 @@ export async function losePower(
   return written - synced;
 }
 
-/** The size up to which the file is safe: all of it, less the writes after the last sync. */
+/** Returns the synced size of the file: its size less the writes after the last sync. */
 function syncedSize(trace: string, file: string, sizeBefore: number, written: number): number {
   let unsynced = 0;
   let hasSynced = false;
@@ -68,13 +67,13 @@ function syncedSize(trace: string, file: string, sizeBefore: number, written: nu
   return hasSynced ? written - unsynced : Math.min(sizeBefore, written);
 }
 
-/** A rewrite would move the writes to another file while we look at this one. The next start allows them again. */
+/** Disables rewrites until the next start: one would move the writes to another file during the trace. */
 async function endRewrites(options: Frontend['redisOptions']): Promise<void> {
   const client = new Redis({ ...options, replyMapping: 'legacy' });
   client.on('error', () => {});
   try {
     await client.config('SET', 'auto-aof-rewrite-percentage', '0');
-    await until('no rewrite is under way', async () => {
+    await until('no rewrite is in progress', async () => {
       const info = await client.info('persistence');
       return /^aof_rewrite_in_progress:0\r?$/m.test(info) && /^aof_rewrite_scheduled:0\r?$/m.test(info);
     });
@@ -83,7 +82,7 @@ async function endRewrites(options: Frontend['redisOptions']): Promise<void> {
   }
 }
 
-/** The file that Redis appends to: the last incremental one of its manifest. */
+/** Returns the file that Redis appends to: the last incremental one of its manifest. */
 function appendOnlyFile(disk: string): string {
   const folder = join(disk, 'appendonlydir');
   const manifest = readFileSync(join(folder, 'appendonly.aof.manifest'), 'utf8');

@@ -1,4 +1,4 @@
-/** Random numbers that repeat with their seed. */
+/** A seeded random number generator (mulberry32, by Tommy Ettinger). */
 export class Random {
   #state: number;
 
@@ -6,7 +6,7 @@ export class Random {
     this.#state = seed >>> 0;
   }
 
-  /** From 0 to less than 1. The generator is mulberry32, by Tommy Ettinger. */
+  /** Returns a number in [0, 1). */
   next(): number {
     this.#state = (this.#state + 0x6d2b79f5) >>> 0;
     let mixed = this.#state;
@@ -21,7 +21,7 @@ export class Random {
 
   pick<T>(from: readonly T[]): T {
     const picked = from[Math.floor(this.next() * from.length)];
-    if (picked === undefined) throw new RangeError('nothing to pick from');
+    if (picked === undefined) throw new RangeError('cannot pick from an empty list');
     return picked;
   }
 }

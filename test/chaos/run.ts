@@ -12,25 +12,25 @@ import { judge, type Verdict } from './verdict.ts';
 export interface ChaosOptions extends ChaosSystemOptions {
   readonly faults: number;
   readonly seed: number;
-  /** People who vote at the same time, all the time. */
+  /** Number of people who vote concurrently. */
   readonly people: number;
   readonly outageMs: number;
-  /** Only these kinds of faults; all, if empty. */
+  /** Parts of the names of the faults to inject; all faults if empty. */
   readonly only: readonly string[];
-  /** Hears how the run goes, a line at a time. */
+  /** Called with each line of progress. */
   readonly onProgress: (line: string) => void;
-  /** Ends the run early; everything is taken away then, too. */
+  /** Ends the run early and removes the system. */
   readonly signal?: AbortSignal;
 }
 
-/** What one kind of fault did. */
+/** Statistics of one fault. */
 export interface FaultRow {
   readonly name: string;
   times: number;
   accepted: number;
   refused: number;
   unanswered: number;
-  /** From the moment when the fault was mended until a new vote on every frontend was counted. */
+  /** From the removal of the cause until a new vote on every frontend was counted. */
   readonly recoveryMs: number[];
 }
 
@@ -41,14 +41,15 @@ export interface ChaosReport {
 }
 
 const RECOVERY_MS_MAX = 90_000;
-const SETTLE_MS_MAX = 120_000;
-const CALM_MS_MAX = 1_000;
-/** The share of faults that come two at a time. */
+const DRAIN_MS_MAX = 120_000;
+/** The pause between faults is random, so that faults hit every phase of writes, commits and restarts. */
+const PAUSE_MS_MAX = 1_000;
+/** The share of faults injected in pairs. */
 const PAIR_SHARE = 0.2;
 
 /**
- * Breaks a system that is being voted on, again and again, and looks at the end whether every vote that was answered 202
- * is there, once. The same seed breaks the same things in the same order.
+ * Injects faults into a running system under votes, then checks that every vote with a 202 is counted exactly once. The
+ * same seed injects the same faults in the same order.
  */
 export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   const { signal, onProgress } = options;
@@ -60,9 +61,9 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     signal?.addEventListener('abort', interrupt);
   });
   try {
-    return await Promise.race([interruption, breakAndJudge(system, folder.path, options)]);
+    return await Promise.race([interruption, injectAndJudge(system, folder.path, options)]);
   } catch (error) {
-    if (!signal?.aborted) onProgress(`gave up; the logs are in ${system.keepLogs()}`);
+    if (!signal?.aborted) onProgress(`failed; logs are in ${system.keepLogs()}`);
     throw error;
   } finally {
     await system.stop();
@@ -70,7 +71,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   }
 }
 
-async function breakAndJudge(
+async function injectAndJudge(
   system: ChaosSystem,
   folder: string,
   { seed, faults: total, people, outageMs, only, onProgress }: ChaosOptions,
@@ -78,12 +79,12 @@ async function breakAndJudge(
   const random = new Random(seed);
   const urls = system.frontends.map(({ url }) => url);
   const crowd = new Crowd(urls, new Random(seed + 1));
-  const { faults, obstacles } = possibleFaults(system, only);
+  const { faults, obstacles } = selectFaults(system, only);
   const context = { system, random, outageMs, folder };
   const rows = new Map<string, FaultRow>();
   crowd.start(people);
   for (let done = 0; done < total; ) {
-    await sleep(random.between(0, CALM_MS_MAX));
+    await sleep(random.between(0, PAUSE_MS_MAX));
     const chosen = [pickWeighted(random, faults)];
     if (done + 1 < total && random.next() < PAIR_SHARE) chosen.push(otherThan(chosen, random, faults));
     done += chosen.length;
@@ -93,13 +94,13 @@ async function breakAndJudge(
     record(rows, chosen, before, crowd.counts, await untilRecovered(system));
   }
   await crowd.stop();
-  await untilSettled(system);
+  await untilDrained(system);
   return { rows: [...rows.values()], obstacles, verdict: await judge(system.db, crowd) };
 }
 
 /**
- * Makes faults at the same time, each at its own pace. Two may meet, so that one ends what the other was about to break;
- * what they leave behind is started again. After a single fault everything runs, or something ended that should not have.
+ * Injects faults concurrently. Two may collide, so that one stops what the other is about to break; afterwards every stopped
+ * unit is restarted. After a single fault a stopped unit is a finding: it ended by itself.
  */
 async function runAll(
   chosen: readonly Fault[],
@@ -116,12 +117,12 @@ async function runAll(
   }
 }
 
-/** Until a vote on every frontend is taken and counted. Probes are voters of their own. */
+/** Waits until a new vote on every frontend is accepted and counted; returns the milliseconds. Probes are new voters. */
 async function untilRecovered({ frontends, db }: ChaosSystem): Promise<number> {
   const startedAt = performance.now();
   await Promise.all(
     frontends.map(async ({ url, name }) => {
-      const receipt = await until(`${name} takes votes again`, () => probe(url), RECOVERY_MS_MAX);
+      const receipt = await until(`${name} accepts votes`, () => probe(url), RECOVERY_MS_MAX);
       await until(
         `a vote on ${name} is counted`,
         async () => (await readReceipt(db, receipt)) === 'counted',
@@ -133,34 +134,42 @@ async function untilRecovered({ frontends, db }: ChaosSystem): Promise<number> {
 }
 
 async function probe(url: string): Promise<string | undefined> {
-  const answer = await fetch(`${url}/polls/${POLL}/votes`, {
+  const response = await fetch(`${url}/polls/${POLL}/votes`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body: '{"choice":"cats"}',
     signal: AbortSignal.timeout(5_000),
   });
-  const body = (await answer.json()) as { receipt?: string };
+  const body = (await response.json()) as { receipt?: string };
   return body.receipt;
 }
 
-async function untilSettled({ db }: ChaosSystem): Promise<void> {
-  // The mirror of a ledger is a few seconds old; after two rounds of the fleet it is younger than the last vote.
-  await sleep(5_000);
+/** Waits until every job is committed, judged by ledgers that were read after the last vote. */
+async function untilDrained({ db }: ChaosSystem): Promise<void> {
+  const lastVoteAt = Date.now();
   try {
-    await until('every job is committed', async () => (await readResults(db)).settled, SETTLE_MS_MAX);
+    await until(
+      'every job is committed',
+      async () => {
+        const { settled, observedAt } = await readResults(db);
+        return settled && observedAt !== null && observedAt > lastVoteAt;
+      },
+      DRAIN_MS_MAX,
+    );
   } catch {
     // The verdict names what is missing.
   }
 }
 
-function possibleFaults(system: ChaosSystem, only: readonly string[]) {
+function selectFaults(system: ChaosSystem, only: readonly string[]) {
   const wanted = FAULTS.filter(({ name }) => only.length === 0 || only.some((part) => name.includes(part)));
   const obstacles = wanted.flatMap(({ name, obstacle }) => {
     const reason = obstacle?.(system);
     return reason ? [`${name}: ${reason}`] : [];
   });
   const faults = wanted.filter(({ obstacle }) => !obstacle?.(system));
-  if (faults.length === 0) throw new Error(`no fault to make: ${obstacles.join('; ') || only.join(', ')}`);
+  if (faults.length === 0)
+    throw new Error(`no fault can be injected: ${obstacles.join('; ') || only.join(', ')}`);
   return { faults, obstacles };
 }
 

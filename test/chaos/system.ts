@@ -14,10 +14,10 @@ import { until } from '#kit/until.ts';
 
 const PASSWORD = 'chaos';
 const READY_MS_MAX = 60_000;
-/** Small enough to fill, large enough for a run. */
+/** Small enough to fill quickly, large enough for a run. */
 const DISK_MEGABYTES = 192;
 
-/** One process of the system: it can be ended in any way and started again as it was. */
+/** One process of the system, which can be stopped in any way and restarted. */
 class Unit {
   readonly name: string;
   readonly #spawn: () => TestProcess;
@@ -33,7 +33,7 @@ class Unit {
 
   get pid(): number {
     const pid = this.#process?.child.pid;
-    if (pid === undefined) throw new Error(`${this.name} does not run`);
+    if (pid === undefined) throw new Error(`${this.name} is not running`);
     return pid;
   }
 
@@ -42,12 +42,12 @@ class Unit {
     return !child || child.exitCode !== null || child.signalCode !== null;
   }
 
-  /** Does nothing while it runs, because two faults may both want to mend it, and once it is closed. */
+  /** Starts the process unless it runs (two faults may both restart it) or is closed. */
   start(): void {
     if (this.hasEnded && !this.#isClosed) this.#process = this.#spawn();
   }
 
-  /** Ends it for good, whatever faults are still under way. */
+  /** Stops the process permanently, whatever faults are still in progress. */
   async close(signal: NodeJS.Signals): Promise<void> {
     this.#isClosed = true;
     await this.end(signal);
@@ -75,11 +75,11 @@ class Unit {
 export interface Frontend {
   readonly name: string;
   readonly url: string;
-  /** How the suite itself connects to the Redis; everybody else has the rights that they have on a real node. */
+  /** Connection of the suite itself. All others connect with the ACL of a real node. */
   readonly redisOptions: ReturnType<Guard['options']>;
-  /** What a worker gets to drain this node, through the proxy. */
+  /** The entry of `QUEUE_NODES` for this node, through the proxy. */
   readonly queueNode: string;
-  /** The folder of the append-only file, on a small disk of its own where that can be had. */
+  /** Folder of the append-only file, on a small tmpfs if one can be mounted. */
   readonly disk: string;
   readonly redis: Unit;
   readonly handler: Unit;
@@ -92,9 +92,9 @@ export interface ChaosSystem {
   readonly postgres: Unit;
   readonly postgresProxy: TestProxy;
   readonly db: Db;
-  /** Whether Redis has a disk of its own that can be filled: needs root. */
+  /** Whether each Redis has its own small disk; needs root. */
   readonly hasDisks: boolean;
-  /** Copies the logs of all units to a folder that stays, and says where. */
+  /** Copies the logs of all units to a folder that is kept, and returns its path. */
   keepLogs(): string;
   stop(): Promise<void>;
 }
@@ -104,7 +104,7 @@ export interface ChaosSystemOptions {
   readonly workers: number;
 }
 
-/** Starts a whole system in a folder of its own, with proxies between the workers and what they talk to. */
+/** Starts a whole system in a scratch folder, with proxies between workers and their servers. */
 export async function startSystem(options: ChaosSystemOptions): Promise<ChaosSystem> {
   const folder = await scratchFolder();
   const cleanups: (() => Promise<unknown> | unknown)[] = [folder.remove];
@@ -183,7 +183,7 @@ async function startPostgres(folder: string): Promise<{ postgres: Unit; port: nu
 
 async function startFrontend(name: string, disk: string, folder: string): Promise<Frontend> {
   const socket = join(folder, `${name}.sock`);
-  // Often enough that a fault meets a rewrite of the file now and then.
+  // Frequent enough that some faults hit a rewrite of the file.
   const guard = await writeGuard(join(folder, `${name}.acl`));
   const extra = ['--auto-aof-rewrite-min-size', '8mb', ...guard.args];
   const { command, args } = redisCommand({ dir: disk, socket, extra });

@@ -5,25 +5,25 @@ import { storedVotes } from '#kit/tables.ts';
 import { POLL } from '#kit/votes.ts';
 import type { Crowd, CrowdVoter } from './crowd.ts';
 
-/** What came of a run. All numbers but the first two must be 0. */
+/** Result of a run. All numbers but the first two must be 0. */
 export interface Verdict {
   readonly accepted: number;
   readonly voters: number;
-  /** Voters with a 202 of whom there is no vote, or only an older one. */
+  /** Voters with a 202 who have no stored vote, or only an older one. */
   readonly lost: number;
-  /** Voters whose vote is neither the last one that was answered 202 nor a later one that they sent. */
+  /** Voters whose stored vote is neither their last one with a 202 nor a later one they sent. */
   readonly wrong: number;
-  /** Voters counted more than once: more votes counted than voters. */
+  /** Counted votes in excess of voters. */
   readonly double: number;
   /** Choices whose tally differs from a recount. */
   readonly tallyMismatches: number;
-  /** Job numbers that a ledger has and no receipt. */
+  /** Job numbers in a ledger without a receipt. */
   readonly missingJobs: number;
   readonly surprises: number;
   readonly details: readonly string[];
 }
 
-/** Compares what the crowd wrote down with what the tables say. */
+/** Compares the crowd's records with the tables. */
 export async function judge(db: Db, crowd: Crowd): Promise<Verdict> {
   const stored = await storedVotes(db);
   const sources = await auditSources(db);
@@ -40,7 +40,7 @@ export async function judge(db: Db, crowd: Crowd): Promise<Verdict> {
   }
   const counted = sources.reduce((sum, source) => sum + source.counted, 0);
   for (const { source, missing } of sources) {
-    if (missing.length > 0) details.push(`${source} misses ${missing.join(', ')}`);
+    if (missing.length > 0) details.push(`${source}: no receipt for ${missing.join(', ')}`);
   }
   return {
     accepted: crowd.counts.accepted,
@@ -55,7 +55,7 @@ export async function judge(db: Db, crowd: Crowd): Promise<Verdict> {
   };
 }
 
-/** Whether nothing at all is wrong. */
+/** Returns whether the run found no fault. */
 export function isClean({
   accepted,
   lost,

@@ -1,7 +1,7 @@
 import { type Browser, chromium } from 'playwright-core';
 import { findProgram } from '#dev/path.mjs';
 
-/** Chromium must look nothing up but the pages of the test. */
+/** Chromium must contact nothing but the pages under test. */
 const ARGUMENTS = [
   '--no-sandbox',
   '--disable-gpu',
@@ -12,10 +12,10 @@ const ARGUMENTS = [
   '--disable-sync',
 ];
 
-/** Where Debian's Chromium is; `undefined` when there is none, and tests with a browser must be skipped. */
+/** Path of Chromium; `undefined` if it is not installed, and browser tests are skipped. */
 export const CHROMIUM = findProgram('chromium');
 
-/** Starts a real browser without a window. */
+/** Starts a headless browser. */
 export async function startBrowser(): Promise<Browser> {
   if (!CHROMIUM) throw new Error('chromium is not installed');
   return chromium.launch({ executablePath: CHROMIUM, args: ARGUMENTS });
