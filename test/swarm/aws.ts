@@ -15,19 +15,19 @@ const SCRIPTS = join(ROOT, 'aws');
 const SCRIPT_MS_MAX = 60_000;
 const DOWN_MS_MAX = 60_000;
 
-/** An error whose last line says so. */
-const saying = (text: string) => ({ details: expect.arrayContaining([expect.stringContaining(text)]) });
+/** Matches an error whose details contain a text. */
+const withDetail = (text: string) => ({ details: expect.arrayContaining([expect.stringContaining(text)]) });
 
-/** A machine of the cluster for which AWS is stood in; its engine and the Swarm are real. */
+/** A machine of the cluster with stand-ins for AWS; its engine and the Swarm are real. */
 interface Instance {
   readonly engine: Engine;
   readonly standIns: StandIns;
-  /** Runs a script of `aws/` as the instance does. */
+  /** Runs a script of `aws/` as on the instance, and returns its output. */
   script(name: string): Promise<string>;
   close(): Promise<void>;
 }
 
-/** @param parameters the folder with Systems Manager's parameters, which all instances share */
+/** @param parameters folder of the Systems Manager parameters that all instances share */
 async function boot(
   cluster: Cluster,
   parameters: string,
@@ -71,9 +71,9 @@ async function boot(
   };
 }
 
-/** What instances on AWS do when they boot, on machines of the cluster that are in no Swarm yet. */
+/** The boot scripts of AWS instances, on machines of the cluster that are not in a Swarm yet. */
 export function testAws(cluster: Cluster): void {
-  test('instances make a Swarm by themselves, get their roles, and are forgotten when EC2 has ended them', async () => {
+  test('form a Swarm, assign roles, and remove terminated instances', async () => {
     const parameters = await scratchFolder();
     const instances: Instance[] = [];
     const add = async (role: Role, id: string, address: string): Promise<Instance> => {
@@ -90,11 +90,13 @@ export function testAws(cluster: Cluster): void {
         value: '192.168.33.101 192.168.33.102',
       });
 
-      // Too early: nobody has written a token yet. systemd tries again.
+      // Before the first manager has published a token; systemd retries.
       await expect(frontend.script('node.sh')).rejects.toMatchObject(
-        saying('no manager lets this node in yet'),
+        withDetail('no manager lets this node in yet'),
       );
-      await expect(second.script('node.sh')).rejects.toMatchObject(saying('no manager lets this one in yet'));
+      await expect(second.script('node.sh')).rejects.toMatchObject(
+        withDetail('no manager lets this one in yet'),
+      );
 
       expect(await first.script('node.sh')).toContain('Made a Swarm');
       expect(await second.script('node.sh')).toContain('Joined the Swarm');
@@ -106,10 +108,10 @@ export function testAws(cluster: Cluster): void {
       };
       expect(await nodes()).toEqual(['frontend-0f1=', 'manager-0a1=Leader', 'manager-0a2=Reachable']);
 
-      // At every further boot, and until the unit has succeeded: nothing changes.
+      // A further boot changes nothing.
       for (const instance of instances) {
-        const said = await instance.script('node.sh');
-        expect(said).not.toMatch(/Made|Joined|Wrote/);
+        const output = await instance.script('node.sh');
+        expect(output).not.toMatch(/Made|Joined|Wrote/);
       }
       expect(await nodes()).toHaveLength(3);
 
@@ -120,7 +122,7 @@ export function testAws(cluster: Cluster): void {
 
       await frontend.engine.kill();
       await until(
-        'the Swarm misses the frontend',
+        'the Swarm reports the frontend as down',
         async () =>
           (await first.engine.docker('node', 'inspect', '--format', '{{.Status.State}}', 'frontend-0f1')) ===
           'down',

@@ -9,16 +9,16 @@ import { leftovers, NOTHING } from './leftovers.ts';
 const CLUSTER = join(ROOT, 'stack/dev/cluster/main.ts');
 const START_MS_MAX = 4 * 60_000;
 
-test('a cluster that is killed leaves engines running, and the next command removes all of it', async () => {
+test('removes everything that a killed cluster left running', async () => {
   const cluster = spawn(process.execPath, [CLUSTER, '--frontends', '1'], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
-  let said = '';
+  let output = '';
   cluster.stdout.setEncoding('utf8').on('data', (text: string) => {
-    said += text;
+    output += text;
   });
   try {
-    await until('engines join', () => said.includes('more nodes'), START_MS_MAX);
+    await until('engines join', () => output.includes('more nodes'), START_MS_MAX);
     await until('a second engine runs', () => (leftovers()['namespaces'] ?? []).length >= 3, START_MS_MAX);
   } finally {
     cluster.kill('SIGKILL');
@@ -28,7 +28,7 @@ test('a cluster that is killed leaves engines running, and the next command remo
   expect(left['processes']?.length).toBeGreaterThan(0);
   expect(left['files']?.length).toBe(2);
 
-  const output = execFileSync(process.execPath, [CLUSTER, '--clean'], { encoding: 'utf8' });
-  expect(output).toContain('The cluster is removed');
+  const cleaned = execFileSync(process.execPath, [CLUSTER, '--clean'], { encoding: 'utf8' });
+  expect(cleaned).toContain('The cluster is removed');
   expect(leftovers()).toEqual(NOTHING);
 });

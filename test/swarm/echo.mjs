@@ -1,4 +1,4 @@
-// Says who answers and what arrived; with TLS, behind a certificate of its own. Anything that wants to upgrade may.
+// Responds with its name and the request it got, with TLS if configured, and accepts every upgrade.
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';

@@ -7,16 +7,16 @@ import { askProxy, basicAuth, containerOf, credential, VOTE_HOST } from './syste
 
 const CONNECT_MS_MAX = 2_000;
 
-/** Runs in a container: tries to open a connection and says `open`, or why not. */
-const TRY = `
+/** Script for a container: tries to connect and prints `open` or the reason of the failure. */
+const CONNECT = `
   const [host, port] = process.argv.slice(1);
   const socket = require('node:net').connect({ host, port, timeout: ${CONNECT_MS_MAX} });
   const end = (word) => { console.log(word); process.exit(); };
   socket.on('connect', () => end('open')).on('error', ({ code }) => end(code)).on('timeout', () => end('timeout'));
 `;
 
-/** Runs in a container: asks by HTTP and says the status. */
-const ASK = `
+/** Script for a container: sends an HTTP request and prints the status. */
+const REQUEST = `
   const [method, url] = process.argv.slice(1);
   fetch(url, { method, signal: AbortSignal.timeout(5000) }).then(({ status }) => console.log(status), (e) => console.log(e.cause?.code ?? e.name));
 `;
@@ -30,19 +30,24 @@ async function inContainer(
   return engine.docker('exec', await containerOf(engine, service), 'node', '-e', script, ...args);
 }
 
-/** The address of a service's container in one of its networks. */
+/** Returns the address of a service's container in a network. */
 async function addressOf(engine: Engine, service: string, network: string): Promise<string> {
   const format = `{{(index .NetworkSettings.Networks "turnout_${network}").IPAddress}}`;
   return engine.docker('inspect', '--format', format, await containerOf(engine, service));
 }
 
-/** Who can reach whom. Every "cannot" has a "can" beside it, so that a typing error does not pass for isolation. */
 export function testIsolation(cluster: Cluster): void {
-  // Asked for within the tests: before the cluster is open there are no engines.
+  testNetworks(cluster);
+  testExposure(cluster);
+}
+
+/** Who can reach whom. Every refused connection has a permitted one beside it, so that a typo does not pass as isolation. */
+function testNetworks(cluster: Cluster): void {
+  // Functions, because the engines exist only once the cluster is open.
   const frontend = (): Engine => cluster.engine('frontend01');
   const store = (): Engine => cluster.engine('store');
 
-  test('a frontend’s handler opens neither Postgres nor another node’s Redis; a worker opens both', async () => {
+  test('a vote handler connects neither to Postgres nor to another node’s Redis; a worker connects to both', async () => {
     const postgres = await addressOf(store(), 'postgres', 'store');
     const redis = await addressOf(cluster.engine('frontend02'), 'redis', 'capture');
     const worker = cluster.engine('worker01');
@@ -50,17 +55,17 @@ export function testIsolation(cluster: Cluster): void {
       [postgres, '5432'],
       [redis, '6379'],
     ] as const) {
-      expect(await inContainer(worker, 'worker', TRY, address, port)).toBe('open');
-      expect(await inContainer(frontend(), 'vote', TRY, address, port)).not.toBe('open');
+      expect(await inContainer(worker, 'worker', CONNECT, address, port)).toBe('open');
+      expect(await inContainer(frontend(), 'vote', CONNECT, address, port)).not.toBe('open');
     }
-    expect(await inContainer(worker, 'worker', TRY, 'postgres', '5432')).toBe('open');
-    expect(await inContainer(frontend(), 'vote', TRY, 'postgres', '5432')).not.toBe('open');
-    expect(await inContainer(frontend(), 'vote', TRY, 'tasks.redis', '6379')).not.toBe('open');
-    expect(await inContainer(frontend(), 'vote', TRY, 'docker-api', '2375')).not.toBe('open');
+    expect(await inContainer(worker, 'worker', CONNECT, 'postgres', '5432')).toBe('open');
+    expect(await inContainer(frontend(), 'vote', CONNECT, 'postgres', '5432')).not.toBe('open');
+    expect(await inContainer(frontend(), 'vote', CONNECT, 'tasks.redis', '6379')).not.toBe('open');
+    expect(await inContainer(frontend(), 'vote', CONNECT, 'docker-api', '2375')).not.toBe('open');
   });
 
-  test('the results reach no Redis, and the proxy reaches neither Redis nor Postgres', async () => {
-    expect(await inContainer(store(), 'results', TRY, 'tasks.redis', '6379')).not.toBe('open');
+  test('results connect to no Redis, and the proxy to neither Redis nor Postgres', async () => {
+    expect(await inContainer(store(), 'results', CONNECT, 'tasks.redis', '6379')).not.toBe('open');
     const interlock = cluster.engine('interlock');
     const proxy = await containerOf(interlock, 'proxy');
     const open = async (host: string, port: number): Promise<string> =>
@@ -76,11 +81,11 @@ export function testIsolation(cluster: Cluster): void {
     expect(await open(await addressOf(store(), 'postgres', 'store'), 5432)).toBe('closed');
   });
 
-  test('the engine’s API answers a few questions and takes no order', async () => {
+  test('the Docker API filter passes a few reads and no write', async () => {
     const interlock = cluster.engine('interlock');
-    const askApi = (method: string, path: string): Promise<string> =>
-      inContainer(interlock, 'interlock', ASK, method, `http://docker-api:2375${path}`);
-    expect(await askApi('GET', '/services')).toBe('200');
+    const requestApi = (method: string, path: string): Promise<string> =>
+      inContainer(interlock, 'interlock', REQUEST, method, `http://docker-api:2375${path}`);
+    expect(await requestApi('GET', '/services')).toBe('200');
     const container = await containerOf(interlock, 'interlock');
     for (const [method, path] of [
       ['GET', '/containers/json'],
@@ -95,11 +100,14 @@ export function testIsolation(cluster: Cluster): void {
       ['GET', '/services/../containers/json'],
       ['GET', '/v1.41//containers/json'],
     ] as const) {
-      expect(await askApi(method, path), `${method} ${path}`).toBe('403');
+      expect(await requestApi(method, path), `${method} ${path}`).toBe('403');
     }
   });
+}
 
-  test('no node publishes a port but the proxy’s', async () => {
+/** What a cluster exposes to strangers, and what a compromised process could do. */
+function testExposure(cluster: Cluster): void {
+  test('only the proxy publishes ports', async () => {
     const isOpen = (host: string, port: number): Promise<boolean> =>
       new Promise((resolve) => {
         const socket = connect({ host, port, timeout: CONNECT_MS_MAX });
@@ -127,7 +135,7 @@ export function testIsolation(cluster: Cluster): void {
     }
   });
 
-  test('health and metrics are not for strangers, statistics have a password', async () => {
+  test('hides health and metrics from voters, and protects statistics with a password', async () => {
     for (const path of [
       '/metrics',
       '/healthz',
@@ -146,14 +154,14 @@ export function testIsolation(cluster: Cluster): void {
     expect((await ask(statistics, '/metrics', 'GET', headers)).body).toContain('haproxy_backend_');
   });
 
-  test('no process is root, nothing can be written, no secret is in an image or an environment', async () => {
+  test('runs no process as root, with a read-only file system and no secret in image or environment', async () => {
     for (const [engine, service] of [
-      [frontend(), 'vote'],
-      [frontend(), 'redis'],
+      [cluster.engine('frontend01'), 'vote'],
+      [cluster.engine('frontend01'), 'redis'],
       [cluster.engine('worker01'), 'worker'],
-      [store(), 'postgres'],
-      [store(), 'results'],
-      [store(), 'dashboard'],
+      [cluster.engine('store'), 'postgres'],
+      [cluster.engine('store'), 'results'],
+      [cluster.engine('store'), 'dashboard'],
       [cluster.engine('interlock'), 'proxy'],
       [cluster.engine('interlock'), 'interlock'],
     ] as const) {

@@ -1,7 +1,8 @@
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import type { IncomingHttpHeaders } from 'node:http';
 import { connect as connectHttp2 } from 'node:http2';
-import { type RequestOptions, request as requestTls } from 'node:https';
+import { request as requestTls } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -19,10 +20,10 @@ const ROUTED_MS_MAX = 4 * 60_000;
 const TLS_FILE = join(ROOT, 'stack/tls.yml');
 const ECHO_FILE = join(import.meta.dirname, 'echo.yml');
 const HOSTS = [VOTE_HOST, 'results.votingapp.local', 'dashboard.votingapp.local', 'passthrough.local'];
-/** With TLS, and also without, so that both ways can be seen. */
+/** TLS beside plain HTTP, so that both can be tested. */
 const WITH_TLS = { TURNOUT_STACK_FILES: TLS_FILE, TLS_ONLY: 'false' };
 
-/** What `echo.mjs` answers. */
+/** The response of `echo.mjs`. */
 interface Echo {
   readonly name: string;
   readonly task: string;
@@ -30,8 +31,8 @@ interface Echo {
   readonly headers: Readonly<Record<string, string>>;
 }
 
-/** Makes a certificate for all names of the tests. */
-async function makeCertificate(): Promise<{ cert: string; key: string }> {
+/** Creates a self-signed certificate for all host names of the tests. */
+async function createCertificate(): Promise<{ cert: string; key: string }> {
   const folder = mkdtempSync(join(tmpdir(), 'turnout-'));
   try {
     const [cert, key] = [join(folder, 'cert.pem'), join(folder, 'key.pem')];
@@ -60,86 +61,106 @@ async function makeCertificate(): Promise<{ cert: string; key: string }> {
   }
 }
 
-/** Every label of the table, seen through requests. They are the proxy's business, so echoing services suffice. */
+/** Requests to the echo services, and to hosts with TLS. */
+interface Client {
+  /** Sends a GET that must be answered 200, and returns what arrived. */
+  echo(host: string, path?: string, headers?: Record<string, string>): Promise<Echo>;
+  /** Sends a GET over TLS with SNI. */
+  getTls(host: string, path: string): Promise<{ status: number; headers: IncomingHttpHeaders; body: string }>;
+  /** The certificate of the proxy. */
+  cert(): string;
+}
+
+const repeat = <T>(count: number, send: (n: number) => Promise<T>): Promise<T[]> =>
+  Promise.all(Array.from({ length: count }, (_, n) => send(n)));
+
+/** Every routing label, tested through requests to services that echo them. */
 export function testLabels(cluster: Cluster): void {
   let cert = '';
+  const client: Client = {
+    echo: async (host, path = '/', headers = {}) => {
+      const { status, body } = await askProxy(cluster, host, path, { headers });
+      expect(status, `${host}${path}`).toBe(200);
+      return JSON.parse(body);
+    },
+    getTls: async (host, path) => {
+      const sent = requestTls({
+        host: cluster.proxyAddress,
+        port: 443,
+        path,
+        servername: host,
+        ca: cert,
+        headers: { host },
+        agent: false,
+      });
+      sent.end();
+      const [response] = await once(sent, 'response');
+      return { status: response.statusCode, headers: response.headers, body: await text(response) };
+    },
+    cert: () => cert,
+  };
 
   beforeAll(async () => {
-    const pair = await makeCertificate();
+    const pair = await createCertificate();
     cert = pair.cert;
     await cluster.manager.createSecret('turnout_tls_cert', pair.cert);
     await cluster.manager.createSecret('turnout_tls_key', pair.key);
     await cluster.deploy(WITH_TLS);
     await cluster.manager.docker('stack', 'deploy', '--resolve-image', 'never', '-c', ECHO_FILE, 'echo');
-    const hosts = ['sticky', 'hashed', 'canary', 'other', 'inner', 'named'].map((name) => `${name}.local/`);
-    const urls = [...hosts, 'paths.local/shop', 'paths.local/api/'];
-    await until(
-      'every echo answers',
-      async () => {
-        const answers = await Promise.all(
-          urls.map((url) => askProxy(cluster, url.split('/')[0] ?? '', url.slice(url.indexOf('/')))),
-        );
-        return answers.every(({ status }) => status === 200);
-      },
-      ROUTED_MS_MAX,
-    );
-    // Which is one task of each. The tests are about how several share the work.
-    await until(
-      'every task runs',
-      async () => {
-        const replicas = await cluster.manager.docker(
-          'stack',
-          'services',
-          '--format',
-          '{{.Replicas}}',
-          'echo',
-        );
-        return replicas.split('\n').every((line) => /^(\d+)\/\1\b/.test(line));
-      },
-      ROUTED_MS_MAX,
-    );
-    await until('two sticky tasks answer', async () => (await stickyTasks()).size === 2, ROUTED_MS_MAX);
+    await untilEchoServicesRun(cluster, client);
   }, DEPLOY_MS_MAX);
   afterAll(() => cluster.manager.docker('stack', 'rm', 'echo'), DEPLOY_MS_MAX);
 
-  const echo = async (host: string, path = '/', headers: Record<string, string> = {}): Promise<Echo> => {
-    const { status, body } = await askProxy(cluster, host, path, { headers });
-    expect(status, `${host}${path}`).toBe(200);
-    return JSON.parse(body);
-  };
-  const several = <T>(count: number, ask: (n: number) => Promise<T>): Promise<T[]> =>
-    Promise.all(Array.from({ length: count }, (_, n) => ask(n)));
+  testTlsLabels(cluster, client);
+  testPathLabels(cluster, client);
+  testBalancingLabels(client);
+  testFaultyLabels(cluster, client);
+}
 
-  const ofSessions = (): Promise<Echo[]> =>
-    several(30, (n) => echo('sticky.local', '/', { cookie: `session=${n}` }));
-  const stickyTasks = async (): Promise<Set<string>> => new Set((await ofSessions()).map(({ task }) => task));
+/** Waits for one task of every service, then for all tasks, because the tests are about how several share requests. */
+async function untilEchoServicesRun(cluster: Cluster, client: Client): Promise<void> {
+  const hosts = ['sticky', 'hashed', 'canary', 'other', 'inner', 'named'].map((name) => `${name}.local/`);
+  const urls = [...hosts, 'paths.local/shop', 'paths.local/api/'];
+  await until(
+    'every echo service responds',
+    async () => {
+      const responses = await Promise.all(
+        urls.map((url) => askProxy(cluster, url.split('/')[0] ?? '', url.slice(url.indexOf('/')))),
+      );
+      return responses.every(({ status }) => status === 200);
+    },
+    ROUTED_MS_MAX,
+  );
+  await until(
+    'every task runs',
+    async () => {
+      const format = ['--format', '{{.Replicas}}'];
+      const replicas = await cluster.manager.docker('stack', 'services', ...format, 'echo');
+      return replicas.split('\n').every((line) => /^(\d+)\/\1\b/.test(line));
+    },
+    ROUTED_MS_MAX,
+  );
+  await until(
+    'two sticky tasks respond',
+    async () => new Set(await tasksOfSessions(client)).size === 2,
+    ROUTED_MS_MAX,
+  );
+}
 
-  const askTls = async (host: string, path: string, options: RequestOptions = {}) => {
-    const sent = requestTls({
-      host: cluster.proxyAddress,
-      port: 443,
-      path,
-      servername: host,
-      ca: cert,
-      headers: { host },
-      agent: false,
-      ...options,
-    });
-    sent.end();
-    const [answer] = await once(sent, 'response');
-    return { status: answer.statusCode, headers: answer.headers, body: await text(answer) };
-  };
+/** Returns the task that serves each of thirty sessions. */
+async function tasksOfSessions({ echo }: Client): Promise<string[]> {
+  const echoes = await repeat(30, (n) => echo('sticky.local', '/', { cookie: `session=${n}` }));
+  return echoes.map(({ task }) => task);
+}
 
-  test('hosts: unknown names get 404, any spelling of a known one is found', async () => {
-    expect((await askProxy(cluster, 'nobody.local', '/')).status).toBe(404);
-    expect((await echo('OTHER.local:80')).name).toBe('root');
-  });
-
-  test('ssl_cert and ssl_key: TLS by name, HTTP/2, and a cookie that is only sent over TLS', async () => {
-    const page = await askTls(VOTE_HOST, '/');
+/** TLS and certificates. */
+function testTlsLabels(cluster: Cluster, client: Client): void {
+  const { echo, getTls, cert } = client;
+  test('ssl_cert and ssl_key: TLS by SNI, HTTP/2, and a Secure cookie', async () => {
+    const page = await getTls(VOTE_HOST, '/');
     expect(page.status).toBe(200);
     expect(page.headers['strict-transport-security']).toContain('max-age=');
-    const session = connectHttp2(`https://${cluster.proxyAddress}`, { ca: cert, servername: VOTE_HOST });
+    const session = connectHttp2(`https://${cluster.proxyAddress}`, { ca: cert(), servername: VOTE_HOST });
     const stream = session.request({
       ':method': 'POST',
       ':path': '/polls/cats-vs-dogs/votes',
@@ -153,8 +174,8 @@ export function testLabels(cluster: Cluster): void {
     expect(String(headers['set-cookie'])).toContain('; Secure');
   });
 
-  test('ssl_only: plain HTTP is redirected once that is wanted', async () => {
-    // The stack was deployed with TLS_ONLY=false; results are asked here for what the label does when it is true.
+  test('ssl_only: redirects plain HTTP', async () => {
+    // The stack was deployed with TLS_ONLY=false.
     await cluster.manager.docker(
       'service',
       'update',
@@ -165,7 +186,7 @@ export function testLabels(cluster: Cluster): void {
       'turnout_results',
     );
     const answer = await until(
-      'a redirect',
+      'the redirect appears',
       async () => {
         const { status, headers } = await askProxy(cluster, 'results.votingapp.local', '/polls?x=1');
         return status !== 200 && status !== 404 && { status, location: headers['location'] };
@@ -173,73 +194,54 @@ export function testLabels(cluster: Cluster): void {
       ROUTED_MS_MAX,
     );
     expect(answer).toEqual({ status: 307, location: 'https://results.votingapp.local/polls?x=1' });
-    expect((await askTls('results.votingapp.local', '/')).status).toBe(200);
+    expect((await getTls('results.votingapp.local', '/')).status).toBe(200);
   });
 
-  test('ssl_passthrough: the task’s own certificate, and its own TLS', async () => {
-    const { status, body } = await askTls('passthrough.local', '/inside');
+  test('ssl_passthrough: the task terminates TLS with its own certificate', async () => {
+    const { status, body } = await getTls('passthrough.local', '/inside');
     expect(status).toBe(200);
     expect(JSON.parse(body)).toMatchObject({ name: 'passthrough', url: '/inside' });
-    // The proxy has no part in it, so no header of its own.
+    // The proxy cannot add a header to an encrypted request.
     expect(JSON.parse(body).headers['x-forwarded-for']).toBeUndefined();
     const socket = connectTls({
       host: cluster.proxyAddress,
       port: 443,
       servername: 'unknown.local',
-      ca: cert,
+      ca: cert(),
     });
     await expect(once(socket, 'secureConnect')).rejects.toThrow();
   });
 
-  test('ssl_backend: TLS to the task; with ssl_backend_tls_verify only to one whose certificate is trusted', async () => {
+  test('ssl_backend: TLS to the task; with ssl_backend_tls_verify only if its certificate is trusted', async () => {
     expect((await echo('inner.local')).name).toBe('inner');
     expect((await askProxy(cluster, 'distrusted.local', '/')).status).toBe(503);
   });
+}
 
-  test('redirects: 302 to where the label says', async () => {
+/** Hosts, paths and redirects. */
+function testPathLabels(cluster: Cluster, client: Client): void {
+  const { echo } = client;
+  test('hosts: an unknown name gets 404, a known one matches in any case and with a port', async () => {
+    expect((await askProxy(cluster, 'unclaimed.local', '/')).status).toBe(404);
+    expect((await echo('OTHER.local:80')).name).toBe('root');
+  });
+
+  test('redirects: 302 to the target of the label', async () => {
     const { status, headers } = await askProxy(cluster, 'old.local', '/anything');
     expect([status, headers['location']]).toEqual([302, 'http://paths.local/new']);
   });
 
-  test('context_root: the longest prefix wins, at whole segments; context_root_rewrite strips it', async () => {
+  test('context_root: the longest prefix of whole segments wins; context_root_rewrite strips it', async () => {
     expect(await echo('paths.local', '/shop/cart')).toMatchObject({ name: 'shop', url: '/shop/cart' });
     expect(await echo('paths.local', '/api/v1?x=/api')).toMatchObject({ name: 'api', url: '/v1?x=/api' });
     expect(await echo('paths.local', '/shopping')).toMatchObject({ name: 'root', url: '/shopping' });
   });
 
-  test('sticky_session_cookie: a session stays with its task', async () => {
-    const tasks = await ofSessions();
-    expect(new Set(tasks.map(({ task }) => task)).size).toBe(2);
-    const again = await ofSessions();
-    expect(again.map(({ task }) => task)).toEqual(tasks.map(({ task }) => task));
-  });
-
-  test('ip_hash: an address stays with its task', async () => {
-    const tasks = await several(20, () => echo('hashed.local'));
-    expect(new Set(tasks.map(({ task }) => task)).size).toBe(1);
-  });
-
-  test('services that share a host share its requests by their tasks', async () => {
-    await until(
-      'all four tasks answer',
-      async () => new Set((await several(40, () => echo('canary.local'))).map(({ task }) => task)).size === 4,
-      ROUTED_MS_MAX,
-    );
-    const names = (await several(400, () => echo('canary.local'))).map(({ name }) => name);
-    const share = names.filter((name) => name === 'canary').length / names.length;
-    expect(share).toBeGreaterThan(0.15);
-    expect(share).toBeLessThan(0.35);
-  });
-
-  test('network: the proxy reaches tasks through the one that is named', async () => {
-    expect((await echo('named.local')).name).toBe('named');
-  });
-
-  test('service_cluster: another cluster’s service is not routed', async () => {
+  test('service_cluster: a service of another cluster is not routed', async () => {
     expect((await askProxy(cluster, 'foreign.local', '/')).status).toBe(404);
   });
 
-  test('websocket_endpoints: a connection is upgraded', async () => {
+  test('websocket_endpoints: upgrades a connection', async () => {
     const headers = [
       'host: paths.local',
       'connection: upgrade',
@@ -248,11 +250,46 @@ export function testLabels(cluster: Cluster): void {
     ];
     const key = 'sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==';
     const bytes = ['GET /api/socket HTTP/1.1', ...headers, key, '', ''].join('\r\n');
-    const answer = await sendBytes(80, bytes, (answer) => answer.endsWith('hello'), cluster.proxyAddress);
+    const answer = await sendBytes(80, bytes, (received) => received.endsWith('hello'), cluster.proxyAddress);
     expect(answer).toContain('101 Switching Protocols');
   });
+}
 
-  test('a wrong label disables its own service alone, and the controller says which and why', async () => {
+/** Which of several tasks gets a request. */
+function testBalancingLabels(client: Client): void {
+  const { echo } = client;
+  test('sticky_session_cookie: a session stays on its task', async () => {
+    const tasks = await tasksOfSessions(client);
+    expect(new Set(tasks).size).toBe(2);
+    expect(await tasksOfSessions(client)).toEqual(tasks);
+  });
+
+  test('ip_hash: an address stays on its task', async () => {
+    const tasks = await repeat(20, () => echo('hashed.local'));
+    expect(new Set(tasks.map(({ task }) => task)).size).toBe(1);
+  });
+
+  test('services with the same host share its requests in proportion to their tasks', async () => {
+    await until(
+      'all four tasks respond',
+      async () => new Set((await repeat(40, () => echo('canary.local'))).map(({ task }) => task)).size === 4,
+      ROUTED_MS_MAX,
+    );
+    const names = (await repeat(400, () => echo('canary.local'))).map(({ name }) => name);
+    const share = names.filter((name) => name === 'canary').length / names.length;
+    expect(share).toBeGreaterThan(0.15);
+    expect(share).toBeLessThan(0.35);
+  });
+
+  test('network: the proxy reaches tasks through the named overlay', async () => {
+    expect((await echo('named.local')).name).toBe('named');
+  });
+}
+
+/** Wrong labels, unclaimed hosts, and services without tasks. */
+function testFaultyLabels(cluster: Cluster, client: Client): void {
+  const { echo } = client;
+  test('a wrong label disables its own service only, and the controller logs the reason once', async () => {
     expect((await askProxy(cluster, 'wrong.local', '/')).status).toBe(404);
     const log = await cluster.manager.docker('service', 'logs', '--raw', 'turnout_interlock');
     expect(
@@ -260,20 +297,20 @@ export function testLabels(cluster: Cluster): void {
     ).toHaveLength(1);
   });
 
-  test('default_backend: takes the hosts that nobody claims, once a service has it', async () => {
+  test('default_backend: serves hosts that no service claims', async () => {
     const set = (option: string) =>
       cluster.manager.docker('service', 'update', '--quiet', '--detach', ...option.split(' '), 'echo_root');
     await set('--label-add com.docker.lb.default_backend=true');
     await until(
-      'it answers',
-      async () => (await askProxy(cluster, 'nobody.local', '/')).status === 200,
+      'the default backend responds',
+      async () => (await askProxy(cluster, 'unclaimed.local', '/')).status === 200,
       ROUTED_MS_MAX,
     );
-    expect((await echo('nobody.local')).name).toBe('root');
+    expect((await echo('unclaimed.local')).name).toBe('root');
     await set('--label-rm com.docker.lb.default_backend');
     await until(
-      '404 again',
-      async () => (await askProxy(cluster, 'nobody.local', '/')).status === 404,
+      'unclaimed hosts get 404 again',
+      async () => (await askProxy(cluster, 'unclaimed.local', '/')).status === 404,
       ROUTED_MS_MAX,
     );
   });
@@ -281,7 +318,7 @@ export function testLabels(cluster: Cluster): void {
   test('a service without tasks gets 503 with Retry-After', async () => {
     await cluster.manager.docker('service', 'scale', '--detach', 'echo_shop=0');
     const answer = await until(
-      'nobody answers',
+      'no task responds',
       async () => {
         const { status, headers } = await askProxy(cluster, 'paths.local', '/shop');
         return status === 503 && headers;

@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, globSync, readFileSync } from 'node:fs';
 
-/** What a cluster may leave on a machine, by what it is. */
+/** Returns everything of a cluster that is on this machine, by kind. */
 export function leftovers(): Record<string, readonly string[]> {
   const processes = globSync('/proc/[0-9]*/cmdline').filter((path) => {
     try {
@@ -22,5 +22,5 @@ export function leftovers(): Record<string, readonly string[]> {
   };
 }
 
-/** What `leftovers` gives when a cluster is gone. */
+/** The result of `leftovers` when no cluster is left. */
 export const NOTHING = { processes: [], namespaces: [], links: [], mounts: [], groups: [], files: [] };

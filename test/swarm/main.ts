@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { ROOT } from '#dev/root.ts';
 
 /**
- * `npm run test:swarm [-- vitest arguments]`: makes a Swarm of several nodes on this machine and tests Turnout on it. Needs
- * Linux and root; on Debian it installs what it lacks.
+ * `npm run test:swarm [-- vitest arguments]`: creates a Swarm of several nodes on this machine and tests Turnout on it. Needs
+ * Linux and root; on Debian it installs missing programs.
  */
 const VITEST = join(ROOT, 'node_modules/.bin/vitest');
 

@@ -1,15 +1,15 @@
 import { expect, test } from 'vitest';
 import type { Cluster } from '#dev/cluster/cluster.ts';
 import { until } from '#kit/until.ts';
-import { compare, readLedger, untilCounted } from './system.ts';
+import { compare, readAudit, untilCounted } from './system.ts';
 import { votersOf } from './voting.ts';
 
 const RETIRE_MS_MAX = 4 * 60_000;
-const TAKEN_MS_MAX = 120_000;
+const ACCEPTED_MS_MAX = 120_000;
 
-/** What an operator does to a running system, with the scripts of `stack/swarm`. */
+/** The scripts of `stack/swarm` on a running system. */
 export function testOperation(cluster: Cluster): void {
-  test('every script may be run again, and then changes nothing', async () => {
+  test('changes nothing when any script runs again', async () => {
     const { manager } = cluster;
     const services = () =>
       manager.docker('service', 'ls', '--format', '{{.ID}} {{.Name}} {{.Replicas}} {{.Image}}');
@@ -36,17 +36,21 @@ export function testOperation(cluster: Cluster): void {
     expect(after).toEqual(before);
   });
 
-  test('a frontend is retired under load without losing a vote, and comes back', async () => {
+  test('retires a frontend under load without losing a vote, and takes it back', async () => {
     const { manager } = cluster;
     const voters = votersOf(cluster, 8).start();
-    await until('it takes votes', () => voters.nodesSince(0).has('frontend02'), TAKEN_MS_MAX);
-    const said = await manager.script('retire.sh', ['frontend02'], {
+    await until('the frontend accepts votes', () => voters.nodesSince(0).has('frontend02'), ACCEPTED_MS_MAX);
+    const output = await manager.script('retire.sh', ['frontend02'], {
       env: cluster.settings,
       msMax: RETIRE_MS_MAX,
     });
-    expect(said).toContain('0 pending');
+    expect(output).toContain('0 pending');
     const retiredAt = performance.now();
-    await until('others take votes', () => voters.since(retiredAt).length > 100, TAKEN_MS_MAX);
+    await until(
+      'the other frontends accept votes',
+      () => voters.since(retiredAt).length > 100,
+      ACCEPTED_MS_MAX,
+    );
     await voters.stop();
     expect(voters.sent.filter(({ status }) => status !== 202)).toEqual([]);
     expect(voters.nodesSince(retiredAt)).not.toContain('frontend02');
@@ -60,14 +64,18 @@ export function testOperation(cluster: Cluster): void {
       'frontend02',
     );
     expect(tasks).toBe('');
-    const retired = (await readLedger(cluster)).nodes.find(({ node }) => node === 'frontend02');
+    const retired = (await readAudit(cluster)).nodes.find(({ node }) => node === 'frontend02');
     expect(retired).toMatchObject({ pending: 0, retired: true });
     expect((await untilCounted(cluster, voters)).total.lost).toBe(0);
     expect(await compare(cluster, voters)).toEqual([]);
 
     await manager.script('label.sh', ['frontend02', 'frontend']);
     const again = votersOf(cluster, 4).start();
-    await until('it takes votes again', () => again.nodesSince(0).has('frontend02'), TAKEN_MS_MAX);
+    await until(
+      'the frontend accepts votes again',
+      () => again.nodesSince(0).has('frontend02'),
+      ACCEPTED_MS_MAX,
+    );
     await again.stop();
     await untilCounted(cluster, again);
     expect(await compare(cluster, again)).toEqual([]);

@@ -16,7 +16,7 @@ const cluster = new Cluster({
   frontends: 2,
   workers: 1,
   progress: (line) => console.log(line),
-  // All voters of these tests have one address.
+  // All voters share one address, so the limit per address is off.
   settings: { POST_RATE_MAX: '0' },
 });
 
@@ -28,7 +28,7 @@ afterAll(async () => {
 
 describe('voting', () => testVoting(cluster));
 describe('isolation', () => testIsolation(cluster));
-// While there are two of them: three times what more could take is more than one machine can offer.
+// Before frontends join: this machine cannot offer three times the capacity of more than two.
 describe('overload', () => testOverload(cluster));
 describe('change', () => testChange(cluster));
 describe('operation', () => testOperation(cluster));

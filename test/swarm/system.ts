@@ -11,8 +11,8 @@ const DASHBOARD_HOST = 'dashboard.votingapp.local';
 export const POLL = 'cats-vs-dogs';
 const COUNT_MS_MAX = 90_000;
 
-/** A line of the dashboard's ledger; counted in votes. */
-interface Account {
+/** Outcomes of a node or of the whole system, in votes. */
+interface Outcomes {
   readonly accepted: number;
   readonly counted: number;
   readonly pending: number;
@@ -20,9 +20,9 @@ interface Account {
   readonly lost: number;
 }
 
-interface LedgerAnswer {
-  readonly total: Account;
-  readonly nodes: readonly (Account & {
+interface AuditView {
+  readonly total: Outcomes;
+  readonly nodes: readonly (Outcomes & {
     readonly node: string;
     readonly reachable: boolean;
     readonly retired: boolean;
@@ -30,7 +30,7 @@ interface LedgerAnswer {
   readonly sources: readonly { readonly source: string; readonly jobs: { readonly accepted: number } }[];
 }
 
-/** Asks the proxy for a host name, as a browser would that finds it under that name. */
+/** Sends a request to the proxy with a `Host` header. */
 export function askProxy(
   cluster: Cluster,
   host: string,
@@ -41,10 +41,10 @@ export function askProxy(
   return ask(`http://${cluster.proxyAddress}:80`, path, method, { host, ...headers }, body);
 }
 
-/** A password from the file of secrets.sh. */
+/** Returns a password from the file that secrets.sh wrote. */
 export function credential(cluster: Cluster, name: string): string {
   const value = new RegExp(`^${name}=(.*)$`, 'm').exec(readFileSync(cluster.credentials, 'utf8'))?.[1];
-  if (value === undefined) throw new Error(`no credential ${name}`);
+  if (value === undefined) throw new Error(`${cluster.credentials} has no credential ${name}`);
   return value;
 }
 
@@ -52,20 +52,20 @@ export const basicAuth = (cluster: Cluster, name: 'operator' | 'statistics'): Re
   authorization: `Basic ${btoa(`operator:${credential(cluster, name)}`)}`,
 });
 
-/** The audit, as the dashboard tells it. */
-export async function readLedger(cluster: Cluster): Promise<LedgerAnswer> {
+/** Returns the audit of the dashboard. */
+export async function readAudit(cluster: Cluster): Promise<AuditView> {
   const { status, body } = await askProxy(cluster, DASHBOARD_HOST, '/ledger', {
     headers: basicAuth(cluster, 'operator'),
   });
-  if (status !== 200) throw new Error(`the dashboard answers ${status}: ${body}`);
+  if (status !== 200) throw new Error(`the dashboard responds ${status}: ${body}`);
   return JSON.parse(body);
 }
 
 /**
- * Waits until everything that was accepted is counted; gives the ledger that says so. While a node is away the dashboard
- * cannot know what it has taken last, so the ledger must have heard of every job that these voters have a receipt from.
+ * Waits until every accepted vote is counted, and returns the audit that shows it. The dashboard shows an unreachable node by
+ * its last reading, so the audit must include every job for which these voters have a receipt.
  */
-export function untilCounted(cluster: Cluster, voters?: Voters): Promise<LedgerAnswer> {
+export function untilCounted(cluster: Cluster, voters?: Voters): Promise<AuditView> {
   const lastJobs = new Map<string, number>();
   for (const { source, seq } of voters?.jobs() ?? []) {
     lastJobs.set(source, Math.max(seq, lastJobs.get(source) ?? 0));
@@ -73,17 +73,17 @@ export function untilCounted(cluster: Cluster, voters?: Voters): Promise<LedgerA
   return until(
     'every accepted vote is counted',
     async () => {
-      const ledger = await readLedger(cluster);
-      const jobs = new Map(ledger.sources.map(({ source, jobs: { accepted } }) => [source, accepted]));
+      const audit = await readAudit(cluster);
+      const jobs = new Map(audit.sources.map(({ source, jobs: { accepted } }) => [source, accepted]));
       const isKnown = [...lastJobs].every(([source, seq]) => (jobs.get(source) ?? 0) >= seq);
-      const isReached = ledger.nodes.every(({ reachable, retired }) => reachable || retired);
-      return isKnown && isReached && ledger.total.pending === 0 && ledger;
+      const isComplete = audit.nodes.every(({ reachable, retired }) => reachable || retired);
+      return isKnown && isComplete && audit.total.pending === 0 && audit;
     },
     COUNT_MS_MAX,
   );
 }
 
-/** The container of a service that runs on a node now; `service` is its name within the stack. */
+/** Returns the id of a service's running container on a node; `service` is its name within the stack. */
 export async function containerOf(engine: Engine, service: string): Promise<string> {
   const filter = [
     '--filter',
@@ -92,11 +92,11 @@ export async function containerOf(engine: Engine, service: string): Promise<stri
     'status=running',
   ];
   const [id] = (await engine.docker('ps', '--quiet', '--no-trunc', ...filter)).split('\n').filter(Boolean);
-  if (id === undefined) throw new Error(`${service} does not run on ${engine.node.name}`);
+  if (id === undefined) throw new Error(`${service} is not running on ${engine.node.name}`);
   return id;
 }
 
-/** Asks Postgres, as its superuser, on its own node. */
+/** Runs a statement as superuser on the Postgres node; returns the lines of its output. */
 async function query(cluster: Cluster, statement: string): Promise<string[]> {
   const store = cluster.engine('store');
   const psql = [
@@ -124,13 +124,13 @@ const TALLIES_THAT_DIFFER = `
     using (choice_id)
   where coalesce(tally, 0) <> coalesce(recount, 0)`;
 
-/** What the tables say differently from what the voters wrote down; empty when every 202 counts, and counts once. */
+/** Returns the differences between the tables and the voters' records; none if every 202 counts exactly once. */
 export async function compare(cluster: Cluster, voters: Voters): Promise<string[]> {
   const rows = await query(cluster, `select voter_id, choice_id from votes where poll_id = '${POLL}'`);
   const stored = new Map(rows.map((row) => row.split('|') as [string, string]));
   const differences: string[] = [];
-  if (voters.accepted.size === 0) differences.push('nobody has voted');
-  // The running counts against the votes: what is counted twice, or not at all, shows there.
+  if (voters.accepted.size === 0) differences.push('no vote was accepted');
+  // A vote counted twice, or not at all, makes its tally differ.
   for (const row of await query(cluster, TALLIES_THAT_DIFFER))
     differences.push(`tally and recount differ: ${row}`);
   for (const [voter, { choice }] of voters.accepted) {

@@ -4,21 +4,21 @@ import { createVoterTokens } from '#handlers/vote/voter.ts';
 import { nodeOf, parseJobKey } from '#job';
 import { Secret } from '#runtime/secret.ts';
 
-const ANSWER_MS_MAX = 5_000;
+const RESPONSE_MS_MAX = 5_000;
 const PAUSE_MS = 20;
 const CHOICES = ['cats', 'dogs'];
-/** Every so many votes of a person, one is the same voter's who changes their mind. */
-const AGAIN_EVERY = 3;
+/** A person starts as a new voter after this many votes; the votes between are the same voter changing their mind. */
+const VOTES_PER_VOTER = 3;
 
-/** One vote that was sent. Times are of `performance.now()`. */
+/** A vote that was sent. Times are `performance.now()`. */
 export interface Sent {
   readonly startedAt: number;
   readonly ms: number;
-  /** 0 when there was no answer. */
+  /** 0 if there was no response. */
   readonly status: number;
   readonly fault?: string;
   readonly receipt?: string;
-  /** The node that took the vote, from its receipt. */
+  /** The node in the receipt. */
   readonly node?: string;
 }
 
@@ -28,24 +28,24 @@ interface Ballot {
 }
 
 export interface VotersOptions {
-  /** The proxy's. */
+  /** Address of the proxy. */
   readonly address: string;
   readonly host: string;
   readonly poll: string;
-  /** What the handlers sign tokens with; shows who a voter is. */
+  /** The handlers' signing key, with which tokens are read. */
   readonly voterKey: string;
   readonly people: number;
 }
 
 /**
- * People who vote through the proxy all the time, over connections that they keep, and who write down every answer. A
- * vote that had no answer may count or not; its voter never votes again, so that what must count is always clear.
+ * Simulated people who vote continuously through the proxy over keep-alive connections and record every response. A voter
+ * without a response never votes again, so that the expected count stays unambiguous.
  */
 export class Voters {
   readonly sent: Sent[] = [];
   /** The last accepted vote of every voter. */
   readonly accepted = new Map<string, Ballot>();
-  /** Voters of whom nobody knows whether their last vote was taken. */
+  /** Voters whose last vote has an unknown outcome. */
   readonly uncertain = new Set<string>();
   readonly #options: VotersOptions;
   readonly #agent: Agent;
@@ -71,17 +71,17 @@ export class Voters {
     this.#agent.destroy();
   }
 
-  /** What was sent at this time or later and is answered by now. */
+  /** Returns the votes sent at this time or later that have a response. */
   since(startedAt: number): Sent[] {
     return this.sent.filter((vote) => vote.startedAt >= startedAt);
   }
 
-  /** The nodes that have taken votes since then. */
+  /** Returns the nodes that accepted votes sent at this time or later. */
   nodesSince(startedAt: number): Set<string> {
     return new Set(this.since(startedAt).flatMap(({ node }) => (node === undefined ? [] : [node])));
   }
 
-  /** The jobs that the receipts so far name. */
+  /** Returns the jobs named by the receipts so far. */
   jobs(): { source: string; seq: number }[] {
     return this.sent.flatMap(({ receipt }) => (receipt && parseJobKey(receipt)) || []);
   }
@@ -89,42 +89,45 @@ export class Voters {
   async #person(index: number): Promise<void> {
     let token: string | undefined;
     for (let n = index; !this.#isOver; n++) {
-      if (n % AGAIN_EVERY === 0) token = undefined;
+      if (n % VOTES_PER_VOTER === 0) token = undefined;
       token = await this.#vote(CHOICES[n % 2] ?? 'cats', token);
       await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
     }
   }
 
-  /** @returns the voter's token for the next vote, if there may be one */
+  /** Casts a vote. @returns the voter's token for the next vote; `undefined` if the voter must not vote again */
   async #vote(choice: string, token: string | undefined): Promise<string | undefined> {
     const startedAt = performance.now();
-    const note = (outcome: Omit<Sent, 'startedAt' | 'ms'>): void => {
+    const record = (outcome: Omit<Sent, 'startedAt' | 'ms'>): void => {
       this.sent.push({ startedAt, ms: performance.now() - startedAt, ...outcome });
     };
     const voter = token === undefined ? undefined : this.#tokens.verify(token);
     try {
-      const { answer, body } = await this.#post(choice, token);
-      const status = answer.statusCode ?? 0;
-      const next = /turnout_voter=([^;]+)/.exec(String(answer.headers['set-cookie'] ?? ''))?.[1];
+      const { response, body } = await this.#post(choice, token);
+      const status = response.statusCode ?? 0;
+      const next = /turnout_voter=([^;]+)/.exec(String(response.headers['set-cookie'] ?? ''))?.[1];
       if (status !== 202 || next === undefined) {
-        note({ status, fault: body });
+        record({ status, fault: body });
         if (voter) this.uncertain.add(voter.id);
         return undefined;
       }
       const signed = this.#tokens.verify(next);
-      if (!signed) throw new Error('the token is not signed with our key');
+      if (!signed) throw new Error('the token has an unknown signature');
       this.accepted.set(signed.id, { choice, castAt: signed.lastCastAt });
       const receipt = String(JSON.parse(body).receipt);
-      note({ status, receipt, node: nodeOf(parseJobKey(receipt)?.source ?? '') });
+      record({ status, receipt, node: nodeOf(parseJobKey(receipt)?.source ?? '') });
       return next;
     } catch (error) {
-      note({ status: 0, fault: String((error as NodeJS.ErrnoException).code ?? error) });
+      record({ status: 0, fault: String((error as NodeJS.ErrnoException).code ?? error) });
       if (voter) this.uncertain.add(voter.id);
       return undefined;
     }
   }
 
-  async #post(choice: string, token: string | undefined): Promise<{ answer: IncomingMessage; body: string }> {
+  async #post(
+    choice: string,
+    token: string | undefined,
+  ): Promise<{ response: IncomingMessage; body: string }> {
     const { address, host, poll } = this.#options;
     const sent = request({
       agent: this.#agent,
@@ -136,13 +139,13 @@ export class Voters {
         'content-type': 'application/json',
         ...(token !== undefined && { authorization: `Bearer ${token}` }),
       },
-      signal: AbortSignal.timeout(ANSWER_MS_MAX),
+      signal: AbortSignal.timeout(RESPONSE_MS_MAX),
     });
     sent.end(JSON.stringify({ choice }));
-    const answer = await new Promise<IncomingMessage>((resolve, reject) => {
+    const response = await new Promise<IncomingMessage>((resolve, reject) => {
       sent.once('response', resolve);
       sent.once('error', reject);
     });
-    return { answer, body: await text(answer) };
+    return { response, body: await text(response) };
   }
 }

@@ -14,22 +14,23 @@ import {
 } from './system.ts';
 import { Voters } from './voters.ts';
 
-const MIXED_MS_MAX = 60_000;
+const SPREAD_MS_MAX = 60_000;
 
+/** Returns voters who vote through the proxy of the cluster. */
 export function votersOf(cluster: Cluster, people: number): Voters {
   const voterKey = credential(cluster, 'voter_key');
   return new Voters({ address: cluster.proxyAddress, host: VOTE_HOST, poll: POLL, voterKey, people });
 }
 
-/** What is asked of the system most of the time. */
+/** The system without faults. */
 export function testVoting(cluster: Cluster): void {
-  test('votes land on every frontend, in its own Redis, and all are counted', async () => {
+  test('captures votes on every frontend in its own Redis, and counts all of them', async () => {
     const voters = votersOf(cluster, 8).start();
     const frontends = cluster.engines('frontend').map(({ node }) => node.name);
     await until(
-      'every frontend takes votes',
+      'every frontend accepts votes',
       () => voters.nodesSince(0).size === frontends.length && voters.sent.length > 300,
-      MIXED_MS_MAX,
+      SPREAD_MS_MAX,
     );
     await voters.stop();
     expect(voters.sent.filter(({ status }) => status !== 202)).toEqual([]);
@@ -53,13 +54,13 @@ export function testVoting(cluster: Cluster): void {
     const { total } = await untilCounted(cluster, voters);
     expect(total.lost).toBe(0);
     expect(await compare(cluster, voters)).toEqual([]);
-    await until('the results show it', async () => {
+    await until('the results show the count', async () => {
       const { body } = await askProxy(cluster, RESULTS_HOST, `/polls/${POLL}/results`);
       return JSON.parse(body).total === total.counted;
     });
   });
 
-  test('pages and dashboard are found by their names, the dashboard with a password', async () => {
+  test('routes pages and dashboard by host name, the dashboard with a password', async () => {
     const page = await askProxy(cluster, VOTE_HOST, '/', { headers: { accept: 'text/html' } });
     expect(page.status).toBe(200);
     expect(page.body).toContain('Cats or dogs?');
