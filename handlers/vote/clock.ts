@@ -1,17 +1,26 @@
 /** Returns the time of a vote in microseconds since 1970, later than `after`. */
 export type Clock = (after: number) => number;
 
+/** A token may be this far ahead of the process before it counts as one from the future. */
+const SKEW_MICROS_MAX = 1_000_000;
+
 /**
- * Creates the clock of a process. Its times strictly increase and exceed `after` (the last vote in the voter's token), so
- * a voter's newer choice never sorts before the older one: neither within a millisecond nor on a node whose clock lags.
+ * Creates the clock of a process. Its times exceed `after` (the last vote in the voter's token), so a voter's newer choice
+ * never sorts before the older one: neither within a millisecond nor on a node whose clock lags. Without a token from the
+ * future they strictly increase.
+ *
+ * A token raises the time of its own vote only. If it raised the clock, one node with a fast clock would spread its error
+ * through tokens to every process, and then to voters whose other votes were captured on a node with a correct clock.
  *
  * @param wallClock milliseconds since 1970; may jump in both directions
+ * @param onFutureToken called when `after` is over a second ahead of this clock
  */
-export function createClock(wallClock: () => number = Date.now): Clock {
+export function createClock(wallClock: () => number = Date.now, onFutureToken: () => void = () => {}): Clock {
   let last = 0;
   return (after) => {
-    last = Math.max(wallClock() * 1_000, last + 1, after + 1);
-    return last;
+    last = Math.max(wallClock() * 1_000, last + 1);
+    if (after > last + SKEW_MICROS_MAX) onFutureToken();
+    return Math.max(last, after + 1);
   };
 }
 

@@ -9,6 +9,7 @@ const VOTES_PER_JOB_BUCKETS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000]
 interface VoteMetrics {
   readonly onWrite: NonNullable<CaptureOptions['onWrite']>;
   readonly onProblem: (code: ProblemCode) => void;
+  readonly onFutureToken: () => void;
 }
 
 /**
@@ -45,6 +46,11 @@ export function createVoteMetrics(
     labelNames: ['code'],
     registers,
   });
+  const futureTokens = new Counter({
+    name: 'turnout_vote_future_tokens_total',
+    help: 'Votes whose token is ahead of the clock of this process: a node with a fast clock issued it',
+    registers,
+  });
   new Gauge({
     name: 'turnout_capture_waiting_votes',
     help: 'Votes waiting for the disk, queued or being written',
@@ -64,5 +70,6 @@ export function createVoteMetrics(
       perJob.observe(write.votes / write.jobs);
     },
     onProblem: (code) => problems.inc({ code }),
+    onFutureToken: () => futureTokens.inc(),
   };
 }

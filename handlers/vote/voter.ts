@@ -36,18 +36,22 @@ const TOKEN_CHARACTERS = 76;
 const TWO_TO_32 = 2 ** 32;
 
 /**
- * Creates the tokens of a key. All handlers share it, so any of them can verify a voter.
+ * Creates the tokens of a key ring: the first key signs, all of them verify. All handlers share the ring, so any of them can
+ * verify a voter. To rotate, add the new key behind the old one on every handler, then put it first, and remove the old key
+ * once its cookies have expired.
  *
  * `sign` and `verify` are synchronous and share their buffers: allocating them for each token costs more than signing.
  *
- * @param key at least 32 bytes, see `VOTER_KEY`
+ * @param keys at least 32 bytes each, see `VOTER_KEY`
  */
-export function createVoterTokens(key: Secret): VoterTokens {
+export function createVoterTokens(...keys: readonly Secret[]): VoterTokens {
   const token = Buffer.alloc(TOKEN_BYTES);
   const body = token.subarray(0, MAC_OFFSET);
   const mac = token.subarray(MAC_OFFSET);
   const expectedMac = Buffer.alloc(TOKEN_BYTES - MAC_OFFSET);
-  const writeMac = createHmacSha256(Buffer.from(key.reveal()), body);
+  const macWriters = keys.map((key) => createHmacSha256(Buffer.from(key.reveal()), body));
+  const [writeMac] = macWriters;
+  if (!writeMac) throw new RangeError('a key ring has at least one key');
 
   return {
     mint: () => ({ id: randomUUIDv7(), lastCastAt: 0 }),
@@ -64,8 +68,11 @@ export function createVoterTokens(key: Secret): VoterTokens {
     verify: (text) => {
       if (text.length !== TOKEN_CHARACTERS) return undefined;
       if (token.write(text, 'base64url') !== TOKEN_BYTES || token[0] !== VERSION) return undefined;
-      writeMac(expectedMac);
-      if (!timingSafeEqual(expectedMac, mac)) return undefined;
+      const isSigned = macWriters.some((writeExpected) => {
+        writeExpected(expectedMac);
+        return timingSafeEqual(expectedMac, mac);
+      });
+      if (!isSigned) return undefined;
       const hex = token.toString('hex', ID_OFFSET, CAST_AT_OFFSET);
       const id = `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
       const lastCastAt =

@@ -101,6 +101,12 @@ const secretOf =
     return new Secret(text);
   };
 
+/** A comma-separated list of secrets. */
+const secretsOf =
+  (bytesMin: number): Parse<readonly Secret[]> =>
+  (text) =>
+    text.split(',').map((key) => secretOf(bytesMin)(key.trim()));
+
 const urlOf =
   (...protocols: string[]): Parse<Secret> =>
   (text) => {
@@ -174,7 +180,7 @@ export const settings = {
   redisUrl: setting('REDIS_URL', redisUrl),
   queueNodes: setting('QUEUE_NODES', secretOf(1)),
   databaseUrl: setting('DATABASE_URL', urlOf('postgres:', 'postgresql:')),
-  voterKey: setting('VOTER_KEY', secretOf(32)),
+  voterKeys: setting('VOTER_KEY', secretsOf(32)),
   dashboardUsers: setting('DASHBOARD_USERS', users),
   pollsFile: setting('POLLS_FILE', (text) => text),
   votesPerJobMax: setting(

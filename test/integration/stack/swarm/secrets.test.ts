@@ -85,8 +85,8 @@ describe('secrets.sh', () => {
       DATABASE_URL: secret('results_database_url'),
       DASHBOARD_USERS: secret('dashboard_users'),
     };
-    const { redisUrl, voterKey, queueNodes, databaseUrl, dashboardUsers } = settings;
-    const config = readConfig({ redisUrl, voterKey, queueNodes, databaseUrl, dashboardUsers }, environment);
+    const { redisUrl, voterKeys, queueNodes, databaseUrl, dashboardUsers } = settings;
+    const config = readConfig({ redisUrl, voterKeys, queueNodes, databaseUrl, dashboardUsers }, environment);
     expect(parseRedisAddress(config.redisUrl.reveal()).options).toMatchObject({
       path: '/run/redis/redis.sock',
       username: 'vote',

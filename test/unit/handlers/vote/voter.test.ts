@@ -45,6 +45,24 @@ describe('a voter token', () => {
     }
   });
 
+  test('stays valid while the key ring rotates, until its key is removed', () => {
+    const [before, after] = [new Secret('old '.repeat(8)), new Secret('new '.repeat(8))];
+    const voter = { id: tokens.mint().id, lastCastAt: CAST_AT };
+    const old = createVoterTokens(before).sign(voter);
+    const added = createVoterTokens(before, after);
+    expect([added.verify(old), added.sign(voter)]).toEqual([voter, old]);
+    const promoted = createVoterTokens(after, before);
+    const fresh = promoted.sign(voter);
+    expect([promoted.verify(old), promoted.verify(fresh), added.verify(fresh)]).toEqual([
+      voter,
+      voter,
+      voter,
+    ]);
+    expect(fresh).not.toBe(old);
+    const removed = createVoterTokens(after);
+    expect([removed.verify(old), removed.verify(fresh)]).toEqual([undefined, voter]);
+  });
+
   test('is refused with the id of one voter and the signature of another', () => {
     const [one, other] = [tokens.sign(tokens.mint()), tokens.sign(tokens.mint())];
     expect(tokens.verify(one.slice(0, 34) + other.slice(34))).toBeUndefined();
@@ -65,6 +83,21 @@ describe('the clock', () => {
   test("is later than the voter's last vote, even when another node's clock was ahead", () => {
     const clock = createClock(() => 1_000);
     expect(clock(9_000_000)).toBe(9_000_001);
+  });
+
+  test('is raised by a token for that vote only, and reports a token from the future', () => {
+    let reports = 0;
+    const clock = createClock(
+      () => 1_000,
+      () => {
+        reports += 1;
+      },
+    );
+    expect(clock(3_600_000_000)).toBe(3_600_000_001);
+    expect(reports).toBe(1);
+    expect(clock(0)).toBe(1_000_001);
+    expect(clock(1_500_000)).toBe(1_500_001);
+    expect(reports).toBe(1);
   });
 
   test('formats all six digits of the fraction', () => {

@@ -32,8 +32,17 @@ describe('the configuration', () => {
   test('reads a secret from the file that NAME_FILE names, without its line end', () => {
     const file = join(folder, 'key');
     writeFileSync(file, `${'k'.repeat(32)}\n`);
-    const { key } = readConfig({ key: settings.voterKey }, { VOTER_KEY_FILE: file });
-    expect(key.reveal()).toBe('k'.repeat(32));
+    const { keys } = readConfig({ keys: settings.voterKeys }, { VOTER_KEY_FILE: file });
+    expect(keys.map((key) => key.reveal())).toEqual(['k'.repeat(32)]);
+  });
+
+  test('reads a key ring, and refuses one with a short key', () => {
+    const ring = ['n', 'o'].map((letter) => letter.repeat(32));
+    const { keys } = readConfig({ keys: settings.voterKeys }, { VOTER_KEY: ring.join(', ') });
+    expect(keys.map((key) => key.reveal())).toEqual(ring);
+    expect(faultsOf(() => readConfig({ keys: settings.voterKeys }, { VOTER_KEY: `${ring[0]},` }))).toEqual([
+      'VOTER_KEY must be at least 32 bytes long',
+    ]);
   });
 
   test('lists every fault at once, and no value', () => {
@@ -41,7 +50,7 @@ describe('the configuration', () => {
       readConfig(
         {
           port: settings.port(8080),
-          key: settings.voterKey,
+          key: settings.voterKeys,
           database: settings.databaseUrl,
           redis: settings.redisUrl,
           node: settings.node,
@@ -84,14 +93,14 @@ describe('the configuration', () => {
   );
 
   test('says what is missing', () => {
-    expect(faultsOf(() => readConfig({ key: settings.voterKey }, {}))).toEqual([
+    expect(faultsOf(() => readConfig({ key: settings.voterKeys }, {}))).toEqual([
       'VOTER_KEY is missing (set it, or VOTER_KEY_FILE)',
     ]);
   });
 
   test('refuses a setting that is there twice', () => {
     expect(
-      faultsOf(() => readConfig({ key: settings.voterKey }, { VOTER_KEY: 'a', VOTER_KEY_FILE: 'b' })),
+      faultsOf(() => readConfig({ key: settings.voterKeys }, { VOTER_KEY: 'a', VOTER_KEY_FILE: 'b' })),
     ).toEqual(['VOTER_KEY is set twice: keep either VOTER_KEY or VOTER_KEY_FILE']);
   });
 
