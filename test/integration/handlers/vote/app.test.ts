@@ -133,8 +133,12 @@ describe('POST /polls/{poll}/votes', () => {
 
   test('identifies the voter by cookie or bearer token, and orders their votes', async () => {
     const token = tokens.sign({ id: tokens.mint().id, lastCastAt: (NOW + 9_000_000_000) * 1_000 });
-    await post(VOTES, '{"choice":"cats"}', { ...JSON_TYPE, cookie: `a=b; turnout_voter=${token}` });
-    await post(VOTES, '{"choice":"dogs"}', { ...JSON_TYPE, authorization: `Bearer ${token}` });
+    const answer = await post(VOTES, '{"choice":"cats"}', {
+      ...JSON_TYPE,
+      cookie: `a=b; turnout_voter=${token}`,
+    });
+    const renewed = /turnout_voter=([^;]+)/.exec(answer.headers.get('set-cookie') ?? '')?.[1];
+    await post(VOTES, '{"choice":"dogs"}', { ...JSON_TYPE, authorization: `Bearer ${renewed}` });
     const [first, second] = await queuedVotes();
     const voter = tokens.verify(token);
     expect(first?.[1]).toBe(voter?.id);
