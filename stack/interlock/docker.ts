@@ -1,18 +1,18 @@
 import { type ClientRequest, type IncomingMessage, request } from 'node:http';
 import * as v from 'valibot';
 
-/** A snapshot that takes longer is given up. */
+/** Deadline of a snapshot. */
 const READ_MS_MAX = 5_000;
-/** Some 5 KB a service: more services than one Swarm has. */
-const ANSWER_BYTES_MAX = 64 * 1024 * 1024;
+/** At about 5 KB per service, more than a Swarm has. */
+const RESPONSE_BYTES_MAX = 64 * 1024 * 1024;
 
-/** What the controller needs to know of a service. */
+/** The part of a service that routes depend on. */
 export interface Service {
   readonly id: string;
   readonly name: string;
   /** RFC 3339, from Docker. */
   readonly createdAt: string;
-  /** The stack that it belongs to. */
+  /** The stack of the service. */
   readonly stack?: string;
   readonly labels: Readonly<Record<string, string>>;
   /** Ids. */
@@ -22,7 +22,7 @@ export interface Service {
   readonly tasksWanted: number;
 }
 
-/** The Swarm at one moment; `networks` are names by id. */
+/** Snapshot of a Swarm; `networks` are names by id. */
 export interface Swarm {
   readonly services: readonly Service[];
   readonly networks: ReadonlyMap<string, string>;
@@ -31,7 +31,7 @@ export interface Swarm {
 const list = <T extends v.GenericSchema>(item: T) => v.nullish(v.array(item), []);
 const text = v.string();
 
-const ServiceAnswer = v.object({
+const ServiceResponse = v.object({
   ID: text,
   CreatedAt: text,
   Spec: v.object({
@@ -56,17 +56,17 @@ const ServiceAnswer = v.object({
   }),
   ServiceStatus: v.nullish(v.object({ DesiredTasks: v.number() })),
 });
-const ServicesAnswer = list(ServiceAnswer);
-const NetworksAnswer = list(v.object({ Id: text, Name: text }));
+const ServicesResponse = list(ServiceResponse);
+const NetworksResponse = list(v.object({ Id: text, Name: text }));
 
-/** Docker does not answer, or not as it should. */
-export class DockerFault extends Error {
-  override readonly name = 'DockerFault';
+/** Docker does not respond, or its response is malformed. */
+export class DockerError extends Error {
+  override readonly name = 'DockerError';
 }
 
 /**
- * Reads a Swarm through the API of one of its managers. No version is asked for, so that every daemon answers in its own;
- * what is read here has been the same since 1.41 (Docker 20.10).
+ * Reads a Swarm through the API of one of its managers. Requests carry no version, so a daemon responds in its own; the fields
+ * read here have not changed since 1.41 (Docker 20.10).
  */
 export class DockerApi {
   readonly #target: { readonly socketPath: string } | { readonly host: string; readonly port: string };
@@ -78,12 +78,12 @@ export class DockerApi {
       protocol === 'unix:' ? { socketPath: pathname } : { host: hostname, port: port === '' ? '80' : port };
   }
 
-  /** @throws DockerFault when the answer does not come in time or cannot be understood */
+  /** Returns a snapshot. @throws DockerError when the response is late or malformed */
   async read(): Promise<Swarm> {
     const signal = AbortSignal.timeout(READ_MS_MAX);
     const [services, networks] = await Promise.all([
-      this.#get('/services?status=true', ServicesAnswer, signal),
-      this.#get(`/networks?filters=${encodeURIComponent('{"scope":["swarm"]}')}`, NetworksAnswer, signal),
+      this.#get('/services?status=true', ServicesResponse, signal),
+      this.#get(`/networks?filters=${encodeURIComponent('{"scope":["swarm"]}')}`, NetworksResponse, signal),
     ]);
     return {
       services: services.map(toService),
@@ -92,20 +92,19 @@ export class DockerApi {
   }
 
   /**
-   * Calls back whenever Docker says that a service or a network changed; what exactly, a snapshot tells.
+   * Calls back on every event of a service or a network, until the stream ends. A snapshot shows what changed.
    *
-   * @returns when the stream ends
-   * @throws DockerFault when it breaks or does not begin
+   * @throws DockerError when the stream breaks or does not start
    */
   async watch(onChange: () => void, signal: AbortSignal): Promise<void> {
     const filters = encodeURIComponent('{"scope":["swarm"],"type":["service","network"]}');
-    const answer = await this.#ask(`/events?filters=${filters}`, signal);
-    // From now on changes are told; those before are in the next snapshot.
+    const response = await this.#request(`/events?filters=${filters}`, signal);
+    // Changes before the stream began are in the next snapshot.
     onChange();
     try {
-      for await (const _event of answer) onChange();
+      for await (const _event of response) onChange();
     } catch (error) {
-      throw new DockerFault(`Docker's events broke off: ${reasonOf(error)}`);
+      throw new DockerError(`Docker's event stream broke: ${reasonOf(error)}`);
     }
   }
 
@@ -114,37 +113,37 @@ export class DockerApi {
     schema: T,
     signal: AbortSignal,
   ): Promise<v.InferOutput<T>> {
-    const answer = await this.#ask(path, signal);
+    const response = await this.#request(path, signal);
     try {
       const chunks: Buffer[] = [];
       let bytes = 0;
-      for await (const chunk of answer as AsyncIterable<Buffer>) {
+      for await (const chunk of response as AsyncIterable<Buffer>) {
         bytes += chunk.length;
-        if (bytes > ANSWER_BYTES_MAX) throw new Error(`more than ${ANSWER_BYTES_MAX} bytes`);
+        if (bytes > RESPONSE_BYTES_MAX) throw new Error(`more than ${RESPONSE_BYTES_MAX} bytes`);
         chunks.push(chunk);
       }
       return v.parse(schema, JSON.parse(Buffer.concat(chunks).toString('utf8')));
     } catch (error) {
-      throw new DockerFault(`Docker's answer cannot be read: ${reasonOf(error)}`);
+      throw new DockerError(`Docker's response is malformed: ${reasonOf(error)}`);
     }
   }
 
-  #ask(path: string, signal: AbortSignal): Promise<IncomingMessage> {
+  #request(path: string, signal: AbortSignal): Promise<IncomingMessage> {
     return new Promise((resolve, reject) => {
-      const refuse = (reason: string): void => reject(new DockerFault(`Docker does not answer: ${reason}`));
+      const fail = (reason: string): void => reject(new DockerError(`Docker does not respond: ${reason}`));
       const sent: ClientRequest = request({ ...this.#target, path, signal, agent: false });
-      sent.on('error', (error) => refuse(reasonOf(error)));
-      sent.on('response', (answer) => {
-        if (answer.statusCode === 200) return resolve(answer);
-        answer.resume();
-        refuse(`status ${answer.statusCode}`);
+      sent.on('error', (error) => fail(reasonOf(error)));
+      sent.on('response', (response) => {
+        if (response.statusCode === 200) return resolve(response);
+        response.resume();
+        fail(`status ${response.statusCode}`);
       });
       sent.end();
     });
   }
 }
 
-function toService({ ID, CreatedAt, Spec, ServiceStatus }: v.InferOutput<typeof ServiceAnswer>): Service {
+function toService({ ID, CreatedAt, Spec, ServiceStatus }: v.InferOutput<typeof ServiceResponse>): Service {
   const stack = Spec.Labels['com.docker.stack.namespace'];
   const { Networks, ContainerSpec } = Spec.TaskTemplate;
   return {
@@ -162,7 +161,7 @@ function toService({ ID, CreatedAt, Spec, ServiceStatus }: v.InferOutput<typeof 
   };
 }
 
-/** Node's errors about several addresses have a code and no message. */
+/** Node's errors for several addresses have a code and no message. */
 function reasonOf(error: unknown): string {
   const { code, message } = error as NodeJS.ErrnoException;
   return message || code || String(error);

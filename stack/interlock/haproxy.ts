@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Model, NamedRedirect, Site } from './model.ts';
 import type { Certificate, Servers } from './route.ts';
 
-/** Names with a dot are ours: the name of a service has none. */
+/** Names with a dot are reserved: the name of a service has none. */
 const WEB = 'web.http';
 const TLS = 'web.tls';
 const HOSTS_PER_LINE = 40;
@@ -10,20 +10,20 @@ const TLS_ENDS_HERE = 'web.tls-ends-here';
 const UNKNOWN_HOST = 'web.unknown-host';
 const POST_RATE = 'web.post-rate';
 
-/** A word that HAProxy puts together from its environment; `proxy.cfg` has the defaults. */
+/** A word that HAProxy expands from its environment; `proxy.cfg` sets the defaults. */
 const fromEnvironment = (name: string, before = '', after = ''): string => `"${before}\${${name}}${after}"`;
 const TLS_SOCKET = fromEnvironment('PROXY_DIR', 'unix@', '/tls.sock');
-/** Clients whose POST requests are counted at the same time; the oldest is forgotten for one more. Some 150 bytes each. */
+/** Clients whose POST rate is tracked; the oldest is evicted for a new one. About 150 bytes each. */
 const POST_RATE_CLIENTS_MAX = 500_000;
 
 /** The links by which HAProxy finds a certificate and, beside it under its own name, the key. */
 export interface CertificateLinks {
-  /** Names of links in the folder `tls` of the proxy's folder, and where they lead. */
+  /** Names and targets of links in the folder `tls` of the proxy's folder. */
   readonly links: Readonly<Record<string, string>>;
   readonly crt: string;
 }
 
-/** HAProxy wants the key beside the certificate, where Swarm does not put it. The names follow from the paths alone. */
+/** HAProxy expects the key beside the certificate; Swarm mounts them elsewhere. The names depend on the paths only. */
 export function linksOf({ cert, key }: Certificate): CertificateLinks {
   const hash = createHash('sha256')
     .update(JSON.stringify([cert, key]))
@@ -34,13 +34,13 @@ export function linksOf({ cert, key }: Certificate): CertificateLinks {
 }
 
 /**
- * Writes the part of HAProxy's configuration that follows from the routes; `proxy.cfg` has the rest. Every word that a
- * service has chosen has been checked in `labels.ts` and `route.ts`, and consists of characters that mean nothing to HAProxy.
+ * Renders the part of HAProxy's configuration that depends on the routes; `proxy.cfg` holds the rest. `labels.ts` and
+ * `route.ts` have validated every word of a service, so none has a character with a meaning to HAProxy.
  */
 export function renderRoutes(model: Model): string {
   const passthroughs = model.sites.filter(({ isPassthrough }) => isPassthrough);
   const sections = [
-    ['# What the labels of the services say. Written by interlock; changes made here do not last.'],
+    ['# Rendered by interlock from the labels of the services; it overwrites manual changes.'],
     ...(model.postRateMax > 0 ? [postRate()] : []),
     web(model, passthroughs.length > 0),
     ...(passthroughs.length > 0 ? tls(passthroughs, model.certificates.length > 0) : []),
@@ -51,7 +51,7 @@ export function renderRoutes(model: Model): string {
   return `${sections.map((lines) => lines.join('\n')).join('\n\n')}\n`;
 }
 
-/** A reload begins to count anew: peers, which would carry the counters over, do not do so in 2.6.12. */
+/** A reload resets the counters: peers do not carry them over in 2.6.12. */
 function postRate(): string[] {
   return [
     `backend ${POST_RATE} from common`,
@@ -59,7 +59,7 @@ function postRate(): string[] {
   ];
 }
 
-/** The one frontend of all sites, with and without TLS. */
+/** The frontend of all sites, with and without TLS. */
 function web(model: Model, hasPassthrough: boolean): string[] {
   const { postRateMax, sites } = model;
   const fallback = sites.find(({ isDefault }) => isDefault);
@@ -79,7 +79,7 @@ function web(model: Model, hasPassthrough: boolean): string[] {
 }
 
 function bindTls({ certificates, defaultCertificate }: Model, hasPassthrough: boolean): string {
-  // HAProxy shows the first certificate to those who name no host that it has one for, unless it is strict.
+  // Without strict-sni HAProxy presents the first certificate to clients whose host matches none.
   const first = defaultCertificate && linksOf(defaultCertificate).crt;
   const others = certificates.map((certificate) => linksOf(certificate).crt).filter((crt) => crt !== first);
   const crts = [...(first === undefined ? [] : [first]), ...others]
@@ -89,7 +89,7 @@ function bindTls({ certificates, defaultCertificate }: Model, hasPassthrough: bo
   return `  bind ${address} ssl alpn h2,http/1.1${first === undefined ? ' strict-sni' : ''}${crts}`;
 }
 
-/** Which backend for which host and path: longer paths first, and of one path the redirects first. */
+/** Rules from host and path to a backend: longer paths first, and redirects before sites of the same path. */
 function rules({ sites, redirects }: Model): string[] {
   const entries = [
     ...redirects.map(({ name, from }) => ({
@@ -117,7 +117,7 @@ function rules({ sites, redirects }: Model): string[] {
       inLines(hosts).map((some) => {
         const conditions = [
           `{ var(txn.host) -m str ${some} }`,
-          // With a slash at the end of both, /api is a prefix of /api and of /api/x, and not of /apix.
+          // With a trailing slash on both, /api is a prefix of /api and /api/x but not of /apix.
           ...(root ? [`{ path,concat(/) -m beg ${root}/ }`] : []),
           ...(scheme ? [`${scheme === 'http' ? '!' : ''}{ ssl_fc }`] : []),
         ];
@@ -126,14 +126,14 @@ function rules({ sites, redirects }: Model): string[] {
     );
 }
 
-/** Hosts, as many together as a line may have: HAProxy takes 64 words and no more. */
+/** Splits hosts over lines: HAProxy accepts 64 words per line. */
 function inLines(hosts: readonly string[]): string[] {
   return Array.from({ length: Math.ceil(hosts.length / HOSTS_PER_LINE) }, (_, line) =>
     hosts.slice(line * HOSTS_PER_LINE, (line + 1) * HOSTS_PER_LINE).join(' '),
   );
 }
 
-/** Connections whose TLS ends at a task, by the host that the client names; the others go on to the frontend above. */
+/** Routes connections by SNI to tasks that terminate TLS themselves; others continue to the frontend above. */
 function tls(sites: readonly Site[], hasCertificates: boolean): string[][] {
   return [
     [
@@ -151,7 +151,7 @@ function tls(sites: readonly Site[], hasCertificates: boolean): string[][] {
       ? [
           [
             `backend ${TLS_ENDS_HERE} from passthrough`,
-            // Tells the address of the client, which the socket hides.
+            // Passes on the client's address, which the socket hides.
             `  server here ${TLS_SOCKET} no-check send-proxy-v2`,
           ],
         ]
@@ -174,7 +174,7 @@ function backend({ name, hosts, root, settings, servers }: Site): string[] {
     `backend ${name} from site`,
     ...balance(settings),
     ...health(settings, hosts),
-    // 307 keeps the method, and is not remembered by browsers when the site gives up TLS.
+    // 307 keeps the method, and browsers do not cache it in case the site drops TLS.
     ...(sslOnly ? [`${TO_HTTPS} unless { ssl_fc }`] : []),
     ...(rewrites ? strip(root) : []),
     ...servers.map((group) => serverLine(group, hosts)),
@@ -194,8 +194,8 @@ function passthrough({ name, hosts, settings, servers }: Site): string[][] {
 }
 
 function balance({ balance: { by, ...rest } }: Site['settings']): string[] {
-  if (by === 'turn') return [];
-  // Consistent: when a task comes or goes, only its share of the clients moves.
+  if (by === 'round-robin') return [];
+  // Consistent hashing: when a task is added or removed, only its share of the clients moves.
   const how = by === 'address' ? 'source' : `hash req.cook(${(rest as { cookie: string }).cookie})`;
   return [`  balance ${how}`, '  hash-type consistent'];
 }
@@ -206,7 +206,7 @@ function health({ healthPath }: Site['settings'], hosts: readonly string[]): str
   return ['  option httpchk', `  http-check send meth GET uri ${healthPath} hdr Host ${host}`];
 }
 
-/** Takes the context root off the path, and looks again whether the task may be asked for what is left. */
+/** Strips the context root, and applies the rule for admin paths to the rest. */
 function strip(root: string): string[] {
   const pattern = `^${root.replaceAll('.', '[.]')}(?:/|$)(.*)`;
   return [
@@ -226,7 +226,7 @@ function serverLine(servers: Servers, hosts: readonly string[]): string {
   return [`  ${name} ${fqdn}:${port}`, ...options].join(' ');
 }
 
-/** A certificate of a task is for the host that the client asked for. */
+/** A task's certificate must match the host of the request. */
 function tlsOptions({ tls: mode, service }: Servers, hosts: readonly string[]): string[] {
   if (mode === 'off') return [];
   const [host = service] = hosts;

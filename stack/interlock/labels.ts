@@ -1,12 +1,12 @@
-/** The labels of a service begin with this. */
+/** Prefix of the labels. */
 const PREFIX = 'com.docker.lb.';
-/** The proxy itself is found by this label. It is not a route. */
+/** Marks the proxy itself; it is not a route. */
 const PROXY = 'proxy';
 
-/** How often the target of a redirect may be named, and so on: no service may fill the proxy's memory. */
+/** Longest list in a label, so that no service fills the proxy's memory. */
 const LIST_MAX = 100;
 
-/** Where a redirect begins: a host, every scheme or one, and a path prefix (`''` is all of it). */
+/** Source of a redirect: a host, one scheme or both, and a path prefix (`''` for every path). */
 interface Source {
   readonly scheme?: 'http' | 'https';
   readonly host: string;
@@ -15,18 +15,18 @@ interface Source {
 
 export interface Redirect {
   readonly from: Source;
-  /** An address. */
+  /** Target URL. */
   readonly to: string;
-  /** Whether the path and the query of the request are kept. */
+  /** Whether path and query of the request are kept. */
   readonly keepsPath: boolean;
 }
 
-/** What the labels of a service say, each by itself. */
+/** The parsed labels of a service. */
 export interface Labels {
   readonly hosts: readonly string[];
   readonly port: number;
   readonly network?: string;
-  /** `''`, or a path without a slash at its end. */
+  /** `''`, or a path without a trailing slash. */
   readonly contextRoot: string;
   readonly contextRootRewrite: boolean;
   readonly sslCert?: string;
@@ -45,7 +45,7 @@ export interface Labels {
   readonly taskConnectionsMax?: number;
 }
 
-/** All that is wrong with a service's labels, in one message for its operator. */
+/** Every fault of a service's labels, in one message for its operator. */
 export class LabelFault extends Error {
   override readonly name = 'LabelFault';
 }
@@ -55,8 +55,8 @@ const fault = (expected: string): never => {
 };
 
 /**
- * Takes a text only if all of it is of the given form. Whatever gets into the proxy's configuration has come through
- * here, and no form lets through a space, a quote, a line end, or anything else that means something there.
+ * Accepts a text only if all of it matches a form. Every text in the proxy's configuration passes through here, and no form
+ * permits a space, quote, newline or other character with a meaning there.
  */
 const matching =
   (form: RegExp, expected: string) =>
@@ -99,13 +99,13 @@ const listOf =
 
 const trimSlash = (text: string): string => (text.endsWith('/') ? text.slice(0, -1) : text);
 
-/** `from,to`: from `[scheme://]host[/path]` to an address. When neither has a path, the request keeps its own. */
+/** Parses `from,to`: from `[scheme://]host[/path]` to a URL. If neither has a path, the request keeps its own. */
 function redirect(text: string): Redirect {
   const [from = '', to = '', ...rest] = text.split(',').map((part) => part.trim());
   const source = /^(?:(https?):\/\/)?([^/]+)(\/.*)?$/i.exec(from);
   const target = to.replace(/^https?:\/\/[^/]*/i, (origin) => origin.toLowerCase());
   if (!source || rest.length > 0 || !TARGET.test(target)) {
-    return fault('from,to;from,to with hosts or addresses to come from and addresses to go to');
+    return fault('from,to;from,to with hosts or URLs as sources and URLs as targets');
   }
   const [, scheme, name = '', root = ''] = source;
   const hasPath = trimSlash(root) !== '' || !/^https?:\/\/[^/]*\/?$/.test(target);
@@ -120,7 +120,7 @@ function redirect(text: string): Redirect {
   };
 }
 
-/** Every label, by its name without the prefix. `ignored` is for those that mean nothing here. */
+/** Every label by its name without the prefix. `ignored` accepts labels without an effect here. */
 const PARSERS = {
   hosts: listOf(',', host),
   port: integer(65_535),
@@ -136,7 +136,7 @@ const PARSERS = {
   redirects: listOf(';', redirect),
   sticky_session_cookie: cookie,
   ip_hash: boolean,
-  // HAProxy upgrades any connection whose client and task want it.
+  // HAProxy upgrades any connection if client and task agree.
   websocket_endpoints: (text: string): string => text,
   backend_mode: oneOf('task', 'vip'),
   service_cluster: (text: string): string => text,
@@ -148,27 +148,26 @@ const PARSERS = {
 
 type Values = { -readonly [K in keyof typeof PARSERS]?: ReturnType<(typeof PARSERS)[K]> };
 
-/** The cluster that a service belongs to; `''` when it names none. */
+/** Returns the cluster of a service; `''` if it names none. */
 export function clusterOf(labels: Readonly<Record<string, string>>): string {
   return labels[`${PREFIX}service_cluster`] ?? '';
 }
 
-/** Whether these are the labels of the proxy itself. */
+/** Returns whether these are the labels of the proxy itself. */
 export function isProxy(labels: Readonly<Record<string, string>>): boolean {
   return labels[PREFIX + PROXY] === 'true';
 }
 
-/** Whether the service wants to be routed at all: whether it has any of our labels. */
+/** Returns whether the service has any of these labels. */
 export function wantsRoute(labels: Readonly<Record<string, string>>): boolean {
   return Object.keys(labels).some((key) => key.startsWith(PREFIX)) && !isProxy(labels);
 }
 
 /**
- * Understands the labels of one service.
+ * Parses the labels of a service.
  *
- * @param labels of the service, `com.docker.lb.hosts` and so on; others are not looked at
- * @throws LabelFault listing every fault at once. A label that is not known is a fault too: a misspelt `ssl_only` must
- *   not open a site to plain HTTP.
+ * @param labels all labels; those without the prefix are ignored
+ * @throws LabelFault listing every fault. An unknown label is one: a misspelt `ssl_only` must not open a site to plain HTTP.
  */
 export function parseLabels(labels: Readonly<Record<string, string>>): Labels {
   const faults: string[] = [];
@@ -177,7 +176,7 @@ export function parseLabels(labels: Readonly<Record<string, string>>): Labels {
     if (!key.startsWith(PREFIX)) continue;
     const label = key.slice(PREFIX.length) as keyof Values;
     try {
-      if (!Object.hasOwn(PARSERS, label)) throw new LabelFault('is not a label that is known here');
+      if (!Object.hasOwn(PARSERS, label)) throw new LabelFault('is an unknown label');
       Object.assign(values, { [label]: PARSERS[label](text.trim()) });
     } catch (error) {
       if (!(error instanceof LabelFault)) throw error;
@@ -189,7 +188,7 @@ export function parseLabels(labels: Readonly<Record<string, string>>): Labels {
   return toLabels(values);
 }
 
-/** What cannot be meant together. */
+/** Returns the labels that contradict each other. */
 function contradictionsOf(values: Values): string[] {
   const hasHost = (values.hosts?.length ?? 0) > 0;
   const ends = values.ssl_cert !== undefined;

@@ -33,7 +33,7 @@ await runProcess('interlock', async ({ log, shutdown }) => {
     readiness,
     metrics: createInterlockMetrics(registry),
   });
-  shutdown.defer('finish the reload under way', () => controller.stop());
+  shutdown.defer('finish the reload in progress', () => controller.stop());
   controller.start();
-  log.info('following', { cluster: config.serviceCluster || 'none' });
+  log.info('following the Swarm', { cluster: config.serviceCluster || 'none' });
 });

@@ -1,10 +1,10 @@
 import { Counter, Gauge, type Registry } from '@prometheus-io/client';
 
-/** What the controller tells the metrics. */
+/** Called by the controller to update the metrics. */
 export interface InterlockMetrics {
-  docker(answers: boolean): void;
-  proxy(answers: boolean): void;
-  reload(outcome: 'taken' | 'refused'): void;
+  docker(isReachable: boolean): void;
+  proxy(isReachable: boolean): void;
+  reload(outcome: 'accepted' | 'rejected'): void;
   services(counts: {
     readonly routed: number;
     readonly disabled: number;
@@ -12,49 +12,49 @@ export interface InterlockMetrics {
   }): void;
 }
 
-/** The measures of the controller. */
+/** Creates the metrics of the controller. */
 export function createInterlockMetrics(registry: Registry, now: () => number = Date.now): InterlockMetrics {
   const registers = [registry];
   const services = new Gauge({
     name: 'turnout_interlock_services',
-    help: 'Services with labels: routed, with a fault that is in the log, and those of them whose route the proxy refused',
+    help: 'Services with labels, by state: routed, disabled by a fault, quarantined because the proxy rejects the route',
     labelNames: ['state'],
     registers,
   });
   const reloads = new Counter({
     name: 'turnout_interlock_reloads_total',
-    help: 'Configurations given to the proxy, by what it said',
+    help: 'Configurations loaded into the proxy, by outcome',
     labelNames: ['outcome'],
     registers,
   });
-  const takenAt = new Gauge({
+  const acceptedAt = new Gauge({
     name: 'turnout_interlock_last_reload_timestamp_seconds',
-    help: 'When the proxy took a new configuration last',
+    help: 'Time of the last accepted configuration',
     registers,
   });
   const isUp = new Gauge({
     name: 'turnout_interlock_up',
-    help: '1 when the peer answered the last time it was asked',
+    help: '1 if the peer responded to the last request',
     labelNames: ['peer'],
     registers,
   });
   const faults = new Counter({
     name: 'turnout_interlock_faults_total',
-    help: 'Times that the peer did not answer, or not as it should',
+    help: 'Failed requests to the peer',
     labelNames: ['peer'],
     registers,
   });
-  const show = (peer: 'docker' | 'proxy', answers: boolean): void => {
-    isUp.set({ peer }, answers ? 1 : 0);
-    faults.inc({ peer }, answers ? 0 : 1);
+  const show = (peer: 'docker' | 'proxy', isReachable: boolean): void => {
+    isUp.set({ peer }, isReachable ? 1 : 0);
+    faults.inc({ peer }, isReachable ? 0 : 1);
   };
-  for (const outcome of ['taken', 'refused']) reloads.inc({ outcome }, 0);
+  for (const outcome of ['accepted', 'rejected']) reloads.inc({ outcome }, 0);
   return {
-    docker: (answers) => show('docker', answers),
-    proxy: (answers) => show('proxy', answers),
+    docker: (isReachable) => show('docker', isReachable),
+    proxy: (isReachable) => show('proxy', isReachable),
     reload: (outcome) => {
       reloads.inc({ outcome });
-      if (outcome === 'taken') takenAt.set(now() / 1_000);
+      if (outcome === 'accepted') acceptedAt.set(now() / 1_000);
     },
     services: (counts) => {
       for (const [state, count] of Object.entries(counts)) services.set({ state }, count);

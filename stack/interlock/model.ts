@@ -1,12 +1,12 @@
 import type { Redirect } from './labels.ts';
 import type { Certificate, Route, Servers, SiteSettings } from './route.ts';
 
-/** Tasks that answer for some hosts below a path; of one service, or of several that share the work. */
+/** Tasks that serve a set of hosts below a path; of one service, or of several that share the requests. */
 export interface Site {
-  /** Unique among sites, and the same for as long as the same services have it. */
+  /** Unique among sites, and stable while the same services share it. */
   readonly name: string;
   readonly hosts: readonly string[];
-  /** Takes what no other site takes. */
+  /** Serves requests that no other site matches. */
   readonly isDefault: boolean;
   readonly root: string;
   readonly isPassthrough: boolean;
@@ -14,45 +14,45 @@ export interface Site {
   readonly servers: readonly Servers[];
 }
 
-/** A redirect, by a name that is unique among sites and redirects. */
+/** A redirect; its name is unique among sites and redirects. */
 export interface NamedRedirect extends Redirect {
   readonly name: string;
 }
 
-/** All that the proxy should do. The same routes give the same model in whatever order they come. */
+/** Everything that the proxy routes. It does not depend on the order of the routes. */
 export interface Model {
   readonly sites: readonly Site[];
   readonly redirects: readonly NamedRedirect[];
   readonly certificates: readonly Certificate[];
-  /** For clients that name no host, or one that nobody claims; without it they get no TLS. */
+  /** For clients without SNI, or with a host that no service claims; without it they get no TLS. */
   readonly defaultCertificate?: Certificate;
-  /** POST requests that a client may send in 10 s; 0 is any number. */
+  /** Most POST requests of a client in 10 s; 0 means no limit. */
   readonly postRateMax: number;
 }
 
-/** A model, and the services that are not in it because an older one has what they want, with the reason. */
+/** A model, and the reason for each service that lost a conflict with an older one. */
 export interface Composition {
   readonly model: Model;
   readonly accepted: readonly Route[];
   readonly faults: ReadonlyMap<string, string>;
 }
 
-/** Stands for all hosts that nobody claims. A host name has no asterisk. */
+/** Stands for all hosts that no service claims. A host name has no asterisk. */
 const ANY_HOST = '*';
 
-/** What a service takes: a path of a host, for its tasks or for a redirect. */
+/** A path of a host that a service claims, for its tasks or for a redirect. */
 interface Claim {
   readonly host: string;
   readonly root: string;
   readonly service: string;
   readonly isPassthrough: boolean;
-  /** For tasks: what others who want the same must want too. */
+  /** For tasks: the settings that other claimants must share. */
   readonly terms?: string;
   /** For redirects. */
   readonly scheme?: 'http' | 'https' | 'both';
 }
 
-/** Puts the routes of all services together. Where two contradict each other, the older service has its way. */
+/** Merges the routes of all services. Of two that contradict each other, the older service's wins. */
 export function composeModel(routes: readonly Route[], postRateMax: number): Composition {
   const accepted: Route[] = [];
   const faults = new Map<string, string>();
@@ -94,7 +94,7 @@ function conflictWith(claim: Claim, claims: readonly Claim[]): string | undefine
       return `${claim.host} belongs to ${other.service}, with another ssl_passthrough`;
     }
     if (other.root !== claim.root || canShare(claim, other)) continue;
-    return `${claim.host}${claim.root || '/'} belongs to ${other.service} already, ${differenceOf(claim, other)}`;
+    return `${claim.host}${claim.root || '/'} already belongs to ${other.service}, ${differenceOf(claim, other)}`;
   }
   return undefined;
 }
@@ -131,7 +131,7 @@ function modelOf(routes: readonly Route[], postRateMax: number): Model {
   };
 }
 
-/** Hosts that the same services claim, below the same path, are one site. */
+/** Groups hosts that the same services claim below the same path into one site. */
 function sitesOf(routes: readonly Route[]): Site[] {
   const claimants = new Map<string, Route[]>();
   for (const route of routes.toSorted(byKey(({ service }) => service))) {
@@ -160,7 +160,7 @@ function sitesOf(routes: readonly Route[]): Site[] {
   return [...sites.values()].toSorted(byKey(({ name }) => name));
 }
 
-/** Compares by code units: the same everywhere, unlike a locale. */
+/** Compares by code units, which no locale changes. */
 function byKey<T>(keyOf: (item: T) => string): (a: T, b: T) => number {
   return (a, b) => {
     const [keyA, keyB] = [keyOf(a), keyOf(b)];

@@ -8,76 +8,75 @@ import type { Model } from './model.ts';
 import { carryServers } from './state.ts';
 
 const COMMAND_MS_MAX = 5_000;
-/** HAProxy reads certificates and configuration anew; thousands of servers take a second. */
+/** A reload reads certificates and configuration again; with thousands of servers it takes a second. */
 const RELOAD_MS_MAX = 10_000;
 const RELOAD_LOOK_INTERVAL_MS = 20;
-/** A master that answers for so long and has not begun is another one, which knows nothing of our command. */
+/** If a responsive master has not started the reload by then, it is a new one that never got the command. */
 const RELOAD_BEGIN_MS_MAX = 2_000;
-/** HAProxy complains about a file that is missing. This one has the version of the format and nothing else. */
+/** HAProxy warns about a missing file. This one holds only the version of the format. */
 const EMPTY_STATE = '1\n';
 
-/** The proxy's master process does not answer: it is not running, or cannot start. */
-export class ProxyAway extends Error {
-  override readonly name = 'ProxyAway';
+/** The proxy's master process does not respond: it is not running, or cannot start. */
+export class ProxyDownError extends Error {
+  override readonly name = 'ProxyDownError';
 }
 
-/** What HAProxy's master says of itself. */
+/** State of HAProxy's master process. */
 interface MasterState {
   readonly reloads: number;
-  /** Of those, how many in a row failed last. */
+  /** Number of failed reloads since the last successful one. */
   readonly failures: number;
-  /** The worker of the current configuration; the older ones only finish. */
+  /** The worker with the current configuration; older ones only finish their connections. */
   readonly worker?: number;
 }
 
 /**
- * The proxy, as seen from the volume that it shares with us: the configuration that it reads, and the socket of its
- * master process.
+ * The proxy, through the volume it shares with the controller: its configuration, and the socket of its master process.
  *
  *   conf.d/routes.cfg    what HAProxy reads when it starts or reloads
- *   good/routes.cfg      the last one that it took
+ *   good/routes.cfg      the last one it accepted
  *   tls/                 links to certificates and keys
- *   servers.state        what the next worker learns from this one; empty but during a reload
+ *   servers.state        handed from the old worker to the new one; empty except during a reload
  *
- * Between writing and the proxy's verdict the first two differ; whoever starts then goes back to the good one.
+ * The first two differ between a write and the proxy's verdict. A controller that starts then restores the good one.
  */
 export class HaProxy {
   readonly #folder: string;
   #reloadsSeen = 0;
-  #hasRestarted = false;
+  #restartSeen = false;
 
-  /** @param folder the volume; it must have the same path here and there */
+  /** @param folder the volume, under the same path in both containers */
   constructor(folder: string) {
     this.#folder = folder;
   }
 
   /**
-   * Whether the proxy has been started anew since this was asked last, as far as it has been looked at. Then it may have
-   * other secrets than before, and take what it refused.
+   * Returns whether a restart of the proxy was seen since the last call. After one it may have other secrets and accept what
+   * it rejected before.
    */
-  takeRestart(): boolean {
-    const hasRestarted = this.#hasRestarted;
-    this.#hasRestarted = false;
-    return hasRestarted;
+  hasRestarted(): boolean {
+    const seen = this.#restartSeen;
+    this.#restartSeen = false;
+    return seen;
   }
 
-  /** The configuration that the proxy took last, in this life of ours or an earlier one; `''` when there is none. */
+  /** Returns the configuration that the proxy accepted last, also from an earlier controller; `''` if there is none. */
   async lastGood(): Promise<string> {
     return (await this.#read('good/routes.cfg')) ?? '';
   }
 
-  /** What was given to `apply` as a note when the proxy took its configuration last. */
+  /** Returns the note of the `apply` call that the proxy accepted last. */
   async lastNote(): Promise<string | undefined> {
     return this.#read('good/note.json');
   }
 
   /**
-   * Gives the proxy new routes without dropping a connection. If it refuses them, the old worker goes on as before and the
-   * last good routes are back on the disk; call `settle` when there is nothing more to try.
+   * Loads new routes without dropping a connection. If the proxy rejects them, the old worker continues and the last good
+   * routes are restored on disk; call `settle` after the last attempt.
    *
-   * @param note kept beside the configuration, for `lastNote`
-   * @returns whether it took them
-   * @throws ProxyAway when the master does not answer
+   * @param note stored beside the configuration, for `lastNote`
+   * @returns whether the proxy accepted them
+   * @throws ProxyDownError when the master does not respond
    */
   async apply(model: Model, note: string): Promise<boolean> {
     const before = await this.#masterState();
@@ -87,27 +86,27 @@ export class HaProxy {
       await this.#write('servers.state', carryServers(dump, model.sites));
     }
     const text = renderRoutes(model);
-    let isTaken = false;
+    let isAccepted = false;
     try {
       await this.#write('conf.d/routes.cfg', text);
-      isTaken = await this.#reload(before);
-      if (!isTaken) return false;
+      isAccepted = await this.#reload(before);
+      if (!isAccepted) return false;
       await this.#write('good/routes.cfg', text);
       await this.#write('good/note.json', note);
       await this.#removeLinks(model);
       return true;
     } finally {
-      if (!isTaken) await this.#write('conf.d/routes.cfg', await this.lastGood());
-      // A proxy that starts later must not believe it: by then the addresses may belong to others.
+      if (!isAccepted) await this.#write('conf.d/routes.cfg', await this.lastGood());
+      // A proxy that starts later must not use it: the addresses may belong to other tasks by then.
       await this.#write('servers.state', EMPTY_STATE);
     }
   }
 
   /**
-   * Makes sure that what is on the disk is what the proxy took last, and that the last thing it read is that: a master
-   * whose reload failed only watches the old worker until it is told to reload again.
+   * Restores the last good routes on disk and makes the proxy load them: after a failed reload the master only supervises the
+   * old worker until the next reload.
    *
-   * @throws ProxyAway when the master does not answer; the disk is right then all the same
+   * @throws ProxyDownError when the master does not respond; the disk is restored even then
    */
   async settle(): Promise<void> {
     const good = await this.lastGood();
@@ -116,7 +115,7 @@ export class HaProxy {
     if (state.failures > 0) await this.#reload(state);
   }
 
-  /** Takes all routes away, the good ones too: a proxy that cannot start with them starts without, and can be asked. */
+  /** Removes all routes, the good ones too, so that a proxy that cannot start with them starts without. */
   async clear(): Promise<void> {
     await this.#write('good/routes.cfg', '');
     await this.#write('conf.d/routes.cfg', '');
@@ -131,8 +130,9 @@ export class HaProxy {
       if (now && now.reloads > before.reloads) return now.failures === 0 && now.worker !== undefined;
       const ms = performance.now() - beganAt;
       if (now && ms > RELOAD_BEGIN_MS_MAX)
-        throw new ProxyAway('the proxy has restarted instead of reloading');
-      if (ms > RELOAD_MS_MAX) throw new ProxyAway(`the proxy has not reloaded within ${RELOAD_MS_MAX} ms`);
+        throw new ProxyDownError('the proxy has restarted instead of reloading');
+      if (ms > RELOAD_MS_MAX)
+        throw new ProxyDownError(`the proxy has not reloaded within ${RELOAD_MS_MAX} ms`);
       await sleep(RELOAD_LOOK_INTERVAL_MS);
     }
   }
@@ -140,11 +140,11 @@ export class HaProxy {
   async #masterState(): Promise<MasterState> {
     const answer = await this.#command('show proc');
     const master = /^\d+\s+master\s+(\d+)\s+\[failed: (\d+)\]/m.exec(answer);
-    if (!master) throw new ProxyAway('the answer of the master cannot be read');
+    if (!master) throw new ProxyDownError('the answer of the master cannot be read');
     const worker = /^(\d+)\s+worker\s+0\s/m.exec(answer)?.[1];
     const reloads = Number(master[1]);
     // A master counts its reloads from 0.
-    if (reloads < this.#reloadsSeen) this.#hasRestarted = true;
+    if (reloads < this.#reloadsSeen) this.#restartSeen = true;
     this.#reloadsSeen = reloads;
     return {
       reloads,
@@ -168,7 +168,7 @@ export class HaProxy {
     try {
       return await withDeadline(answer, COMMAND_MS_MAX, 'the answer of the proxy');
     } catch (error) {
-      throw new ProxyAway(`the proxy does not answer: ${(error as Error).message}`);
+      throw new ProxyDownError(`the proxy does not answer: ${(error as Error).message}`);
     } finally {
       socket.destroy();
     }

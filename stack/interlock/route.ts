@@ -1,18 +1,18 @@
 import type { Service, Swarm } from './docker.ts';
 import { clusterOf, isProxy, LabelFault, parseLabels, type Redirect, wantsRoute } from './labels.ts';
 
-/** A template has at least so many places for tasks: enough to scale out in a crowd without a reload. */
+/** Fewest server slots of a service: enough to scale out under a crowd without a reload. */
 const SLOTS_MIN = 64;
-/** Of the tasks that a service wants, so many times may be there at once while it is updated. */
+/** An update may run this multiple of the wanted tasks at once. */
 const SLOTS_PER_TASK = 1.5;
-/** Where Swarm mounts secrets whose file name is not a path. */
+/** Where Swarm mounts secrets with a relative file name. */
 const SECRETS_FOLDER = '/run/secrets';
 
 const SERVICE_NAME = /^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/;
-/** A name that Docker's name server can be asked for. */
+/** A name that Docker's name server can resolve. */
 const NETWORK_NAME = /^[A-Za-z0-9_][A-Za-z0-9_-]{0,62}(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*$/;
 
-/** The files, in the proxy's container, of a certificate and its key; without `key` the first has both. */
+/** Files of a certificate and its key in the proxy's container; without `key`, `cert` holds both. */
 export interface Certificate {
   readonly cert: string;
   readonly key?: string;
@@ -23,25 +23,27 @@ export interface Servers {
   readonly service: string;
   readonly fqdn: string;
   readonly port: number;
-  /** Places for tasks; 0 is a single server, the service's virtual address. */
+  /** Slots for tasks; 0 means a single server, the service's virtual IP. */
   readonly slots: number;
   readonly healthPort?: number;
   readonly connectionsMax?: number;
   readonly tls: 'off' | 'unverified' | 'verified';
 }
 
-/** What all services that share a site must agree on. */
+/** Settings that all services of a site must share. */
 export interface SiteSettings {
   readonly rewrites: boolean;
   readonly sslOnly: boolean;
-  readonly balance: { readonly by: 'turn' | 'address' } | { readonly by: 'cookie'; readonly cookie: string };
+  readonly balance:
+    | { readonly by: 'round-robin' | 'address' }
+    | { readonly by: 'cookie'; readonly cookie: string };
   readonly healthPath?: string;
 }
 
-/** What one service wants, and may have as far as it alone is concerned. */
+/** The route of one service, valid by itself; conflicts with others are resolved in `model.ts`. */
 export interface Route {
   readonly service: string;
-  /** When two services want the same, the one with the smaller age key has it: it was there first. */
+  /** Of two conflicting services the one with the smaller key, which is the older one, wins. */
   readonly ageKey: string;
   readonly hosts: readonly string[];
   readonly isDefault: boolean;
@@ -52,32 +54,33 @@ export interface Route {
   readonly servers: Servers;
   readonly certificate?: Certificate;
   readonly redirects: readonly Redirect[];
-  /** The secrets behind `certificate`: what makes the route another one when only they change. */
+  /** Ids of the secrets in `certificate`, so that a route differs when only a secret changed. */
   readonly secretIds: readonly string[];
 }
 
-/** Routes, and the services that have none although they want one, with the reason. */
+/** Routes, and the reason for each service whose labels are faulty. */
 export interface Routes {
   readonly routes: readonly Route[];
   readonly faults: ReadonlyMap<string, string>;
 }
 
-/** There is no telling which service the proxy is. */
-export class ProxyFault extends Error {
-  override readonly name = 'ProxyFault';
+/** No service, or more than one, is marked as the proxy. */
+export class ProxyNotFoundError extends Error {
+  override readonly name = 'ProxyNotFoundError';
 }
 
 /**
- * Finds the proxy and reads the labels of all services of its cluster. A wrong label costs its own service the route.
+ * Finds the proxy and parses the labels of all services of its cluster. A wrong label disables its own service only.
  *
- * @param cluster `''`, or the value of `service_cluster` that the proxy and the services of this cluster have
- * @throws ProxyFault when not exactly one service of the cluster has the label `com.docker.lb.proxy=true`
+ * @param cluster `''`, or the value of `service_cluster` of the proxy and the services of this cluster
+ * @throws ProxyNotFoundError unless exactly one service of the cluster has the label `com.docker.lb.proxy=true`
  */
 export function readRoutes(swarm: Swarm, cluster: string): Routes {
   const services = swarm.services.filter(({ labels }) => clusterOf(labels) === cluster);
   const [proxy, ...others] = services.filter(({ labels }) => isProxy(labels));
-  if (!proxy) throw new ProxyFault('no service has the label com.docker.lb.proxy=true');
-  if (others.length > 0) throw new ProxyFault('several services have the label com.docker.lb.proxy=true');
+  if (!proxy) throw new ProxyNotFoundError('no service has the label com.docker.lb.proxy=true');
+  if (others.length > 0)
+    throw new ProxyNotFoundError('several services have the label com.docker.lb.proxy=true');
   const routes: Route[] = [];
   const faults = new Map<string, string>();
   for (const service of services.filter(({ labels }) => wantsRoute(labels))) {
@@ -92,7 +95,7 @@ export function readRoutes(swarm: Swarm, cluster: string): Routes {
 }
 
 function routeOf(service: Service, proxy: Service, swarm: Swarm): Route {
-  if (!SERVICE_NAME.test(service.name)) throw new LabelFault('the name of the service cannot be a host name');
+  if (!SERVICE_NAME.test(service.name)) throw new LabelFault('the service name is not a valid host name');
   const labels = parseLabels(service.labels);
   const network = sharedNetwork(service, proxy, swarm, labels.network);
   if (labels.backendMode === 'vip' && !service.hasVirtualIp) {
@@ -105,7 +108,7 @@ function routeOf(service: Service, proxy: Service, swarm: Swarm): Route {
   const { healthPort, healthPath, taskConnectionsMax } = labels;
   return {
     service: service.name,
-    // Without the Z at its end, a time with more digits sorts behind one with fewer.
+    // Without the trailing Z, a time with more digits sorts after one with fewer.
     ageKey: `${service.createdAt.replace(/Z$/, '')} ${service.id}`,
     hosts: labels.hosts,
     isDefault: labels.defaultBackend,
@@ -116,7 +119,7 @@ function routeOf(service: Service, proxy: Service, swarm: Swarm): Route {
       sslOnly: labels.sslOnly,
       balance: labels.stickySessionCookie
         ? { by: 'cookie', cookie: labels.stickySessionCookie }
-        : { by: labels.ipHash ? 'address' : 'turn' },
+        : { by: labels.ipHash ? 'address' : 'round-robin' },
       ...(healthPath !== undefined && { healthPath }),
     },
     servers: {
@@ -134,12 +137,12 @@ function routeOf(service: Service, proxy: Service, swarm: Swarm): Route {
   };
 }
 
-/** Powers of two, so that a service that scales does not change the configuration each time. */
+/** Rounds up to a power of two, so that most changes of scale do not change the configuration. */
 function slotsFor(tasks: number): number {
   return 2 ** Math.ceil(Math.log2(Math.max(SLOTS_MIN, tasks * SLOTS_PER_TASK)));
 }
 
-/** The network through which the proxy reaches the service: the one that the label names, or the first that they share. */
+/** Returns the network through which the proxy reaches the service: the label's, or the first that both share. */
 function sharedNetwork(service: Service, proxy: Service, swarm: Swarm, wanted: string | undefined): string {
   const shared = service.networks
     .filter((id) => proxy.networks.includes(id))
@@ -152,12 +155,10 @@ function sharedNetwork(service: Service, proxy: Service, swarm: Swarm, wanted: s
     throw new LabelFault(
       wanted === undefined
         ? 'it shares no network with the proxy'
-        : 'network names none that the service and the proxy share',
+        : 'network must name one that the service and the proxy share',
     );
   }
-  return NETWORK_NAME.test(network)
-    ? network
-    : fault('the name of its network cannot be part of a host name');
+  return NETWORK_NAME.test(network) ? network : fault('the network name is not valid in a host name');
 }
 
 function secretOf(wanted: string, service: Service, proxy: Service) {
@@ -168,7 +169,7 @@ function secretOf(wanted: string, service: Service, proxy: Service) {
   return found ?? fault(`the proxy has no secret ${wanted}`);
 }
 
-/** A stack's own networks and secrets may be named without the stack: Docker prefixes them, but not the labels. */
+/** Docker prefixes a stack's networks and secrets with its name, but not the labels, so a label may omit the prefix. */
 function namesOf(name: string, { stack }: Service): string[] {
   return stack ? [name, `${stack}_${name}`] : [name];
 }

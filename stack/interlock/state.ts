@@ -4,16 +4,16 @@ const BACKEND_COLUMN = 1;
 const SERVER_COLUMN = 3;
 const ADDRESS_COLUMN = 4;
 const ADMIN_COLUMN = 6;
-/** Of the bits in that column: in maintenance, because its name has no address for it. */
+/** Bit of that column: in maintenance, because DNS has no address for the slot. */
 const NOT_RESOLVED = 0x20;
 
 /**
- * Prepares what the new worker learns of the servers from the old one, so that it knows where the tasks are, and which are
- * down, before its name server has answered once. A backend that is new, because a service has joined or left a site,
- * gets what another backend knows of the same service.
+ * Renders the server state for the new worker from the old one's, so that it has addresses and health of the tasks before its
+ * first DNS response. A new backend, which appears when a service joins or leaves a site, gets the state of another backend of
+ * the same service.
  *
- * @param dump the old worker's answer to `show servers state`
- * @param sites of the new configuration
+ * @param dump the old worker's response to `show servers state`
+ * @param sites the sites of the new configuration
  */
 export function carryServers(dump: string, sites: readonly Site[]): string {
   const lines = dump.split('\n').map((line) => line.trim());
@@ -38,7 +38,7 @@ export function carryServers(dump: string, sites: readonly Site[]): string {
   return `${[...header, ...known.map((columns) => columns.join(' ')), ...carried].join('\n')}\n`;
 }
 
-/** Places for tasks that do not exist need no mention. */
+/** Slots without a task are left out. */
 function isResolved(columns: readonly string[]): boolean {
   return columns[ADDRESS_COLUMN] !== '-' && (Number(columns[ADMIN_COLUMN]) & NOT_RESOLVED) === 0;
 }

@@ -94,7 +94,7 @@ export async function startInterlock(
       readiness: parts.readiness,
       metrics: createInterlockMetrics(parts.registry),
       pollIntervalMs: 1_000,
-      awayMsMax: 1_000,
+      downMsMax: 1_000,
     });
     controller.start();
     return controller;

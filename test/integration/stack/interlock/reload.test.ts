@@ -117,7 +117,7 @@ describe.skipIf(haproxyIsMissing)('a change', () => {
     expect(await metric('turnout_interlock_services', { state: 'disabled' })).toBe(1);
     await interlock.deploy(service('wrong', { hosts: 'wrong.test', port }), ['127.0.5.6']);
     await untilRouted(interlock, 'wrong.test');
-    await until('it is told', () => told('nothing is wrong with the service any more') === 1);
+    await until('it is told', () => told('service fault resolved') === 1);
   });
 
   test('that the proxy refuses holds up nobody else, until it is mended', async () => {
@@ -153,7 +153,7 @@ describe.skipIf(haproxyIsMissing)('a change', () => {
 
     await interlock.deploy(service('shop', { hosts: 'shop.test', port, ssl_cert: 'good' }));
     await untilRouted(interlock, 'shop.test');
-    await until('it is told', () => told('nothing is wrong with the service any more'));
+    await until('it is told', () => told('service fault resolved'));
     expect(errors().length).toBe(1);
   });
 
@@ -226,7 +226,7 @@ describe.skipIf(haproxyIsMissing)('a change', () => {
     await interlock.haproxy.start();
     await untilRouted(interlock, 'vote.test');
     await until('it is noticed', () => interlock.readiness.faults['proxy'] === undefined);
-    expect(told('the proxy is away')).toBe(1);
+    expect(told('proxy down')).toBe(1);
     await interlock.docker.resume();
   });
 

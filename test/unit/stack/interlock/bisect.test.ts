@@ -31,48 +31,48 @@ describe('new routes', () => {
   test('are tried together first', async () => {
     const proxy = proxyRefusing(new Set());
     const wanted = [route('a'), route('b', 2), route('c')];
-    const { taken, refused } = await bisectRoutes([route('a'), route('b')], wanted, proxy.apply, 10);
-    expect(taken).toEqual(wanted);
-    expect(refused).toEqual([]);
+    const { active, rejected } = await bisectRoutes([route('a'), route('b')], wanted, proxy.apply, 10);
+    expect(active).toEqual(wanted);
+    expect(rejected).toEqual([]);
     expect(proxy.attempts).toBe(1);
   });
 
-  test('that are refused are found, and the service keeps what it had', async () => {
+  test('that are rejected are found, and the service keeps what it had', async () => {
     const proxy = proxyRefusing(new Set(['b2', 'd1']));
     const wanted = [route('a', 2), route('b', 2), route('c'), route('d'), route('e')];
-    const { taken, refused, isRefused } = await bisectRoutes(
+    const { active, rejected, isRejected } = await bisectRoutes(
       [route('a'), route('b')],
       wanted,
       proxy.apply,
       32,
     );
-    expect(refused.map(key)).toEqual(['b2', 'd1']);
-    expect(taken.map(key)).toEqual(['a2', 'b1', 'c1', 'e1']);
+    expect(rejected.map(key)).toEqual(['b2', 'd1']);
+    expect(active.map(key)).toEqual(['a2', 'b1', 'c1', 'e1']);
     expect(proxy.followed).toEqual(['a2', 'b1', 'c1', 'e1']);
-    expect(isRefused).toBe(false);
+    expect(isRejected).toBe(false);
   });
 
   test('are not to blame when none is new', async () => {
     const proxy = proxyRefusing(new Set(['a1']));
     const adoption = await bisectRoutes([route('a'), route('b')], [route('a')], proxy.apply, 10);
     expect(adoption).toEqual({
-      taken: [route('a'), route('b')],
-      refused: [],
+      active: [route('a'), route('b')],
+      rejected: [],
       untried: [],
-      isRefused: true,
+      isRejected: true,
     });
   });
 
   test('that there are too many of to try each are left for the next time', async () => {
     const proxy = proxyRefusing(new Set(['a1', 'h1']));
     const wanted = [...'abcdefgh'].map((name) => route(name));
-    const { taken, refused, untried } = await bisectRoutes([], wanted, proxy.apply, 4);
+    const { active, rejected, untried } = await bisectRoutes([], wanted, proxy.apply, 4);
     expect(proxy.attempts).toBe(4);
-    expect([...refused, ...untried, ...taken].map(key).toSorted()).toEqual(wanted.map(key));
+    expect([...rejected, ...untried, ...active].map(key).toSorted()).toEqual(wanted.map(key));
     expect(untried.length).toBeGreaterThan(0);
   });
 
-  test('all end up taken or refused, and rightly so, whichever the proxy refuses', async () => {
+  test('all end up active or rejected, and rightly so, whichever the proxy refuses', async () => {
     const names = [...'abcdefghij'];
     await fc.assert(
       fc.asyncProperty(fc.subarray(names), fc.subarray(names), async (had, bad) => {
@@ -84,11 +84,11 @@ describe('new routes', () => {
           proxy.apply,
           100,
         );
-        expect(adoption.refused.map(key)).toEqual(bad.map((name) => `${name}2`));
+        expect(adoption.rejected.map(key)).toEqual(bad.map((name) => `${name}2`));
         const expected = names.flatMap((name) =>
           bad.includes(name) ? (had.includes(name) ? [`${name}1`] : []) : [`${name}2`],
         );
-        expect(adoption.taken.map(key)).toEqual(
+        expect(adoption.active.map(key)).toEqual(
           bad.length === names.length ? had.map((n) => `${n}1`) : expected,
         );
         if (bad.length < names.length) expect(proxy.followed).toEqual(expected);

@@ -8,7 +8,7 @@ import { ROOT } from '#dev/root.ts';
 import type { Service, Swarm } from '#interlock/docker.ts';
 import { linksOf, renderRoutes } from '#interlock/haproxy.ts';
 import { composeModel, type Model } from '#interlock/model.ts';
-import { ProxyFault, readRoutes } from '#interlock/route.ts';
+import { ProxyNotFoundError, readRoutes } from '#interlock/route.ts';
 import { haproxyIsMissing, service } from '#kit/haproxy.ts';
 
 const BASE = join(ROOT, 'stack/interlock/proxy.cfg');
@@ -273,8 +273,8 @@ describe('the routes', () => {
     const names = (cluster: string) => readRoutes(swarm, cluster).routes.map(({ service: name }) => name);
     expect(names('')).toEqual(['ours']);
     expect(names('west')).toEqual(['theirs']);
-    expect(() => readRoutes(swarm, 'east')).toThrow(ProxyFault);
-    expect(() => readRoutes(swarmOf({ ...PROXY, id: 'p3', name: 'p3' }), '')).toThrow(ProxyFault);
+    expect(() => readRoutes(swarm, 'east')).toThrow(ProxyNotFoundError);
+    expect(() => readRoutes(swarmOf({ ...PROXY, id: 'p3', name: 'p3' }), '')).toThrow(ProxyNotFoundError);
   });
 });
 
