@@ -10,6 +10,7 @@ import type { ChaosSystem, Frontend } from './system.ts';
 /** Longer than a job's lock plus the interval between checks for stalled jobs. */
 const FREEZE_PAST_LOCKS_MS = 22_000;
 const FREEZE_MS_MAX = 4_000;
+/** How long a Redis stays out of memory. */
 const PRESSURE_MS = 3_000;
 /** A commit is a long message, any other query a short one. */
 const COMMIT_BYTES_MIN = 3_000;

@@ -25,6 +25,7 @@ class Unit {
   #process: TestProcess | undefined;
   #isClosed = false;
 
+  /** @param isUp whether the process serves requests; a rejection means that it does not */
   constructor(name: string, spawn: () => TestProcess, isUp: () => Promise<boolean>) {
     this.name = name;
     this.#spawn = spawn;
@@ -183,8 +184,8 @@ async function startPostgres(folder: string): Promise<{ postgres: Unit; port: nu
 
 async function startFrontend(name: string, disk: string, folder: string): Promise<Frontend> {
   const socket = join(folder, `${name}.sock`);
-  // Frequent enough that some faults hit a rewrite of the file.
   const guard = await writeGuard(join(folder, `${name}.acl`));
+  // A low threshold, so that some faults hit a rewrite of the append-only file.
   const extra = ['--auto-aof-rewrite-min-size', '8mb', ...guard.args];
   const { command, args } = redisCommand({ dir: disk, socket, extra });
   const redis = new Unit(
