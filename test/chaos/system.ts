@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, mkdtempSync, readdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Redis } from 'ioredis';
 import { type Db, openDb } from '#db/client.ts';
 import { ROOT } from '#dev/root.ts';
 import { checkPostgres, postgresCommand, postgresUrl, preparePostgres } from '#dev/start/postgres-server.ts';
@@ -85,6 +86,20 @@ export interface Frontend {
   readonly redis: Unit;
   readonly handler: Unit;
   readonly proxy: TestProxy;
+}
+
+/** Connects to a frontend's Redis with all rights, for as long as `use` takes. */
+export async function withRedis<T>(
+  { redisOptions }: Frontend,
+  use: (client: Redis) => Promise<T>,
+): Promise<T> {
+  const client = new Redis({ ...redisOptions, replyMapping: 'legacy' });
+  client.on('error', () => {});
+  try {
+    return await use(client);
+  } finally {
+    client.disconnect();
+  }
 }
 
 export interface ChaosSystem {
