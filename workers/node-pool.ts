@@ -3,6 +3,7 @@ import { withDeadline } from '#runtime/deadline.ts';
 import type { Discover } from '#runtime/discovery.ts';
 import type { Log } from '#runtime/log.ts';
 import type { RedisAddress } from '#runtime/redis.ts';
+import { SHUTDOWN_MS_MAX } from '#runtime/shutdown.ts';
 import { type NodeTimings, NodeWorker } from './node-worker.ts';
 
 /** Longest wait of a stopping worker for its active jobs. */
@@ -14,6 +15,12 @@ const DISCOVERY_MS_MAX = 5_000;
 const ACTIVE_JOBS_MAX = 64;
 const JOBS_PER_NODE_MIN = 2;
 const JOBS_PER_NODE_MAX = 32;
+
+if (DRAIN_STOP_MS_MAX >= SHUTDOWN_MS_MAX) {
+  throw new RangeError(
+    'active jobs must finish before the process gives up: DRAIN_STOP_MS_MAX < SHUTDOWN_MS_MAX',
+  );
+}
 
 const TIMINGS: PoolTimings = { roundIntervalMs: 2_000, probeMsMax: 2_000, stalledCheckIntervalMs: 5_000 };
 

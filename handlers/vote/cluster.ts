@@ -2,15 +2,17 @@ import cluster, { type Worker } from 'node:cluster';
 import { AggregatorRegistry, type Registry } from '@prometheus-io/client';
 import type { Log } from '#runtime/log.ts';
 import type { Readiness } from '#runtime/readiness.ts';
-import type { Shutdown } from '#runtime/shutdown.ts';
+import { SHUTDOWN_MS_MAX, type Shutdown } from '#runtime/shutdown.ts';
 
 const RESTART_DELAY_MS = 1_000;
 /** How long a process writes the votes in its buffer when it stops. By then every request for them has timed out. */
 export const DRAIN_MS_MAX = 10_000;
 const STOP_MS_MAX = 20_000;
 
-if (STOP_MS_MAX <= DRAIN_MS_MAX) {
-  throw new RangeError('a process must not be killed while it drains: STOP_MS_MAX > DRAIN_MS_MAX');
+if (DRAIN_MS_MAX >= STOP_MS_MAX || STOP_MS_MAX >= SHUTDOWN_MS_MAX) {
+  throw new RangeError(
+    'each stop must fit into the one around it: DRAIN_MS_MAX < STOP_MS_MAX < SHUTDOWN_MS_MAX',
+  );
 }
 
 /** Sent to the primary process whenever the readiness of a process changes. */

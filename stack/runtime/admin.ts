@@ -1,17 +1,19 @@
 import { Hono } from 'hono';
 import type { Readiness } from './readiness.ts';
 
-/** The part of a Prometheus registry that the admin port needs. */
+/** The part of a Prometheus registry that the admin port uses. */
 interface MetricsText {
   readonly contentType: string;
   metrics(): Promise<string>;
 }
 
 /**
- * The app of the admin port. It is never reachable from outside: health and metrics tell an attacker too much.
+ * Creates the app of the admin port, which must not be reachable from outside: health and metrics help an attacker.
  *
- * `GET /healthz` the process turns its event loop; `GET /startupz` the same, but 503 until the process has been ready for
- * the first time; `GET /readyz` it may be sent work, else 503 with the reasons; `GET /metrics` Prometheus text.
+ *   GET /healthz   200 while the event loop runs
+ *   GET /startupz  200 once the process has been ready, until then 503 with the reasons
+ *   GET /readyz    200 while the process may receive work, else 503 with the reasons
+ *   GET /metrics   Prometheus text
  */
 export function createAdminApp(
   readiness: Pick<Readiness, 'hasBeenReady' | 'isReady' | 'faults'>,

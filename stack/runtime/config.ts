@@ -9,23 +9,23 @@ import {
 import { Secret } from './secret.ts';
 import { parseSocketAddress } from './socket-address.ts';
 
-/** Turns the text of a setting into its value; throws a `SettingFault` that says what would have been right. */
+/** Parses the text of a setting; throws a `SettingFault` that states the expected form. */
 type Parse<T> = (text: string) => T;
 
-/** One setting of a process: where it comes from, what it means, and what it is when nobody sets it. */
+/** A setting of a process: its name, its parser and its default. */
 export interface Setting<T> {
   readonly name: string;
   readonly parse: Parse<T>;
-  /** The text taken when the setting is absent; without it, absence is a fault. */
+  /** The text of an absent setting; without it, absence is a fault. */
   readonly fallback?: string;
 }
 
-/** What `readConfig` gives for these settings. */
+/** The result of `readConfig`. */
 export type Config<S extends Record<string, Setting<unknown>>> = {
   readonly [K in keyof S]: S[K] extends Setting<infer T> ? T : never;
 };
 
-/** All that is wrong with the configuration, in one message for the operator. */
+/** Every fault of the configuration, in one message for the operator. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';
   readonly faults: readonly string[];
@@ -43,11 +43,11 @@ const fault = (expected: string): never => {
 };
 
 /**
- * Reads settings from the environment: `NAME`, or the file that `NAME_FILE` names (how a Swarm secret arrives).
+ * Reads settings from the environment: `NAME`, or the file named by `NAME_FILE` (how a Swarm secret arrives).
  *
- * @param settings what this process needs, by the key under which it wants it
- * @param environment normally `process.env`; nothing else in Turnout reads that
- * @throws ConfigError listing every fault at once, never a value
+ * @param settings the settings by their key in the result
+ * @param environment `process.env`, which is read nowhere else in the processes that ship
+ * @throws ConfigError listing every fault, without any value
  */
 export function readConfig<S extends Record<string, Setting<unknown>>>(
   settings: S,
@@ -138,13 +138,13 @@ function isSocket(text: string): boolean {
   }
 }
 
-/** A node's name becomes part of job ids, in which BullMQ forbids `:`, and of receipts, which travel in URLs. */
+/** A node's name is part of job ids, in which BullMQ forbids `:`, and of receipts, which appear in URLs. */
 const nodeName: Parse<string> = (text) =>
   /^[A-Za-z0-9][A-Za-z0-9.-]{0,62}$/.test(text)
     ? text
     : fault('1 to 63 letters, digits, dots and hyphens, beginning with a letter or digit');
 
-/** `name:password`, several separated by commas or line ends; a password may hold any other character. */
+/** `name:password` pairs, separated by commas or newlines; a password may hold any other character. */
 const users: Parse<ReadonlyMap<string, Secret>> = (text) => {
   const entries = text
     .split(/[,\n]/)
@@ -161,7 +161,7 @@ const users: Parse<ReadonlyMap<string, Secret>> = (text) => {
   return known;
 };
 
-/** `http://host:port`, or `unix:///path` for the engine of the same machine. */
+/** `http://host:port`, or `unix:///path` for the local engine. */
 const dockerApiUrl: Parse<string> = (text) =>
   /^(http:\/\/[\w.-]+(:\d+)?|unix:\/\/\/[^?#]+)\/?$/.test(text) && URL.canParse(text)
     ? text
@@ -172,7 +172,7 @@ const absolutePath: Parse<string> = (text) => (text.startsWith('/') ? text : fau
 const setting = <T>(name: string, parse: Parse<T>, fallback?: string): Setting<T> =>
   fallback === undefined ? { name, parse } : { name, parse, fallback };
 
-/** Every setting that Turnout knows. A process picks the ones it needs and passes them to `readConfig`. */
+/** All settings. A process passes the ones it needs to `readConfig`. */
 export const settings = {
   port: (fallback: number) => setting('PORT', integer(1, 65_535), String(fallback)),
   adminPort: (fallback: number) => setting('ADMIN_PORT', integer(1, 65_535), String(fallback)),

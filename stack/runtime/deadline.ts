@@ -1,12 +1,12 @@
-/** Says which wait took too long, and how long that was. */
+/** A wait exceeded its deadline. The message names the wait and the limit. */
 export class DeadlineError extends Error {
   override readonly name = 'DeadlineError';
 }
 
 /**
- * Waits for a promise, but not longer than `milliseconds`. The work behind the promise goes on; only the wait ends.
+ * Waits for a promise for at most `milliseconds`. Only the wait ends then; the work behind the promise continues.
  *
- * @throws DeadlineError naming `what` when the time is over
+ * @throws DeadlineError naming `what` when the deadline passes
  */
 export async function withDeadline<T>(promise: Promise<T>, milliseconds: number, what: string): Promise<T> {
   let timer: NodeJS.Timeout | undefined;

@@ -3,15 +3,15 @@ import { ConfigError } from './config.ts';
 import { parseRedisAddress, type RedisAddress } from './redis.ts';
 import type { Secret } from './secret.ts';
 
-/** Finds the queues' nodes, now. A node that has gone is no longer in the list. */
+/** Returns the addresses of the queues' nodes as of now. */
 export type Discover = () => Promise<readonly RedisAddress[]>;
 
 /**
- * Understands `QUEUE_NODES`: a comma list of sockets and addresses (`/run/redis.sock`, `unix://user:password@/run/redis.sock`,
- * `redis://user:password@host:6379`, `host:6379`), or `dns:[user:password@]name:port`, which is asked anew at every call
- * and gives one node an address. A comma within a password is written as `%2C`.
+ * Parses `QUEUE_NODES`: a comma-separated list of sockets and addresses (`/run/redis.sock`, `unix://user:password@/run/redis.sock`,
+ * `redis://user:password@host:6379`, `host:6379`), or `dns:[user:password@]name:port`, which is resolved at every
+ * call, one node per address. A comma within a password is written as `%2C`.
  *
- * @throws ConfigError when an entry cannot be understood; the message holds no credentials
+ * @throws ConfigError when an entry cannot be parsed; the message holds no credentials
  */
 export function discoverNodes(queueNodes: Secret): Discover {
   const text = queueNodes.reveal();
@@ -21,7 +21,7 @@ export function discoverNodes(queueNodes: Secret): Discover {
     .map((entry) => entry.trim())
     .filter(Boolean)
     .map((entry) => parse(entry.startsWith('/') || entry.includes('://') ? entry : `redis://${entry}`));
-  if (nodes.length === 0) throw new ConfigError(['QUEUE_NODES names no node']);
+  if (nodes.length === 0) throw new ConfigError(['QUEUE_NODES is an empty list']);
   return async () => nodes;
 }
 
@@ -29,11 +29,13 @@ function parse(url: string): RedisAddress {
   try {
     return parseRedisAddress(url);
   } catch {
-    throw new ConfigError(['QUEUE_NODES must be dns:name:port, or a comma list of sockets and host:port']);
+    throw new ConfigError([
+      'QUEUE_NODES must be dns:name:port, or a comma-separated list of sockets and host:port',
+    ]);
   }
 }
 
-/** A name server that does not answer takes no node away: `lookup` throws, and the caller keeps the nodes it has. */
+/** If the name server does not answer, `lookup` throws and the caller keeps its nodes. */
 function followDns(service: RedisAddress): Discover {
   const { host = '', port } = service.options;
   return async () => {

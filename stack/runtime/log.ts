@@ -2,40 +2,40 @@ type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 
 const RANK: Record<LogLevel, number> = { debug: 0, info: 1, warn: 2, error: 3 };
 
-/** How often a message that repeats may be written: a fault that lasts must not fill a disk. */
+/** Shortest interval between repetitions of a message, so that a lasting fault does not fill the disk. */
 const REPEAT_INTERVAL_MS = 10_000;
 
 type Fields = Readonly<Record<string, unknown>>;
 
-/** Writes one JSON object a line: `time`, `level`, `process`, `message`, and the fields of the event. */
+/** Writes JSON lines with `time`, `level`, `process`, `message` and the fields of the event. */
 export interface Log {
   debug(message: string, fields?: Fields): void;
   info(message: string, fields?: Fields): void;
   warn(message: string, fields?: Fields): void;
   error(message: string, fields?: Fields): void;
-  /** Like `warn`, but the same `message` at most every 10 s, with the number of those left out in between. */
+  /** Like `warn`, but writes the same `message` at most every 10 s; `suppressed` counts those in between. */
   repeated(message: string, fields?: Fields): void;
-  /** From now on writes nothing below this level. */
+  /** Sets the lowest level that is written. */
   setLevel(level: LogLevel): void;
 }
 
 /**
- * Makes the log of a process.
+ * Creates the log of a process.
  *
- * @param process the name under which its lines appear
- * @param write takes finished lines; standard output unless a test wants to see them
+ * @param process value of the field `process`
+ * @param write receives finished lines; standard output by default
  */
 export function createLog(
   process: string,
   write: (line: string) => void = (line) => globalThis.process.stdout.write(line),
 ): Log {
-  let least: LogLevel = 'info';
-  const repeats = new Map<string, { writtenAt: number; leftOut: number }>();
+  let threshold: LogLevel = 'info';
+  const repeats = new Map<string, { writtenAt: number; suppressed: number }>();
 
   const emit = (level: LogLevel, message: string, fields: Fields = {}): void => {
-    if (RANK[level] < RANK[least]) return;
+    if (RANK[level] < RANK[threshold]) return;
     const time = new Date().toISOString();
-    write(`${JSON.stringify({ time, level, process, message, ...fields }, showErrors)}\n`);
+    write(`${JSON.stringify({ time, level, process, message, ...fields }, serializeValue)}\n`);
   };
 
   return {
@@ -47,19 +47,19 @@ export function createLog(
       const now = Date.now();
       const last = repeats.get(message);
       if (last && now - last.writtenAt < REPEAT_INTERVAL_MS) {
-        last.leftOut += 1;
+        last.suppressed += 1;
         return;
       }
-      emit('warn', message, last?.leftOut ? { ...fields, leftOut: last.leftOut } : fields);
-      repeats.set(message, { writtenAt: now, leftOut: 0 });
+      emit('warn', message, last?.suppressed ? { ...fields, suppressed: last.suppressed } : fields);
+      repeats.set(message, { writtenAt: now, suppressed: 0 });
     },
     setLevel: (level) => {
-      least = level;
+      threshold = level;
     },
   };
 }
 
-function showErrors(_key: string, value: unknown): unknown {
+function serializeValue(_key: string, value: unknown): unknown {
   if (value instanceof Error) {
     const { name, message, stack } = value;
     const code = (value as NodeJS.ErrnoException).code;

@@ -58,10 +58,10 @@ const pollsFile = v.strictObject({
   ),
 });
 
-/** A poll: `opensAt` and `closesAt` are milliseconds since 1970, absent where the poll has no such limit. */
+/** A poll. `opensAt` and `closesAt` are milliseconds since 1970; an absent one is no limit. */
 export type Poll = Readonly<v.InferOutput<typeof poll>>;
 
-/** Whether a poll takes votes at this time (milliseconds since 1970): from `opensAt` on, until before `closesAt`. */
+/** Returns the phase of a poll at a time in milliseconds since 1970. It is open from `opensAt` until before `closesAt`. */
 export function phaseOf(
   poll: Pick<Poll, 'opensAt' | 'closesAt'>,
   now: number,
@@ -72,9 +72,9 @@ export function phaseOf(
 }
 
 /**
- * Reads and checks the polls file.
+ * Reads and validates the polls file.
  *
- * @throws ConfigError listing every fault with the path to it
+ * @throws ConfigError listing every fault with its path in the file
  */
 export function readPolls(path: string): readonly Poll[] {
   let content: string;
@@ -86,7 +86,7 @@ export function readPolls(path: string): readonly Poll[] {
   return parsePolls(content, path);
 }
 
-/** Checks the text of a polls file; `path` is for the message. See `readPolls`. */
+/** Validates the text of a polls file; `path` appears in messages. See `readPolls`. */
 export function parsePolls(content: string, path: string): readonly Poll[] {
   let json: unknown;
   try {

@@ -2,15 +2,15 @@ import { ConfigError } from './config.ts';
 import { createLog, type Log } from './log.ts';
 import { Shutdown } from './shutdown.ts';
 
-/** What every process gets before it reads its configuration. */
+/** What every process has before it reads its configuration. */
 export interface ProcessParts {
   readonly log: Log;
   readonly shutdown: Shutdown;
 }
 
 /**
- * Runs a composition root. A fault in the configuration or in an input file is one line and exit 1; an error that
- * nobody caught ends the process at once, because its state can no longer be trusted and its work is on disk.
+ * Runs a composition root. A `ConfigError` is logged as one line, any other start error with its stack; both exit 1. An
+ * uncaught error ends the process at once: its state can no longer be trusted, and its work is on disk.
  */
 export async function runProcess(
   name: string,
@@ -29,8 +29,8 @@ export async function runProcess(
     await compose({ log, shutdown });
   } catch (error) {
     if (error instanceof ConfigError) log.error(error.message);
-    else log.error('cannot start', { error });
-    await shutdown.stop('cannot start');
+    else log.error('start failed', { error });
+    await shutdown.stop('start failed');
     process.exit(1);
   }
 }

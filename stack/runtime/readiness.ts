@@ -1,13 +1,13 @@
 /**
- * Knows whether a process may be sent work. Each part reports for itself, under its own name; the process is ready
- * when every part is.
+ * Tracks whether a process may receive work. Each part reports under its own name; the process is ready when every part
+ * is.
  */
 export class Readiness {
   readonly #faults = new Map<string, string>();
   #hasBeenReady = false;
   #watcher: (faults: Readonly<Record<string, string>>) => void = () => {};
 
-  /** @param parts names that count as not ready until they have reported */
+  /** @param parts names of parts that are not ready until they report */
   constructor(...parts: string[]) {
     for (const part of parts) this.#faults.set(part, 'starting');
   }
@@ -24,13 +24,13 @@ export class Readiness {
     this.#watcher(this.faults);
   }
 
-  /** Calls back now and whenever a fault came, went or changed. There is one watcher at most. */
+  /** Calls back now and on every change of the faults. Only the last watcher is called. */
   watch(watcher: (faults: Readonly<Record<string, string>>) => void): void {
     this.#watcher = watcher;
     watcher(this.faults);
   }
 
-  /** Why the process is not ready, by part; empty when it is. */
+  /** The reasons why the process is not ready, by part; empty when it is ready. */
   get faults(): Readonly<Record<string, string>> {
     return Object.fromEntries(this.#faults);
   }
@@ -39,7 +39,7 @@ export class Readiness {
     return this.#faults.size === 0;
   }
 
-  /** Whether the process has been ready at some time since it started. */
+  /** Whether the process has been ready at least once. */
   get hasBeenReady(): boolean {
     return this.#hasBeenReady;
   }

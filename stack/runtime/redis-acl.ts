@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { Secret } from './secret.ts';
 
-/** Who connects to a node's Redis, and with what. */
+/** The passwords of the users of a node's Redis. */
 export interface RedisPasswords {
   readonly vote: Secret;
   readonly worker: Secret;
@@ -9,11 +9,11 @@ export interface RedisPasswords {
 }
 
 /**
- * Makes the file for Redis's setting `aclfile`. It holds no password, only their SHA-256; take passwords that nobody
- * can guess, because these are not salted.
+ * Renders the file for Redis's setting `aclfile`. It holds SHA-256 hashes of the passwords, without a salt, so passwords must
+ * be random. `stack/swarm/secrets.sh` does the same in shell.
  *
  * @param template the text of `stack/redis.acl`
- * @throws TypeError when two users would share a password, or the template lacks one of them or names another
+ * @throws TypeError when two users share a password, or the template lacks a user or has another one
  */
 export function renderRedisAcl(template: string, passwords: RedisPasswords): string {
   const hashes = new Map(Object.entries(passwords).map(([user, password]) => [user, hashOf(password)]));
@@ -25,11 +25,11 @@ export function renderRedisAcl(template: string, passwords: RedisPasswords): str
     missing.delete(user);
     return `#${hash}`;
   });
-  if (missing.size > 0) throw new TypeError(`the template has no place for ${[...missing].join(', ')}`);
+  if (missing.size > 0) throw new TypeError(`the template lacks ${[...missing].join(', ')}`);
   return rendered;
 }
 
-/** Redis takes neither comments nor a user on several lines. */
+/** Redis accepts neither comments nor a user on several lines. */
 function joinLines(template: string): string {
   const lines = template.split('\n').filter((line) => !line.startsWith('#') && line.trim() !== '');
   return `${lines.join('\n').replaceAll(/\n\s+/g, ' ')}\n`;

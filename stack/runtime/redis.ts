@@ -5,7 +5,7 @@ const CONNECT_TIMEOUT_MS = 2_000;
 const RECONNECT_DELAY_MS_MIN = 50;
 const RECONNECT_DELAY_MS_MAX = 250;
 
-/** A Redis, by the path of its unix socket or by host and port. `name` is safe to show: it holds no credentials. */
+/** Address of a Redis: a unix socket, or host and port. `name` holds no credentials, so it may be logged. */
 export interface RedisAddress {
   readonly name: string;
   readonly options: Endpoint;
@@ -22,9 +22,9 @@ interface Endpoint {
 }
 
 /**
- * Understands `/path/to.sock`, `unix://user:password@/path/to.sock`, `redis://user:password@host:port/db` and `rediss://…`.
+ * Parses `/path/to.sock`, `unix://user:password@/path/to.sock`, `redis://user:password@host:port/db` and `rediss://…`.
  *
- * @throws TypeError when it is none of these
+ * @throws TypeError for any other form
  */
 export function parseRedisAddress(url: string): RedisAddress {
   const socket = parseSocketAddress(url);
@@ -47,7 +47,7 @@ export function parseRedisAddress(url: string): RedisAddress {
   };
 }
 
-/** Options that every connection shares: comes back by itself, quickly, for ever. */
+/** Returns options common to all connections: reconnect quickly, without an end. */
 export function connectionOptions(address: RedisAddress): RedisOptions {
   return {
     ...address.options,
@@ -57,8 +57,8 @@ export function connectionOptions(address: RedisAddress): RedisOptions {
 }
 
 /**
- * A connection that fails fast: a command that cannot be sent, or whose connection breaks before its answer, is
- * rejected at once and never sent again behind the caller's back. Who retries is the caller's decision.
+ * Opens a connection that fails fast: a command that cannot be sent, or whose connection breaks before its response, is
+ * rejected at once and never resent. Retrying is left to the caller.
  */
 export function connectFailingFast(address: RedisAddress): Redis {
   return new Redis({

@@ -3,8 +3,8 @@ import { inspect } from 'node:util';
 const MASK = '[secret]';
 
 /**
- * A value that must not be seen. Every way of turning it into text by accident (templates, JSON, `util.inspect`,
- * and so every log) gives a mask; only `reveal` gives the value, which makes each use easy to find.
+ * A value that must not appear in output. Every implicit conversion to text (templates, JSON, `util.inspect`, and thus every
+ * log) gives a mask. Only `reveal` gives the value, so every use is easy to find.
  */
 export class Secret {
   readonly #value: string;

@@ -4,45 +4,44 @@ import { getRequestListener } from '@hono/node-server';
 import type { Hono } from 'hono';
 import { ConfigError } from './config.ts';
 
-/** No client may keep a connection longer than these without making progress. */
+/** Limits for a client that makes no progress. */
 const HEADERS_TIMEOUT_MS = 5_000;
 const REQUEST_TIMEOUT_MS = 10_000;
-/** Longer than the proxy keeps its own idle connections, so that the proxy, not we, closes them. */
+/** Longer than the proxy's own limit, so that the proxy closes idle connections and never meets one closed under it. */
 const KEEP_ALIVE_TIMEOUT_MS = 65_000;
 const CONNECTIONS_CHECK_INTERVAL_MS = 1_000;
 const HEADER_BYTES_MAX = 8_192;
 const HEADERS_MAX = 64;
-/** The kernel then spreads connections over all sockets of a port. Elsewhere than on Linux there is one. */
+/** On Linux the kernel spreads connections over all sockets of a port. Elsewhere one socket accepts. */
 const CAN_SHARE_PORTS = process.platform === 'linux';
-/** How long an orderly stop waits for answers under way before it cuts the connections. */
+/** Longest wait of a graceful stop for open requests before their connections are closed. */
 const CLOSE_MS_MAX = 5_000;
 
-/** For a port where a crowd arrives: the 512 connections of a proxy are all let in within 32 turns of the event loop. */
+/** For a crowd: the 512 connections of a proxy are accepted within 32 turns of the event loop. */
 export const ACCEPTORS_FOR_A_CROWD = 16;
 
-/** A server that listens. */
+/** A listening server. */
 export interface Listening {
   readonly port: number;
-  /** Stops listening, waits for the answers under way, closes idle connections. Can be called twice. */
+  /** Stops accepting, waits for open requests, closes idle connections. Can be called twice. */
   close(): Promise<void>;
 }
 
 export interface ServeOptions {
-  /** Where to listen; everywhere when it is left out. */
+  /** The address to listen on; all addresses by default. */
   readonly hostname?: string;
   /**
-   * How many sockets listen on the port, where the system can share it between them. Node accepts one connection a socket
-   * in each turn of the event loop, so with one alone a crowd of new connections waits for seconds while the process is
-   * busy with others.
+   * Number of sockets that accept on the port, on Linux. Node accepts one connection per socket and turn of the event loop, so
+   * with a single socket a crowd of new connections waits for seconds while the process is busy.
    */
   readonly acceptors?: number;
 }
 
 /**
- * Serves an app over HTTP with time-outs against slow clients.
+ * Serves an app over HTTP with timeouts against slow clients.
  *
- * @param port 0 takes any free one
- * @throws ConfigError when the port is taken or not allowed
+ * @param port 0 chooses a free one
+ * @throws ConfigError when the port is in use or not permitted
  */
 export async function listen(
   app: Pick<Hono, 'fetch'>,
@@ -59,34 +58,21 @@ export async function listen(
   const server = createServer(options, getRequestListener(app.fetch));
   server.maxHeadersCount = HEADERS_MAX;
   const where = hostname === undefined ? {} : { host: hostname };
-  const open = (one: NetServer, at: ListenOptions): Promise<void> =>
-    new Promise((resolve, reject) => {
-      one.once('error', (error: NodeJS.ErrnoException) =>
-        reject(new ConfigError([`port ${at.port} cannot be used (${error.code})`])),
-      );
-      one.listen(at, resolve);
-    });
-
-  // Alone at first: a port that is shared from the start would be shared with another of our processes as well.
-  await open(server, { port, ...where });
-  const taken = (server.address() as AddressInfo).port;
-  const others: NetServer[] = [];
-  if (acceptors > 1 && CAN_SHARE_PORTS) {
-    await new Promise((resolve) => server.close(resolve));
-    const at = { port: taken, ...where, reusePort: true };
-    await open(server, at);
-    for (let n = 1; n < acceptors; n++) {
-      const other = new NetServer({ allowHalfOpen: true, noDelay: true }, (socket) =>
-        server.emit('connection', socket),
-      );
-      others.push(other);
-      await open(other, at);
-    }
-  }
+  const isShared = acceptors > 1 && CAN_SHARE_PORTS;
+  // A shared port would also be shared with another process, so it is first claimed alone.
+  const at = isShared
+    ? { port: await claimPort({ port, ...where }), ...where, reusePort: true }
+    : { port, ...where };
+  const others = Array.from(
+    { length: isShared ? acceptors - 1 : 0 },
+    () =>
+      new NetServer({ allowHalfOpen: true, noDelay: true }, (socket) => server.emit('connection', socket)),
+  );
+  for (const one of [server, ...others]) await open(one, at);
 
   let closing: Promise<void> | undefined;
   return {
-    port: taken,
+    port: portOf(server),
     close: () => {
       closing ??= close(server, others);
       return closing;
@@ -94,8 +80,30 @@ export async function listen(
   };
 }
 
+function open(server: NetServer, at: ListenOptions): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) =>
+      reject(new ConfigError([`port ${at.port} cannot be used (${error.code})`])),
+    );
+    server.listen(at, resolve);
+  });
+}
+
+/** Returns the port after listening on it exclusively for a moment. */
+async function claimPort(at: ListenOptions): Promise<number> {
+  const probe = new NetServer();
+  await open(probe, at);
+  const port = portOf(probe);
+  await new Promise((resolve) => probe.close(resolve));
+  return port;
+}
+
+function portOf(server: NetServer): number {
+  return (server.address() as AddressInfo).port;
+}
+
 async function close(server: Server, others: readonly NetServer[]): Promise<void> {
-  // An answer that is still to come tells its client not to use the connection again.
+  // Responses that are still to come then ask their clients to close the connection.
   server.keepAliveTimeout = 1;
   const cut = setTimeout(() => server.closeAllConnections(), CLOSE_MS_MAX);
   const closed = [server, ...others].map((one) => new Promise((resolve) => one.close(resolve)));

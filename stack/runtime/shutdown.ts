@@ -1,11 +1,11 @@
 import { withDeadline } from './deadline.ts';
 import type { Log } from './log.ts';
 
-/** The longest that an orderly stop may take; `stop_grace_period` in the stack file is longer. */
+/** Longest graceful stop. Supervisors wait longer: `stop_grace_period` in turnout.yml, `CHILD_STOP_MS_MAX` of `npm start`. */
 export const SHUTDOWN_MS_MAX = 25_000;
 
 /**
- * Stops a process in order. What was set up last is taken down first, so each part still has what it stands on.
+ * Stops a process gracefully: parts stop in the reverse order of their set-up, so that each still has its dependencies.
  *
  * running ──signal──▶ stopping ──all steps done──▶ exit 0
  *                        └──same signal again, or SHUTDOWN_MS_MAX──▶ exit 1
@@ -23,7 +23,7 @@ export class Shutdown {
     return this.#stopping !== undefined;
   }
 
-  /** Registers what has to be undone. Steps run one after the other, the last registered first. */
+  /** Registers a step. Steps run one after the other, the last registered first. */
   defer(name: string, run: () => Promise<void> | void): void {
     this.#steps.push({ name, run });
   }
@@ -40,15 +40,15 @@ export class Shutdown {
       try {
         await run();
       } catch (error) {
-        this.#log.error('a step of the shutdown failed', { step: name, error });
+        this.#log.error('shutdown step failed', { step: name, error });
       }
     }
     this.#log.info('stopped', { reason });
   }
 
   /**
-   * Takes over SIGTERM and SIGINT: the first stops in order, the same once more at once. Ctrl-C reaches all processes of
-   * a terminal; one whose parent then stops it in order as well gets two that are not the same, and goes on in order.
+   * Handles SIGTERM and SIGINT: the first signal stops gracefully, the same signal again stops at once. Ctrl-C reaches every
+   * process of a terminal; a parent may then send SIGTERM as well, which is a different signal and changes nothing.
    */
   listen(): void {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {
@@ -59,7 +59,7 @@ export class Shutdown {
         void withDeadline(this.stop(signal), SHUTDOWN_MS_MAX, 'the shutdown').then(
           () => process.exit(0),
           (error: unknown) => {
-            this.#log.error('gave up stopping in order', { error });
+            this.#log.error('graceful stop failed', { error });
             process.exit(1);
           },
         );

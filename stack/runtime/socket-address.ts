@@ -1,4 +1,4 @@
-/** A unix socket, and who to be there. */
+/** A unix socket with optional credentials. */
 export interface SocketAddress {
   readonly path: string;
   readonly username?: string;
@@ -6,16 +6,16 @@ export interface SocketAddress {
   readonly db?: number;
 }
 
-/** The same form that redis-py and node-redis take. `URL` cannot read it: it wants a host behind the credentials. */
+/** The form of redis-py and node-redis. `URL` cannot parse it, because it requires a host after credentials. */
 const SOCKET_URL =
   /^unix:\/\/(?:(?<username>[^/?#@:]*)(?::(?<password>[^/?#@]*))?@)?(?<path>\/[^?#]+)(?:\?db=(?<db>\d{1,4}))?$/;
 
 /**
- * Understands `/path/to.sock` and `unix://user:password@/path/to.sock?db=0`. In the second form, what has a meaning in
- * URLs (`/ ? # @ : %`, and `,` in lists) is percent-encoded within name and password.
+ * Parses `/path/to.sock` and `unix://user:password@/path/to.sock?db=0`. In the second form, name and password percent-encode
+ * characters with a meaning in URLs (`/ ? # @ : %`, and `,` in lists).
  *
- * @returns `undefined` when it is no socket at all
- * @throws TypeError when it begins like a socket's URL and is none; the message holds no part of it
+ * @returns `undefined` for text that is not a socket
+ * @throws TypeError for a malformed `unix:` URL; the message holds no part of it
  */
 export function parseSocketAddress(text: string): SocketAddress | undefined {
   if (text.startsWith('/')) return { path: text };

@@ -1,49 +1,55 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { parse } from 'yaml';
 import { ROOT } from '#dev/root.ts';
+import { SHUTDOWN_MS_MAX } from '#runtime/shutdown.ts';
 
 const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
 const stack = read('stack/turnout.yml');
+/** With `merge`, `<<: *process` is resolved. */
+const { services } = parse(stack, { merge: true }) as { services: Record<string, Service> };
 
-const servicesOf = (): string[] =>
-  stack
-    .split(/^services:$/m)[1]
-    ?.split(/^networks:$/m)[0]
-    ?.split(/^ {2}(?=[a-z-]+:$)/m)
-    .slice(1) ?? [];
+interface Service {
+  readonly image: string;
+  readonly stop_grace_period?: string;
+  readonly read_only?: boolean;
+  readonly cap_drop?: readonly string[];
+  readonly ports?: unknown;
+  readonly deploy: {
+    readonly endpoint_mode: string;
+    readonly restart_policy: unknown;
+    readonly resources: { readonly limits: unknown };
+  };
+}
 
-test('the images of the stack are those of this version, and all are built', () => {
+test('uses images of this version, and images.sh builds each', () => {
   const { version } = JSON.parse(read('package.json'));
-  const images = [
-    ...stack.matchAll(/image: \$\{TURNOUT_IMAGES:-turnout-\}([\w-]+):\$\{TURNOUT_VERSION:-([^}]+)\}/g),
-  ];
+  const images = Object.values(services).map(({ image }) => image);
+  const names = images.map((image) => {
+    const [, name, tag] =
+      /^\$\{TURNOUT_IMAGES:-turnout-\}([\w-]+):\$\{TURNOUT_VERSION:-([^}]+)\}$/.exec(image) ?? [];
+    expect(tag, image).toBe(version);
+    return name;
+  });
   const built = /^NAMES='([^']+)'/m.exec(read('stack/swarm/images.sh'))?.[1]?.split(' ');
-  expect(images.map(([, name]) => name).toSorted()).toEqual(built?.toSorted());
-  expect(stack.match(/^ {4}image:/gm)?.length).toBe(images.length);
-  for (const [, name, tag] of images) expect(tag, name).toBe(version);
+  expect(names.toSorted()).toEqual(built?.toSorted());
 });
 
-test('Swarm waits longer than our processes do before they give up stopping in order', () => {
-  const giveUp = /SHUTDOWN_MS_MAX = ([\d_]+)/.exec(read('stack/runtime/shutdown.ts'))?.[1]?.replace('_', '');
-  const common = /^x-process: &process\n {2}stop_grace_period: (\d+)s/m.exec(stack)?.[1];
-  expect(Number(common) * 1_000).toBeGreaterThan(Number(giveUp));
+test('Swarm waits longer for a graceful stop than a process takes', () => {
   for (const name of ['vote', 'results', 'dashboard', 'worker', 'interlock']) {
-    const service = servicesOf().find((text) => text.startsWith(`${name}:`));
-    expect(service, name).toContain('<<: *process');
-    expect(service, name).not.toContain('stop_grace_period');
+    const seconds = /^(\d+)s$/.exec(services[name]?.stop_grace_period ?? '')?.[1];
+    expect(Number(seconds) * 1_000, name).toBeGreaterThan(SHUTDOWN_MS_MAX);
   }
 });
 
-test('every service resolves to its tasks, and only the proxy publishes ports', () => {
-  const services = servicesOf();
-  expect(services.length).toBe(9);
-  for (const service of services) {
-    const name = service.split(':')[0];
-    expect(service, name).toContain('endpoint_mode: dnsrr');
-    expect(service, name).toContain('restart_policy');
-    expect(service, name).toContain('limits:');
-    expect(service.includes('ports:'), name).toBe(name === 'proxy');
-    expect(/process|read_only: true\n {4}cap_drop: \[ALL\]/.test(service), name).toBe(true);
+test('every service resolves to its tasks, is restarted, limited and locked down; only the proxy publishes ports', () => {
+  expect(Object.keys(services)).toHaveLength(9);
+  for (const [name, { deploy, ports, read_only, cap_drop }] of Object.entries(services)) {
+    expect(deploy.endpoint_mode, name).toBe('dnsrr');
+    expect(deploy.restart_policy, name).toBeDefined();
+    expect(deploy.resources.limits, name).toBeDefined();
+    expect([read_only, cap_drop], name).toEqual([true, ['ALL']]);
+    expect(ports !== undefined, name).toBe(name === 'proxy');
   }
 });
