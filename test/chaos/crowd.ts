@@ -44,8 +44,8 @@ interface KnownVoter {
 export class Crowd {
   readonly counts: CrowdCounts = { accepted: 0, refused: 0, unanswered: 0 };
   readonly voters = new Map<string, CrowdVoter>();
-  /** Responses other than 202 and 503, and units that ended by themselves. There must be none. */
-  readonly surprises: string[] = [];
+  /** Descriptions of responses other than 202 and 503, invalid tokens, and units that exited without a fault. */
+  readonly unexpected: string[] = [];
   readonly #frontends: readonly string[];
   readonly #random: Random;
   readonly #known: KnownVoter[] = [];
@@ -109,7 +109,7 @@ export class Crowd {
       this.counts.accepted += 1;
       this.#accept(token, choice, this.#remember(token, known));
     } else {
-      this.surprises.push(`unexpected response ${response.status}`);
+      this.unexpected.push(`unexpected response ${response.status}`);
     }
   }
 
@@ -127,7 +127,7 @@ export class Crowd {
   #accept(token: string, choice: string, known: KnownVoter): void {
     const voter = tokens.verify(token);
     if (!voter) {
-      this.surprises.push('invalid token in a response');
+      this.unexpected.push('invalid token in a response');
       return;
     }
     // Uncertain votes are older than this one, so they can no longer count.

@@ -1,15 +1,15 @@
 import { rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Redis } from 'ioredis';
 import { until } from '#kit/until.ts';
 import { canLosePower, losePower } from './power.ts';
 import type { Random } from './random.ts';
-import type { ChaosSystem, Frontend } from './system.ts';
+import { type ChaosSystem, type Frontend, withRedis } from './system.ts';
 
 /** Longer than a job's lock plus the interval between checks for stalled jobs. */
 const FREEZE_PAST_LOCKS_MS = 22_000;
 const FREEZE_MS_MAX = 4_000;
+/** How long a Redis stays out of memory. */
 const PRESSURE_MS = 3_000;
 /** A commit is a long message, any other query a short one. */
 const COMMIT_BYTES_MIN = 3_000;
@@ -176,16 +176,11 @@ export const FAULTS: readonly Fault[] = [
     name: "a Redis's memory is full",
     weight: 2,
     run: async (context) => {
-      const { redisOptions } = frontendOf(context);
-      const client = new Redis({ ...redisOptions, replyMapping: 'legacy' });
-      client.on('error', () => {});
-      try {
+      await withRedis(frontendOf(context), async (client) => {
         await client.config('SET', 'maxmemory', '1');
         await sleep(PRESSURE_MS);
         await client.config('SET', 'maxmemory', '1gb');
-      } finally {
-        client.disconnect();
-      }
+      });
     },
   },
   {

@@ -3,10 +3,9 @@ import { once } from 'node:events';
 import { readFileSync, statSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Redis } from 'ioredis';
 import { findProgram } from '#dev/path.mjs';
 import { until } from '#kit/until.ts';
-import type { Frontend } from './system.ts';
+import { type Frontend, withRedis } from './system.ts';
 
 /** Over a second, so that a Redis with `appendfsync everysec` has synced what it wrote before the trace began. */
 const TRACE_MS = 1_500;
@@ -25,11 +24,9 @@ export function canLosePower(): boolean {
  * @param trace path of the recording
  * @returns the number of bytes cut off
  */
-export async function losePower(
-  { redis, handler, disk, redisOptions }: Frontend,
-  trace: string,
-): Promise<number> {
-  await endRewrites(redisOptions);
+export async function losePower(frontend: Frontend, trace: string): Promise<number> {
+  const { redis, handler, disk } = frontend;
+  await endRewrites(frontend);
   const file = appendOnlyFile(disk);
   const tracer = spawn(
     'strace',
@@ -68,18 +65,14 @@ function syncedSize(trace: string, file: string, sizeBefore: number, written: nu
 }
 
 /** Disables rewrites until the next start: one would move the writes to another file during the trace. */
-async function endRewrites(options: Frontend['redisOptions']): Promise<void> {
-  const client = new Redis({ ...options, replyMapping: 'legacy' });
-  client.on('error', () => {});
-  try {
+async function endRewrites(frontend: Frontend): Promise<void> {
+  await withRedis(frontend, async (client) => {
     await client.config('SET', 'auto-aof-rewrite-percentage', '0');
     await until('no rewrite is in progress', async () => {
       const info = await client.info('persistence');
       return /^aof_rewrite_in_progress:0\r?$/m.test(info) && /^aof_rewrite_scheduled:0\r?$/m.test(info);
     });
-  } finally {
-    client.disconnect();
-  }
+  });
 }
 
 /** Returns the file that Redis appends to: the last incremental one of its manifest. */

@@ -1,12 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { readReceipt, readResults } from '#db/results.ts';
+import { LEDGER_KEY, readLedger } from '#job';
 import { scratchFolder } from '#kit/process.ts';
 import { until } from '#kit/until.ts';
 import { POLL } from '#kit/votes.ts';
 import { Crowd, type CrowdCounts } from './crowd.ts';
 import { FAULTS, type Fault } from './faults.ts';
 import { Random } from './random.ts';
-import { type ChaosSystem, type ChaosSystemOptions, startSystem } from './system.ts';
+import { type ChaosSystem, type ChaosSystemOptions, startSystem, withRedis } from './system.ts';
 import { judge, type Verdict } from './verdict.ts';
 
 export interface ChaosOptions extends ChaosSystemOptions {
@@ -112,7 +113,7 @@ async function runAll(
   const { frontends, workers, postgres } = context.system;
   const units = [...frontends.flatMap(({ redis, handler }) => [redis, handler]), ...workers, postgres];
   for (const unit of units.filter(({ hasEnded }) => hasEnded)) {
-    if (chosen.length === 1) crowd.surprises.push(`${unit.name} ended by itself`);
+    if (chosen.length === 1) crowd.unexpected.push(`${unit.name} ended by itself`);
     unit.start();
   }
 }
@@ -144,15 +145,21 @@ async function probe(url: string): Promise<string | undefined> {
   return body.receipt;
 }
 
-/** Waits until every job is committed, judged by ledgers that were read after the last vote. */
-async function untilDrained({ db }: ChaosSystem): Promise<void> {
-  const lastVoteAt = Date.now();
+/** Waits until every job in the frontends' ledgers is committed. No vote may arrive meanwhile. */
+async function untilDrained({ frontends, db }: ChaosSystem): Promise<void> {
+  const ledgers = await Promise.all(
+    frontends.map((frontend) => withRedis(frontend, (client) => client.hgetall(LEDGER_KEY))),
+  );
+  const accepted = ledgers.flatMap((fields) => [...readLedger(fields)]);
   try {
     await until(
       'every job is committed',
       async () => {
-        const { settled, observedAt } = await readResults(db);
-        return settled && observedAt !== null && observedAt > lastVoteAt;
+        const mirror = await db.selectFrom('ledgers').select(['source', 'accepted_seq']).execute();
+        const mirrored = new Map(mirror.map(({ source, accepted_seq }) => [source, accepted_seq]));
+        // `settled` judges by the mirror, so the mirror must have caught up first.
+        const isCurrent = accepted.every(([source, { seq }]) => (mirrored.get(source) ?? 0) >= seq);
+        return isCurrent && (await readResults(db)).settled;
       },
       DRAIN_MS_MAX,
     );

@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, mkdtempSync, readdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Redis } from 'ioredis';
 import { type Db, openDb } from '#db/client.ts';
 import { ROOT } from '#dev/root.ts';
 import { checkPostgres, postgresCommand, postgresUrl, preparePostgres } from '#dev/start/postgres-server.ts';
@@ -25,6 +26,7 @@ class Unit {
   #process: TestProcess | undefined;
   #isClosed = false;
 
+  /** @param isUp whether the process serves requests; a rejection means that it does not */
   constructor(name: string, spawn: () => TestProcess, isUp: () => Promise<boolean>) {
     this.name = name;
     this.#spawn = spawn;
@@ -84,6 +86,20 @@ export interface Frontend {
   readonly redis: Unit;
   readonly handler: Unit;
   readonly proxy: TestProxy;
+}
+
+/** Connects to a frontend's Redis with all rights, for as long as `use` takes. */
+export async function withRedis<T>(
+  { redisOptions }: Frontend,
+  use: (client: Redis) => Promise<T>,
+): Promise<T> {
+  const client = new Redis({ ...redisOptions, replyMapping: 'legacy' });
+  client.on('error', () => {});
+  try {
+    return await use(client);
+  } finally {
+    client.disconnect();
+  }
 }
 
 export interface ChaosSystem {
@@ -183,8 +199,8 @@ async function startPostgres(folder: string): Promise<{ postgres: Unit; port: nu
 
 async function startFrontend(name: string, disk: string, folder: string): Promise<Frontend> {
   const socket = join(folder, `${name}.sock`);
-  // Frequent enough that some faults hit a rewrite of the file.
   const guard = await writeGuard(join(folder, `${name}.acl`));
+  // A low threshold, so that some faults hit a rewrite of the append-only file.
   const extra = ['--auto-aof-rewrite-min-size', '8mb', ...guard.args];
   const { command, args } = redisCommand({ dir: disk, socket, extra });
   const redis = new Unit(

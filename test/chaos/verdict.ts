@@ -19,7 +19,8 @@ export interface Verdict {
   readonly tallyMismatches: number;
   /** Job numbers in a ledger without a receipt. */
   readonly missingJobs: number;
-  readonly surprises: number;
+  /** Responses other than 202 and 503, invalid tokens, and processes that exited without a fault. */
+  readonly unexpected: number;
   readonly details: readonly string[];
 }
 
@@ -28,7 +29,7 @@ export async function judge(db: Db, crowd: Crowd): Promise<Verdict> {
   const stored = await storedVotes(db);
   const sources = await auditSources(db);
   const mismatches = await auditTallies(db);
-  const details: string[] = [...new Set(crowd.surprises)];
+  const details: string[] = [...new Set(crowd.unexpected)];
   let lost = 0;
   let wrong = 0;
   for (const voter of crowd.voters.values()) {
@@ -50,7 +51,7 @@ export async function judge(db: Db, crowd: Crowd): Promise<Verdict> {
     double: counted - stored.size,
     tallyMismatches: mismatches.length,
     missingJobs: sources.reduce((sum, { missingJobs }) => sum + missingJobs, 0),
-    surprises: crowd.surprises.length,
+    unexpected: crowd.unexpected.length,
     details,
   };
 }
@@ -63,11 +64,11 @@ export function isClean({
   double,
   tallyMismatches,
   missingJobs,
-  surprises,
+  unexpected,
 }: Verdict): boolean {
   return (
     accepted > 0 &&
-    [lost, wrong, double, tallyMismatches, missingJobs, surprises].every((count) => count === 0)
+    [lost, wrong, double, tallyMismatches, missingJobs, unexpected].every((count) => count === 0)
   );
 }
 

@@ -17,6 +17,6 @@ export const CHROMIUM = findProgram('chromium');
 
 /** Starts a headless browser. */
 export async function startBrowser(): Promise<Browser> {
-  if (!CHROMIUM) throw new Error('chromium is not installed');
+  if (!CHROMIUM) throw new Error('Chromium is not installed; on Debian, run: apt-get install chromium');
   return chromium.launch({ executablePath: CHROMIUM, args: ARGUMENTS });
 }

@@ -6,10 +6,10 @@ import { VOTE_NODE_FLAGS } from '#runtime/node-flags.ts';
 import { freePort, startProgram, type TestProcess, untilReady } from './process.ts';
 
 const POLLS_FILE = join(ROOT, 'stack/polls.json');
-/** The handlers of a system share one. */
+/** The signing key shared by the vote handlers of a test. */
 export const VOTER_KEY = randomBytes(32).toString('hex');
 
-/** One of our processes, started from its bundle, and where it listens. */
+/** A process started from its bundle, with the addresses it listens on. */
 export interface TestService extends TestProcess {
   readonly url: string;
   readonly adminUrl: string;
@@ -20,10 +20,11 @@ export type BundleName = 'vote' | 'worker' | 'results' | 'dashboard';
 
 export interface ServiceOptions {
   readonly bundle: BundleName;
-  /** Beside the ports and the polls file. */
+  /** Added to `PORT`, `ADMIN_PORT` and `POLLS_FILE`, which it may override. */
   readonly env: Readonly<Record<string, string>>;
-  /** The folder of its log. */
+  /** The folder of the log. */
   readonly folder: string;
+  /** The name of the log without `.log`; the bundle's name by default. */
   readonly name?: string;
 }
 
@@ -34,7 +35,7 @@ export async function startService(options: ServiceOptions): Promise<TestService
   return service;
 }
 
-/** Starts a bundle on free ports. */
+/** Starts a bundle on free ports without waiting until it is ready. */
 export async function spawnService({ bundle, env, folder, name = bundle }: ServiceOptions) {
   const [port, adminPort] = [await freePort(), await freePort()];
   const service = startBundle(
@@ -52,8 +53,10 @@ export async function spawnService({ bundle, env, folder, name = bundle }: Servi
 }
 
 /**
- * Starts a bundle with `env` as its whole environment, and the vote handler with its Node flags.
+ * Starts a bundle with the Node flags of production.
  *
+ * @param env the whole environment, except for PATH and TZ
+ * @param log path of the file that receives the output
  * @throws Error when the bundle is not built
  */
 export function startBundle(bundle: BundleName, env: Record<string, string>, log: string): TestProcess {
@@ -63,7 +66,7 @@ export function startBundle(bundle: BundleName, env: Record<string, string>, log
   return startProgram(process.execPath, [...flags, script], { env, log });
 }
 
-/** What a vote handler needs to know about its node. */
+/** Returns the settings of a vote handler that depend on its node. */
 export function voteEnv(node: string, socket: string): Record<string, string> {
   return { TURNOUT_NODE: node, REDIS_URL: socket, VOTER_KEY };
 }

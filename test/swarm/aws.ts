@@ -27,7 +27,11 @@ interface Instance {
   close(): Promise<void>;
 }
 
-/** @param parameters folder of the Systems Manager parameters that all instances share */
+/**
+ * Boots a machine of the cluster as an EC2 instance.
+ *
+ * @param parameters folder of the Systems Manager parameters that all instances share
+ */
 async function boot(
   cluster: Cluster,
   parameters: string,
@@ -71,9 +75,59 @@ async function boot(
   };
 }
 
+/** Returns the nodes of the Swarm as `<host name>=<manager status>`, sorted. */
+async function listNodes(manager: Engine): Promise<string[]> {
+  const format = '{{.Hostname}}={{.ManagerStatus}}';
+  return (await manager.docker('node', 'ls', '--format', format)).split('\n').toSorted();
+}
+
+/** Returns a field of a node, given as a Go template. */
+const inspect = (manager: Engine, node: string, field: string): Promise<string> =>
+  manager.docker('node', 'inspect', '--format', field, node);
+
+/** Makes three instances join one Swarm: two managers and a frontend. */
+async function formSwarm(first: Instance, second: Instance, frontend: Instance): Promise<void> {
+  await first.standIns.write(join('parameters', encodeURIComponent('/turnout/turnout/managers')), {
+    type: 'String',
+    value: '192.168.33.101 192.168.33.102',
+  });
+
+  // Before the first manager has published a token, the scripts fail; systemd retries.
+  await expect(frontend.script('node.sh')).rejects.toMatchObject(
+    withDetail('no manager lets this node in yet'),
+  );
+  await expect(second.script('node.sh')).rejects.toMatchObject(withDetail('no manager lets this one in yet'));
+
+  expect(await first.script('node.sh')).toContain('Made a Swarm');
+  expect(await second.script('node.sh')).toContain('Joined the Swarm');
+  expect(await frontend.script('node.sh')).toContain('This is frontend-0f1, at 192.168.33.103.');
+  expect(await listNodes(first.engine)).toEqual([
+    'frontend-0f1=',
+    'manager-0a1=Leader',
+    'manager-0a2=Reachable',
+  ]);
+}
+
+/** Kills the frontend's machine. `reconcile-nodes.sh` removes it once it is terminated in EC2, not while it is stopped. */
+async function terminate(first: Instance, frontend: Instance): Promise<void> {
+  await frontend.engine.kill();
+  await until(
+    'the Swarm reports the frontend as down',
+    async () => (await inspect(first.engine, 'frontend-0f1', '{{.Status.State}}')) === 'down',
+    DOWN_MS_MAX,
+  );
+  const instance = (id: string, state = 'running') => ({ id, state, role: 'any' });
+  const managers = [instance('i-0a1'), instance('i-0a2')];
+  await first.standIns.write('aws.json', { instances: [...managers, instance('i-0f1', 'stopped')] });
+  expect(await first.script('reconcile-nodes.sh')).toBe('');
+  await first.standIns.write('aws.json', { instances: managers });
+  expect(await first.script('reconcile-nodes.sh')).toContain('Forgot frontend-0f1.');
+  expect(await listNodes(first.engine)).toHaveLength(2);
+}
+
 /** The boot scripts of AWS instances, on machines of the cluster that are not in a Swarm yet. */
 export function testAws(cluster: Cluster): void {
-  test('form a Swarm, assign roles, and remove terminated instances', async () => {
+  test('instances form a Swarm, get their roles, and are removed after termination', async () => {
     const parameters = await scratchFolder();
     const instances: Instance[] = [];
     const add = async (role: Role, id: string, address: string): Promise<Instance> => {
@@ -85,56 +139,19 @@ export function testAws(cluster: Cluster): void {
       const first = await add('manager', '0a1', '192.168.33.101');
       const second = await add('manager', '0a2', '192.168.33.102');
       const frontend = await add('frontend', '0f1', '192.168.33.103');
-      await first.standIns.write(join('parameters', encodeURIComponent('/turnout/turnout/managers')), {
-        type: 'String',
-        value: '192.168.33.101 192.168.33.102',
-      });
-
-      // Before the first manager has published a token; systemd retries.
-      await expect(frontend.script('node.sh')).rejects.toMatchObject(
-        withDetail('no manager lets this node in yet'),
-      );
-      await expect(second.script('node.sh')).rejects.toMatchObject(
-        withDetail('no manager lets this one in yet'),
-      );
-
-      expect(await first.script('node.sh')).toContain('Made a Swarm');
-      expect(await second.script('node.sh')).toContain('Joined the Swarm');
-      expect(await frontend.script('node.sh')).toContain('This is frontend-0f1, at 192.168.33.103.');
-
-      const nodes = async (): Promise<string[]> => {
-        const format = '{{.Hostname}}={{.ManagerStatus}}';
-        return (await first.engine.docker('node', 'ls', '--format', format)).split('\n').toSorted();
-      };
-      expect(await nodes()).toEqual(['frontend-0f1=', 'manager-0a1=Leader', 'manager-0a2=Reachable']);
+      await formSwarm(first, second, frontend);
 
       // A further boot changes nothing.
       for (const instance of instances) {
-        const output = await instance.script('node.sh');
-        expect(output).not.toMatch(/Made|Joined|Wrote/);
+        expect(await instance.script('node.sh')).not.toMatch(/Made|Joined|Wrote/);
       }
-      expect(await nodes()).toHaveLength(3);
+      expect(await listNodes(first.engine)).toHaveLength(3);
 
       expect(await second.script('reconcile-nodes.sh')).toBe('');
       expect(await first.script('reconcile-nodes.sh')).toContain('frontend-0f1 is now frontend.');
-      const role = '{{index .Spec.Labels "role"}}';
-      expect(await first.engine.docker('node', 'inspect', '--format', role, 'frontend-0f1')).toBe('frontend');
+      expect(await inspect(first.engine, 'frontend-0f1', '{{index .Spec.Labels "role"}}')).toBe('frontend');
 
-      await frontend.engine.kill();
-      await until(
-        'the Swarm reports the frontend as down',
-        async () =>
-          (await first.engine.docker('node', 'inspect', '--format', '{{.Status.State}}', 'frontend-0f1')) ===
-          'down',
-        DOWN_MS_MAX,
-      );
-      const running = (id: string, state = 'running') => ({ id, state, role: 'any' });
-      const managers = [running('i-0a1'), running('i-0a2')];
-      await first.standIns.write('aws.json', { instances: [...managers, running('i-0f1', 'stopped')] });
-      expect(await first.script('reconcile-nodes.sh')).toBe('');
-      await first.standIns.write('aws.json', { instances: managers });
-      expect(await first.script('reconcile-nodes.sh')).toContain('Forgot frontend-0f1.');
-      expect(await nodes()).toHaveLength(2);
+      await terminate(first, frontend);
     } finally {
       for (const instance of instances) await instance.close();
       await parameters.remove();

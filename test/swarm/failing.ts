@@ -1,10 +1,9 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import type { Cluster } from '#dev/cluster/cluster.ts';
 import { until } from '#kit/until.ts';
 import { compare, containerOf, readAudit, untilCounted } from './system.ts';
 import type { Sent, Voters } from './voters.ts';
-import { votersOf } from './voting.ts';
+import { untilAccepts, votersOf } from './voting.ts';
 
 const CHANGE_MS_MAX = 120_000;
 /** The longest time in which the proxy may still send requests to a dead node. */
@@ -16,6 +15,20 @@ const refused = (sent: readonly Sent[]): Sent[] => sent.filter(({ status }) => s
 async function untilMore(voters: Voters, votes: number): Promise<void> {
   const from = voters.sent.length;
   await until(`${votes} more responses`, () => voters.sent.length >= from + votes, CHANGE_MS_MAX);
+}
+
+/**
+ * Waits for 300 votes sent after the proxy's deadline to leave a dead node, and stops the voters. All of these votes must be
+ * accepted, by other nodes.
+ *
+ * @returns the deadline
+ */
+async function stopAfterDeadline(voters: Voters): Promise<number> {
+  const leftAt = performance.now() + LEAVE_MS_MAX;
+  await until('300 votes after the deadline', () => voters.since(leftAt).length >= 300, CHANGE_MS_MAX);
+  await voters.stop();
+  expect(refused(voters.since(leftAt))).toEqual([]);
+  return leftAt;
 }
 
 /** Both resolve once the tasks run and have stayed up for Docker's monitoring period. */
@@ -41,7 +54,7 @@ export function testChange(cluster: Cluster): void {
     const proxyBefore = await containerOf(interlock, 'proxy');
     const voters = votersOf(cluster, 8).start();
     const { node } = await cluster.addNode('frontend');
-    await until(`${node.name} accepts votes`, () => voters.nodesSince(0).has(node.name), CHANGE_MS_MAX);
+    await untilAccepts(voters, node.name);
     await untilMore(voters, 200);
     await voters.stop();
     expect(refused(voters.sent)).toEqual([]);
@@ -100,17 +113,12 @@ export function testLoss(cluster: Cluster): void {
     // Without workers the node disappears with votes that only its own Redis has.
     await scale(cluster, 'turnout_worker=0');
     const voters = votersOf(cluster, 8).start();
-    await until('the frontend accepts votes', () => voters.nodesSince(0).has('frontend01'), CHANGE_MS_MAX);
+    await untilAccepts(voters, 'frontend01');
     await untilMore(voters, 200);
 
     const cutAt = performance.now();
     await cluster.setLink('frontend01', 'down');
-    await sleep(LEAVE_MS_MAX);
-    const leftAt = performance.now();
-    await untilMore(voters, 300);
-    await voters.stop();
-    // Votes sent after the deadline must all be accepted elsewhere.
-    expect(refused(voters.since(leftAt))).toEqual([]);
+    const leftAt = await stopAfterDeadline(voters);
     expect(voters.nodesSince(leftAt)).not.toContain('frontend01');
     expect(refused(voters.sent).every(({ startedAt }) => startedAt >= cutAt - 5_000)).toBe(true);
 
@@ -136,14 +144,10 @@ export function testLoss(cluster: Cluster): void {
     const engine = cluster.engine('frontend02');
     await scale(cluster, 'turnout_worker=0');
     const voters = votersOf(cluster, 8).start();
-    await until('the frontend accepts votes', () => voters.nodesSince(0).has('frontend02'), CHANGE_MS_MAX);
+    await untilAccepts(voters, 'frontend02');
     await untilMore(voters, 200);
     await engine.kill();
-    await sleep(LEAVE_MS_MAX);
-    const leftAt = performance.now();
-    await untilMore(voters, 300);
-    await voters.stop();
-    expect(refused(voters.since(leftAt))).toEqual([]);
+    await stopAfterDeadline(voters);
 
     await engine.start();
     await scale(cluster, 'turnout_worker=1');
@@ -152,11 +156,7 @@ export function testLoss(cluster: Cluster): void {
     expect(await compare(cluster, voters)).toEqual([]);
 
     const again = votersOf(cluster, 4).start();
-    await until(
-      'the frontend accepts votes again',
-      () => again.nodesSince(0).has('frontend02'),
-      CHANGE_MS_MAX,
-    );
+    await untilAccepts(again, 'frontend02');
     await again.stop();
   });
 }

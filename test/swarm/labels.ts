@@ -67,7 +67,7 @@ interface Client {
   echo(host: string, path?: string, headers?: Record<string, string>): Promise<Echo>;
   /** Sends a GET over TLS with SNI. */
   getTls(host: string, path: string): Promise<{ status: number; headers: IncomingHttpHeaders; body: string }>;
-  /** The certificate of the proxy. */
+  /** Returns the certificate of the proxy, which exists once the stack is deployed. */
   cert(): string;
 }
 
@@ -185,7 +185,7 @@ function testTlsLabels(cluster: Cluster, client: Client): void {
       'com.docker.lb.ssl_only=true',
       'turnout_results',
     );
-    const answer = await until(
+    const response = await until(
       'the redirect appears',
       async () => {
         const { status, headers } = await askProxy(cluster, 'results.votingapp.local', '/polls?x=1');
@@ -193,7 +193,7 @@ function testTlsLabels(cluster: Cluster, client: Client): void {
       },
       ROUTED_MS_MAX,
     );
-    expect(answer).toEqual({ status: 307, location: 'https://results.votingapp.local/polls?x=1' });
+    expect(response).toEqual({ status: 307, location: 'https://results.votingapp.local/polls?x=1' });
     expect((await getTls('results.votingapp.local', '/')).status).toBe(200);
   });
 
@@ -250,8 +250,13 @@ function testPathLabels(cluster: Cluster, client: Client): void {
     ];
     const key = 'sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==';
     const bytes = ['GET /api/socket HTTP/1.1', ...headers, key, '', ''].join('\r\n');
-    const answer = await sendBytes(80, bytes, (received) => received.endsWith('hello'), cluster.proxyAddress);
-    expect(answer).toContain('101 Switching Protocols');
+    const response = await sendBytes(
+      80,
+      bytes,
+      (received) => received.endsWith('hello'),
+      cluster.proxyAddress,
+    );
+    expect(response).toContain('101 Switching Protocols');
   });
 }
 
@@ -317,7 +322,7 @@ function testFaultyLabels(cluster: Cluster, client: Client): void {
 
   test('a service without tasks gets 503 with Retry-After', async () => {
     await cluster.manager.docker('service', 'scale', '--detach', 'echo_shop=0');
-    const answer = await until(
+    const response = await until(
       'no task responds',
       async () => {
         const { status, headers } = await askProxy(cluster, 'paths.local', '/shop');
@@ -325,6 +330,6 @@ function testFaultyLabels(cluster: Cluster, client: Client): void {
       },
       ROUTED_MS_MAX,
     );
-    expect(Number(answer['retry-after'])).toBeGreaterThan(0);
+    expect(Number(response['retry-after'])).toBeGreaterThan(0);
   });
 }

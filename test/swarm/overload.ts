@@ -16,7 +16,7 @@ const OVERLOAD = 3;
 const GOODPUT_SHARE_MIN = 0.9;
 /** How much longer a refused vote may take than a 404 for an unknown host, which the proxy answers itself. */
 const REFUSAL_MS_MEDIAN_MAX = 50;
-const UNKNOWN_HOST = 'nobody.local';
+const UNKNOWN_HOST = 'unclaimed.local';
 const UNKNOWN_PER_SECOND = 50;
 /** A proxy that takes longer for a 404 before the load starts lacks CPU because other processes use the machine. */
 const QUIET_MS_MEDIAN_MAX = 5;

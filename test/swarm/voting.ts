@@ -15,11 +15,17 @@ import {
 import { Voters } from './voters.ts';
 
 const SPREAD_MS_MAX = 60_000;
+const ACCEPT_MS_MAX = 120_000;
 
 /** Returns voters who vote through the proxy of the cluster. */
 export function votersOf(cluster: Cluster, people: number): Voters {
   const voterKey = credential(cluster, 'voter_key');
   return new Voters({ address: cluster.proxyAddress, host: VOTE_HOST, poll: POLL, voterKey, people });
+}
+
+/** Waits until a node has accepted a vote of these voters. */
+export async function untilAccepts(voters: Voters, node: string): Promise<void> {
+  await until(`${node} accepts votes`, () => voters.nodesSince(0).has(node), ACCEPT_MS_MAX);
 }
 
 /** The system without faults. */
