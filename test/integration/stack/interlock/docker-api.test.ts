@@ -26,7 +26,7 @@ describe.skipIf(haproxyIsMissing)('docker-api', () => {
       log: join(folder.path, 'docker-api.log'),
       env: { DOCKER_SOCKET: socket, DOCKER_API: `127.0.0.1:${port}` },
     });
-    await until('it answers', async () => (await ask(url, '/services')).status === 200);
+    await until('it responds', async () => (await ask(url, '/services')).status === 200);
   });
   afterAll(async () => {
     await filter.end();
@@ -40,7 +40,7 @@ describe.skipIf(haproxyIsMissing)('docker-api', () => {
     return { status, requests: [...engine.requests] };
   };
 
-  test('lets the controller read services, networks and events', async () => {
+  test('passes reads of services, networks and events', async () => {
     engine.networks.set('n1', 'net');
     engine.services.set('vote', service('vote', { hosts: 'vote.test' }));
     const api = new DockerApi(url);
@@ -59,7 +59,7 @@ describe.skipIf(haproxyIsMissing)('docker-api', () => {
     await expect(watching).rejects.toThrow();
   });
 
-  test('asks its own question, whatever the client asked', async () => {
+  test('replaces the query of the client', async () => {
     expect(await reached('/services?filters=x&status=false')).toEqual({
       status: 200,
       requests: ['GET /services?status=true'],
@@ -107,22 +107,22 @@ describe.skipIf(haproxyIsMissing)('docker-api', () => {
     '/services%0d%0aX:',
     '/grpc',
     '/session',
-  ])('refuses %s', async (path) => {
+  ])('rejects %s', async (path) => {
     expect(await reached(path)).toEqual({ status: 403, requests: [] });
   });
 
-  test.each(['POST', 'PUT', 'DELETE', 'HEAD', 'OPTIONS', 'PATCH'])('refuses %s', async (method) => {
+  test.each(['POST', 'PUT', 'DELETE', 'HEAD', 'OPTIONS', 'PATCH'])('rejects %s', async (method) => {
     expect(await reached('/services', method)).toEqual({ status: 403, requests: [] });
   });
 
-  test('refuses bodies and upgrades', async () => {
+  test('rejects bodies and upgrades', async () => {
     expect((await reached('/services', 'GET', { 'content-length': '2' }, 'hi')).status).toBe(403);
     expect((await reached('/services', 'GET', { 'transfer-encoding': 'chunked' }, 'hi')).status).toBe(403);
     expect((await reached('/events', 'GET', { connection: 'upgrade', upgrade: 'tcp' })).status).toBe(403);
     expect(engine.requests).toEqual([]);
   });
 
-  test('lets no second request through behind the first', async () => {
+  test('passes no second request behind the first', async () => {
     engine.requests.length = 0;
     const smuggled = 'GET /secrets HTTP/1.1\r\nHost: x\r\n\r\n';
     const first = `GET /services HTTP/1.1\r\nHost: x\r\nContent-Length: ${smuggled.length}\r\n\r\n`;

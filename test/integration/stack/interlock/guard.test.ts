@@ -53,13 +53,13 @@ describe.skipIf(haproxyIsMissing)('the proxy', () => {
     },
   );
 
-  test('routes what only looks like it', async () => {
+  test('routes paths that only resemble admin paths', async () => {
     for (const path of ['/healthzz', '/x/metrics', '/.well-known/x', '/a..b', '/readyz.html']) {
       expect((await interlock.get('vote.test', path)).path).toBe(path);
     }
   });
 
-  test('tells the task who asks, and not what the client claims about itself', async () => {
+  test('passes the client’s address to the task, and drops forged headers', async () => {
     const { headers } = await interlock.get('vote.test', '/', {
       'x-forwarded-for': '6.6.6.6',
       'X-Forwarded-Proto': 'https',
@@ -77,7 +77,7 @@ describe.skipIf(haproxyIsMissing)('the proxy', () => {
     expect(JSON.stringify(headers)).not.toMatch(/6\.6\.6\.6|evil|forwarded-port/);
   });
 
-  test('adds headers that browsers heed where the application has none, and takes away what gives it away', async () => {
+  test('adds security headers that the application lacks, and removes headers that disclose it', async () => {
     task.answer = (request, response) => {
       response.setHeader('Server', 'acme/1.0');
       response.setHeader('X-Powered-By', 'acme');
@@ -97,7 +97,7 @@ describe.skipIf(haproxyIsMissing)('the proxy', () => {
     task.answer = undefined;
   });
 
-  test('answers 429 to a client that posts too much, and to no other', async () => {
+  test('answers 429 to a client above its POST limit, and to no other', async () => {
     const post = (localAddress: string) => sendFrom(interlock.haproxy.port, localAddress);
     const statuses: number[] = [];
     for (let i = 0; i < POST_RATE_MAX + 5; i++) statuses.push((await post('127.0.77.1')).status);
@@ -123,7 +123,7 @@ describe.skipIf(haproxyIsMissing)('the proxy', () => {
     expect(task.paths.length).toBe(seen);
   });
 
-  test('answers 503 while the tasks have as many connections as they may have', async () => {
+  test('answers 503 while the tasks are at their connection limit', async () => {
     const full = await interlock.task('127.0.7.4');
     interlock.dns.names.set('tasks.full.net', [full.address]);
     await interlock.deploy(service('full', { hosts: 'full.test', port, task_connections_max: '1' }));
@@ -143,7 +143,7 @@ describe.skipIf(haproxyIsMissing)('the proxy', () => {
     expect(full.paths).not.toContain('/second');
   });
 
-  test('shows its statistics to operators only', async () => {
+  test('requires a password for statistics', async () => {
     const url = `http://127.0.0.1:${interlock.haproxy.operatorsPort}`;
     const login = (password: string) => ({
       authorization: `Basic ${Buffer.from(`${OPERATOR.name}:${password}`).toString('base64')}`,

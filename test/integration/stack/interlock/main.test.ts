@@ -39,7 +39,7 @@ describe.skipIf(haproxyIsMissing || !existsSync(BUNDLE))('the process', () => {
   const start = (env: Record<string, string>): TestProcess =>
     startNode(BUNDLE, env, join(haproxy.folder, 'interlock.log'));
 
-  test('stops at a wrong setting with one line that says which', async () => {
+  test('exits on a wrong setting with one line that names it', async () => {
     const wrong = start({ DOCKER_API_URL: 'tcp://x', PROXY_DIR: 'run', POST_RATE_MAX: '-1' });
     expect(await until('it has ended', () => wrong.child.exitCode ?? undefined)).toBe(1);
     expect(await wrong.output()).toMatch(
@@ -47,7 +47,7 @@ describe.skipIf(haproxyIsMissing || !existsSync(BUNDLE))('the process', () => {
     );
   });
 
-  test('routes the services of its cluster, tells how it is, and stops in order', async () => {
+  test('routes the services of its cluster, reports its health, and stops gracefully', async () => {
     const adminPort = await freePort();
     const cluster = { service_cluster: 'west' };
     docker.networks.set('n1', 'net');

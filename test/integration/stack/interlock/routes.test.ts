@@ -26,7 +26,7 @@ describe.skipIf(haproxyIsMissing)('routes', () => {
     return shares;
   }
 
-  test('sends each host to its own service, whatever the case, the port and a dot at the end', async () => {
+  test('routes each host to its service, in any case, with a port, or with a trailing dot', async () => {
     await interlock.deploy(service('one', { hosts: 'one.test, uno.test', port }), ['127.0.4.1']);
     await interlock.deploy(service('two', { hosts: 'two.test', port }), ['127.0.4.2']);
     await untilRouted(interlock, 'one.test');
@@ -36,7 +36,7 @@ describe.skipIf(haproxyIsMissing)('routes', () => {
     }
   });
 
-  test('answers 404 for a host that nobody has, or none at all', async () => {
+  test('answers 404 for an unclaimed or missing host', async () => {
     await untilRouted(interlock, 'one.test');
     expect(await interlock.status('three.test')).toBe(404);
     expect(await interlock.status('xone.test')).toBe(404);
@@ -56,7 +56,7 @@ describe.skipIf(haproxyIsMissing)('routes', () => {
       async () => (await interlock.get('churn.test')).task === '127.0.4.12',
     );
     interlock.dns.names.set('tasks.churn.net', ['127.0.4.12']);
-    await until('only the new task is used', async () => !(await share('churn.test', 4))['127.0.4.11']);
+    await until('only the new task gets requests', async () => !(await share('churn.test', 4))['127.0.4.11']);
     expect(await reloads()).toBe(before);
   });
 
@@ -71,14 +71,14 @@ describe.skipIf(haproxyIsMissing)('routes', () => {
     expect(answer.body).toContain('try again');
   });
 
-  test('shares a host between services by the number of their tasks', async () => {
+  test('shares a host between services in proportion to their tasks', async () => {
     await interlock.deploy(service('stable', { hosts: 'canary.test', port }), [
       '127.0.4.21',
       '127.0.4.22',
       '127.0.4.23',
     ]);
     await interlock.deploy(service('canary', { hosts: 'canary.test', port }), ['127.0.4.24']);
-    await until('all four are used', async () => Object.keys(await share('canary.test', 8)).length === 4);
+    await until('all four get requests', async () => Object.keys(await share('canary.test', 8)).length === 4);
     expect(await share('canary.test', 40)).toEqual({
       '127.0.4.21': 10,
       '127.0.4.22': 10,
@@ -87,7 +87,7 @@ describe.skipIf(haproxyIsMissing)('routes', () => {
     });
   });
 
-  test('takes the longest context root, and only whole segments of it', async () => {
+  test('matches the longest context root of whole segments', async () => {
     await interlock.deploy(service('root', { hosts: 'paths.test', port }), ['127.0.4.31']);
     await interlock.deploy(service('api', { hosts: 'paths.test', port, context_root: '/api' }), [
       '127.0.4.32',
@@ -110,12 +110,12 @@ describe.skipIf(haproxyIsMissing)('routes', () => {
     expect(await taken('/api/v2.0/a/b?c=d')).toEqual(['127.0.4.33', '/a/b?c=d']);
   });
 
-  test('sends the hosts that nobody has to the default backend, while there is one', async () => {
+  test('routes unclaimed hosts to the default backend, if there is one', async () => {
     await interlock.deploy(service('all', { default_backend: 'true', port }), ['127.0.4.41']);
     expect((await untilRouted(interlock, 'whatever.test')).task).toBe('127.0.4.41');
     expect((await interlock.get('one.test')).task).toBe('127.0.4.1');
     interlock.undeploy('all');
-    await until('404 again', async () => (await interlock.status('whatever.test')) === 404);
+    await until('they get 404 again', async () => (await interlock.status('whatever.test')) === 404);
   });
 
   test('redirects hosts and paths, with 302', async () => {
@@ -138,7 +138,7 @@ describe.skipIf(haproxyIsMissing)('routes', () => {
     expect(await location('older.test', '/')).toEqual([404, undefined]);
   });
 
-  test('keeps a session on its task by the cookie of the application, also when another task comes', async () => {
+  test('keeps a session on its task by the application’s cookie, also when a task is added', async () => {
     const addresses = ['127.0.4.61', '127.0.4.62', '127.0.4.63', '127.0.4.64'];
     await interlock.deploy(
       service('sticky', { hosts: 'sticky.test', port, sticky_session_cookie: 'sid' }),
@@ -147,7 +147,7 @@ describe.skipIf(haproxyIsMissing)('routes', () => {
     const ofSession = async (id: number) =>
       (await interlock.get('sticky.test', '/', { cookie: `a=b; sid=session-${id}; c=d` })).task;
     const place = async () => Promise.all(Array.from({ length: 40 }, (_, id) => ofSession(id)));
-    await until('all tasks are used', async () => new Set(await place()).size === 4);
+    await until('all tasks get requests', async () => new Set(await place()).size === 4);
     const before = await place();
     expect(await place()).toEqual(before);
     await interlock.task('127.0.4.65');
@@ -160,14 +160,17 @@ describe.skipIf(haproxyIsMissing)('routes', () => {
     expect(new Set(moved)).toEqual(new Set(['127.0.4.65']));
   });
 
-  test('keeps a client on its task by the address', async () => {
+  test('keeps a client on its task by its address', async () => {
     await interlock.deploy(service('hashed', { hosts: 'hashed.test', port, ip_hash: 'true' }), [
       '127.0.4.71',
       '127.0.4.72',
       '127.0.4.73',
     ]);
     await untilRouted(interlock, 'hashed.test');
-    await until('one task has it all', async () => Object.keys(await share('hashed.test', 10)).length === 1);
+    await until(
+      'one task gets all requests',
+      async () => Object.keys(await share('hashed.test', 10)).length === 1,
+    );
     const from = async (localAddress: string) => {
       const answer = await fetchFrom(interlock.haproxy.port, 'hashed.test', localAddress);
       return JSON.parse(answer).task as string;
@@ -178,7 +181,7 @@ describe.skipIf(haproxyIsMissing)('routes', () => {
     expect(await Promise.all(clients.map(from))).toEqual(places);
   });
 
-  test('reaches a service by its virtual address', async () => {
+  test('reaches a service by its virtual IP', async () => {
     await interlock.deploy(
       service('virtual', { hosts: 'virtual.test', port, backend_mode: 'vip' }, { hasVirtualIp: true }),
       ['127.0.4.81'],
@@ -186,7 +189,7 @@ describe.skipIf(haproxyIsMissing)('routes', () => {
     expect((await untilRouted(interlock, 'virtual.test')).task).toBe('127.0.4.81');
   });
 
-  test('uses a task only while its own health check says so, and comes back soon', async () => {
+  test('routes to a task only while its health check passes, and again soon after', async () => {
     await interlock.deploy(
       service('checked', { hosts: 'checked.test', port, health_path: '/ready', health_port: port }),
       ['127.0.4.91'],
@@ -195,7 +198,7 @@ describe.skipIf(haproxyIsMissing)('routes', () => {
     sick.answer = (request, response) =>
       response.writeHead(request.url === '/ready' ? 503 : 200).end('{"task":"sick"}');
     interlock.dns.names.set('tasks.checked.net', ['127.0.4.91', '127.0.4.92']);
-    await until('the check has asked', () => sick.paths.filter((path) => path === '/ready').length >= 3);
+    await until('the check has run', () => sick.paths.filter((path) => path === '/ready').length >= 3);
     expect(await share('checked.test', 20)).toEqual({ '127.0.4.91': 20 });
     sick.answer = undefined;
     await until(

@@ -93,7 +93,7 @@ describe.skipIf(haproxyIsMissing)('TLS', () => {
     return spec;
   }
 
-  test('shows each host its own certificate, with the key in the same file or in another', async () => {
+  test('presents the certificate of each host, with its key in the same file or a separate one', async () => {
     const [one, two] = [authority.issue('one.test'), authority.issue('two.test')];
     mount({ 'one-both': one.both, 'two-cert': two.cert, 'two-key': two.key });
     await deploySecure('one', { ssl_cert: 'one-both' }, '127.0.6.1');
@@ -105,12 +105,12 @@ describe.skipIf(haproxyIsMissing)('TLS', () => {
     expect((await interlock.get('two.test')).headers['x-forwarded-proto']).toBe('http');
   });
 
-  test('shows no certificate to those who ask for another host, or none', async () => {
+  test('presents no certificate for an unclaimed or missing host', async () => {
     await untilSecure('one.test');
     await expect(secure('three.test')).rejects.toThrow(/unrecognized name|handshake/i);
   });
 
-  test('says that the site is to be asked over TLS only, and other things that browsers heed', async () => {
+  test('sends HSTS and other security headers', async () => {
     await untilSecure('one.test');
     const { headers } = await secure('one.test');
     expect(headers['strict-transport-security']).toMatch(/^max-age=\d{8}/);
@@ -119,7 +119,7 @@ describe.skipIf(haproxyIsMissing)('TLS', () => {
     expect(plain.headers['strict-transport-security']).toBeUndefined();
   });
 
-  test('speaks HTTP/2, and nothing older than TLS 1.2', async () => {
+  test('supports HTTP/2, and no TLS below 1.2', async () => {
     await untilSecure('one.test');
     const ca = readFileSync(authority.cert);
     const { tlsPort } = interlock.haproxy;
@@ -139,7 +139,7 @@ describe.skipIf(haproxyIsMissing)('TLS', () => {
     expect(String(error)).toMatch(/alert|protocol|version/i);
   });
 
-  test('redirects to HTTPS where a service wants that, and keeps method and path', async () => {
+  test('redirects to HTTPS with ssl_only, and keeps method and path', async () => {
     const { both } = authority.issue('only.test');
     mount({ 'only-both': both });
     await deploySecure('only', { ssl_cert: 'only-both', ssl_only: 'true' }, '127.0.6.11');
@@ -148,7 +148,7 @@ describe.skipIf(haproxyIsMissing)('TLS', () => {
     expect([status, headers['location']]).toEqual([307, 'https://only.test/a?b=c']);
   });
 
-  test('reaches tasks over TLS, and only those with a good certificate if it has to look', async () => {
+  test('reaches tasks over TLS, and with verification only those with a trusted certificate', async () => {
     const [good, self] = [authority.issue('checked.test'), authority.issue('somebody-else.test')];
     await tlsTask('127.0.6.21', good);
     await tlsTask('127.0.6.22', self);
@@ -161,12 +161,12 @@ describe.skipIf(haproxyIsMissing)('TLS', () => {
       interlock.dns.names.set(`tasks.${name}.net`, [address]);
       await interlock.deploy(service(name, { hosts: `${name}.test`, port, ...labels }));
     }
-    await until('a task with a good certificate', () => interlock.get('checked.test'));
-    await until('a task with any certificate', () => interlock.get('unchecked.test'));
+    await until('the verified task responds', () => interlock.get('checked.test'));
+    await until('the unverified task responds', () => interlock.get('unchecked.test'));
     await until('503', async () => (await interlock.status('forged.test')) === 503);
   });
 
-  test('passes TLS through to the task by the name of the host, beside sites whose TLS ends here', async () => {
+  test('passes TLS through by SNI, beside sites whose TLS it terminates', async () => {
     const own = authority.issue('through.test', 'through2.test');
     await tlsTask('127.0.6.31', own);
     interlock.dns.names.set('tasks.through.net', ['127.0.6.31']);
@@ -199,7 +199,7 @@ describe.skipIf(haproxyIsMissing)('TLS', () => {
     await untilSecure('one.test');
   });
 
-  test('shows the certificate of the default backend to everybody else', async () => {
+  test('presents the certificate of the default backend for all other hosts', async () => {
     const { both } = authority.issue('any.test');
     mount({ 'any-both': both });
     await interlock.deploy(service('any', { default_backend: 'true', ssl_cert: 'any-both', port }), [
@@ -211,7 +211,7 @@ describe.skipIf(haproxyIsMissing)('TLS', () => {
     await until('it is gone', async () => (await interlock.status('any.test')) === 404);
   });
 
-  test('upgrades to a WebSocket', async () => {
+  test('upgrades a connection to WebSocket', async () => {
     await interlock.deploy(service('socket', { hosts: 'socket.test', port, websocket_endpoints: '/ws' }));
     const task = await interlock.task('127.0.6.51', (listener) => {
       const server = createPlain(listener);

@@ -28,7 +28,7 @@ function proxyRefusing(bad: ReadonlySet<string>) {
 }
 
 describe('new routes', () => {
-  test('are tried together first', async () => {
+  test('are applied together first', async () => {
     const proxy = proxyRefusing(new Set());
     const wanted = [route('a'), route('b', 2), route('c')];
     const { active, rejected } = await bisectRoutes([route('a'), route('b')], wanted, proxy.apply, 10);
@@ -37,7 +37,7 @@ describe('new routes', () => {
     expect(proxy.attempts).toBe(1);
   });
 
-  test('that are rejected are found, and the service keeps what it had', async () => {
+  test('that are rejected are isolated, and their services keep the active route', async () => {
     const proxy = proxyRefusing(new Set(['b2', 'd1']));
     const wanted = [route('a', 2), route('b', 2), route('c'), route('d'), route('e')];
     const { active, rejected, isRejected } = await bisectRoutes(
@@ -52,7 +52,7 @@ describe('new routes', () => {
     expect(isRejected).toBe(false);
   });
 
-  test('are not to blame when none is new', async () => {
+  test('that contain no new one are rejected as a whole', async () => {
     const proxy = proxyRefusing(new Set(['a1']));
     const adoption = await bisectRoutes([route('a'), route('b')], [route('a')], proxy.apply, 10);
     expect(adoption).toEqual({
@@ -63,7 +63,7 @@ describe('new routes', () => {
     });
   });
 
-  test('that there are too many of to try each are left for the next time', async () => {
+  test('beyond the limit of attempts are left untested', async () => {
     const proxy = proxyRefusing(new Set(['a1', 'h1']));
     const wanted = [...'abcdefgh'].map((name) => route(name));
     const { active, rejected, untried } = await bisectRoutes([], wanted, proxy.apply, 4);
@@ -72,7 +72,7 @@ describe('new routes', () => {
     expect(untried.length).toBeGreaterThan(0);
   });
 
-  test('all end up active or rejected, and rightly so, whichever the proxy refuses', async () => {
+  test('all end up active or rejected, whichever the proxy rejects', async () => {
     const names = [...'abcdefghij'];
     await fc.assert(
       fc.asyncProperty(fc.subarray(names), fc.subarray(names), async (had, bad) => {

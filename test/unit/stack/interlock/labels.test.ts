@@ -19,7 +19,7 @@ function faultOf(labels: Readonly<Record<string, string>>): string {
 }
 
 describe('labels', () => {
-  test('have defaults where nothing is said', () => {
+  test('have defaults', () => {
     expect(parse({})).toEqual({
       hosts: ['a.test'],
       port: 80,
@@ -36,7 +36,7 @@ describe('labels', () => {
     });
   });
 
-  test('are understood, all of them', () => {
+  test('are all parsed', () => {
     expect(
       parse({
         hosts: ' WWW.a.test,a.test , a.test,,',
@@ -80,7 +80,7 @@ describe('labels', () => {
     });
   });
 
-  test('of redirects say whether the path is kept', () => {
+  test('of redirects keep the path unless source or target has one', () => {
     const { redirects } = parse({
       redirects: 'http://Old.test,HTTPS://New.Test/;older.test/a/,https://new.test/b?c=d;',
     });
@@ -117,28 +117,28 @@ describe('labels', () => {
       'ip_hash excludes sticky_session_cookie',
     ],
     [{ hosts: 'a.test', port: '1', health_port: '2' }, 'health_port needs health_path'],
-    [{ hosts: 'a.test', port: '1', sll_only: 'true' }, 'sll_only is not a label that is known here'],
-    [{ hosts: 'a.test', port: '1', constructor: 'x' }, 'constructor is not a label that is known here'],
+    [{ hosts: 'a.test', port: '1', sll_only: 'true' }, 'sll_only is an unknown label'],
+    [{ hosts: 'a.test', port: '1', constructor: 'x' }, 'constructor is an unknown label'],
     [
       { hosts: 'a.test', port: '1', redirects: 'a.test' },
-      'redirects must be from,to;from,to with hosts or addresses to come from and addresses to go to',
+      'redirects must be from,to;from,to with hosts or URLs as sources and URLs as targets',
     ],
     [
       { hosts: 'a.test', port: '1', redirects: 'b.test,ftp://a.test' },
-      'redirects must be from,to;from,to with hosts or addresses to come from and addresses to go to',
+      'redirects must be from,to;from,to with hosts or URLs as sources and URLs as targets',
     ],
     [{ hosts: Array(101).fill('a.test').join(), port: '1' }, 'hosts must be 100 items at most'],
   ])('%j is a fault: %s', (labels, fault) => {
     expect(faultOf(labels)).toBe(fault);
   });
 
-  test('tell all their faults at once, and nothing that could forge a line of the log', () => {
+  test('report every fault at once, without text that could forge a log line', () => {
     expect(faultOf({ hosts: 'a b', port: 'x', 'evil\nname': '1' })).toBe(
-      'evil?name is not a label that is known here; hosts must be a host name; port must be a whole number from 1 to 65535',
+      'evil?name is an unknown label; hosts must be a host name; port must be a whole number from 1 to 65535',
     );
   });
 
-  test('let nothing through that means something to HAProxy, whatever they are', () => {
+  test('pass no character with a meaning to HAProxy, for any input', () => {
     const labels = fc.constantFrom(
       ...['hosts', 'port', 'network', 'context_root', 'ssl_cert', 'ssl_key', 'redirects', 'health_path'],
       ...['sticky_session_cookie', 'health_port', 'task_connections_max', 'backend_mode', 'ip_hash'],

@@ -141,7 +141,7 @@ describe('the routes', () => {
   }
 
   describe.each(Object.entries(SCENARIOS))('of the scenario %s', (name, services) => {
-    test('are as the golden file says', async () => {
+    test('match the golden file', async () => {
       const { model, faults } = compose(services, '', 600);
       expect(faults).toEqual({});
       await expect(renderRoutes(model)).toMatchFileSnapshot(`golden/${name}.cfg`);
@@ -166,7 +166,7 @@ describe('the routes', () => {
     }
   });
 
-  test('do not depend on the order in which Docker tells the services', () => {
+  test('do not depend on the order of the services', () => {
     const all = Object.values(SCENARIOS).flat();
     const unique = [...new Map(all.map((one) => [one.name, one])).values()];
     const text = (services: readonly Service[]) => renderRoutes(compose(services).model);
@@ -178,7 +178,7 @@ describe('the routes', () => {
     );
   });
 
-  test('of a service do not change, whatever a newer service wants', () => {
+  test('of a service do not change, whatever a newer service claims', () => {
     // Mostly right, so that what is wanted together is often possible, and sometimes wrong.
     const either = (right: readonly string[], wrong: readonly string[]) =>
       fc.oneof(
@@ -225,29 +225,29 @@ describe('the routes', () => {
     expect(routed).toBeGreaterThan(20);
   });
 
-  test('give a place that two want to the one who was there first', () => {
+  test('give a contested path to the older service', () => {
     const old = web('old', { hosts: 'x.test' });
     const later = { createdAt: '2026-12-01T00:00:00Z' };
     const faultOf = (more: Record<string, string>) =>
       compose([web('new', { hosts: 'x.test', ...more }, later), old]).faults['new'];
     expect(faultOf({})).toBeUndefined();
-    expect(faultOf({ ip_hash: 'true' })).toBe('x.test/ belongs to old already, with other settings');
+    expect(faultOf({ ip_hash: 'true' })).toBe('x.test/ already belongs to old, with other settings');
     expect(faultOf({ ssl_passthrough: 'true' })).toBe('x.test belongs to old, with another ssl_passthrough');
     expect(faultOf({ hosts: 'y.test', redirects: 'x.test,http://y.test' })).toBe(
-      'x.test/ belongs to old already, and is redirected',
+      'x.test/ already belongs to old, and is redirected',
     );
     expect(faultOf({ hosts: 'y.test', redirects: 'y.test,http://x.test' })).toBe(
-      'y.test/ belongs to new already, and is redirected',
+      'y.test/ already belongs to new, and is redirected',
     );
     expect(faultOf({ context_root: '/a', ip_hash: 'true' })).toBeUndefined();
   });
 
-  test('go through a network and with secrets that the proxy has', () => {
+  test('use only networks and secrets of the proxy', () => {
     const faultOf = (labels: Record<string, string>, more: Partial<Service> = {}) =>
       compose([web('x', labels, more)]).faults['x'];
     expect(faultOf({}, { networks: ['n3'] })).toBe('it shares no network with the proxy');
     expect(faultOf({ network: 'stack_store' }, { networks: ['n1', 'n3'] })).toBe(
-      'network names none that the service and the proxy share',
+      'network must name one that the service and the proxy share',
     );
     expect(faultOf({ network: 'public' })).toMatch(/^network names none/);
     expect(faultOf({ network: 'public' }, { stack: 'stack' })).toBeUndefined();
@@ -258,13 +258,13 @@ describe('the routes', () => {
     expect(model.certificates).toEqual([{ cert: '/run/secrets/cert', key: '/elsewhere/key.pem' }]);
   });
 
-  test('have room for the tasks that a service wants, in steps', () => {
+  test('have slots for the wanted tasks, in powers of two', () => {
     const slots = (tasksWanted: number) =>
       compose([web('x', {}, { tasksWanted })]).model.sites[0]?.servers[0]?.slots;
     expect([0, 1, 42, 43, 100, 1000].map(slots)).toEqual([64, 64, 64, 128, 256, 2048]);
   });
 
-  test('are those of the own cluster, which has one proxy', () => {
+  test('are those of the own cluster, which must have exactly one proxy', () => {
     const west = { 'com.docker.lb.service_cluster': 'west' };
     const ours = web('ours');
     const theirs = { ...web('theirs'), labels: { ...web('theirs').labels, ...west } };

@@ -6,7 +6,7 @@ const HEADER = '# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_
 const site = (name: string, ...services: string[]): Site =>
   ({ name, servers: services.map((service) => ({ service })) }) as unknown as Site;
 
-test('tells the next worker where the tasks are, also in a backend that is new', () => {
+test('hands addresses and health of tasks to the new worker, also for a new backend', () => {
   const dump = [
     '1',
     HEADER,
