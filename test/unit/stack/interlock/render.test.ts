@@ -249,7 +249,7 @@ describe('the routes', () => {
     expect(faultOf({ network: 'stack_store' }, { networks: ['n1', 'n3'] })).toBe(
       'network must name one that the service and the proxy share',
     );
-    expect(faultOf({ network: 'public' })).toMatch(/^network names none/);
+    expect(faultOf({ network: 'public' })).toMatch(/^network must name one/);
     expect(faultOf({ network: 'public' }, { stack: 'stack' })).toBeUndefined();
     expect(faultOf({ ssl_cert: 'nobody' })).toBe('the proxy has no secret nobody');
     expect(faultOf({ ssl_cert: 'both.pem' })).toBeUndefined();
