@@ -5,7 +5,7 @@ import type { Db } from './client.ts';
 export type Retirement =
   | { readonly status: 'retired' }
   | { readonly status: 'unknown' }
-  | { readonly status: 'unsettled'; readonly jobs: number };
+  | { readonly status: 'incomplete'; readonly jobs: number };
 
 /**
  * Retires a node, so that results become final without another read of its ledger. Refused while a job of its ledger has
@@ -42,5 +42,5 @@ export async function retireNode(db: Db, node: string): Promise<Retirement> {
   `.execute(db);
   const { sources = 0, missing = 0 } = rows[0] ?? {};
   if (sources === 0) return { status: 'unknown' };
-  return missing === 0 ? { status: 'retired' } : { status: 'unsettled', jobs: missing };
+  return missing === 0 ? { status: 'retired' } : { status: 'incomplete', jobs: missing };
 }

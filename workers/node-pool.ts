@@ -1,4 +1,5 @@
 import type { LedgerEntry, ReceivedBatch } from '#job';
+import { LEDGER_READ_MS_MAX } from '#runtime/capture-limits.ts';
 import { withDeadline } from '#runtime/deadline.ts';
 import type { Discover } from '#runtime/discovery.ts';
 import type { Log } from '#runtime/log.ts';
@@ -22,7 +23,11 @@ if (DRAIN_STOP_MS_MAX >= SHUTDOWN_MS_MAX) {
   );
 }
 
-const TIMINGS: PoolTimings = { roundIntervalMs: 2_000, probeMsMax: 2_000, stalledCheckIntervalMs: 5_000 };
+const TIMINGS: PoolTimings = {
+  roundIntervalMs: 2_000,
+  probeMsMax: LEDGER_READ_MS_MAX,
+  stalledCheckIntervalMs: 5_000,
+};
 
 /** Intervals and deadlines, which tests shorten. */
 interface PoolTimings extends NodeTimings {

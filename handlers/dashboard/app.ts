@@ -7,14 +7,14 @@ import { answerProblem, INTERNAL, NOT_FOUND, type Problem } from '../web/problem
 import { refuseOtherSites, requireUser } from './auth.ts';
 import type { LiveAudit } from './live-audit.ts';
 import { DASHBOARD_PAGE_HEADERS, dashboardPage } from './page.ts';
-import { viewOf } from './view.ts';
+import { auditView } from './view.ts';
 
-/** Where the board of the queues is mounted. */
+/** Path of the queue board. */
 export const BOARD_PATH = '/queues';
 
 export interface DashboardAppParts {
   readonly users: ReadonlyMap<string, Secret>;
-  readonly ledger: Pick<LiveAudit, 'latest' | 'expire'>;
+  readonly audit: Pick<LiveAudit, 'latest' | 'expire'>;
   readonly board: Hono;
   /** See `retireNode` in `db/nodes.ts`. */
   readonly retire: (node: string) => Promise<Retirement>;
@@ -24,11 +24,11 @@ export interface DashboardAppParts {
 const STILL_REACHABLE: Problem = {
   status: 409,
   code: 'still_reachable',
-  title: 'This node is here',
-  detail: 'its Redis answers; end its tasks before you retire it',
+  title: 'Node reachable',
+  detail: 'its Redis responds; stop its tasks before you retire it',
 };
 
-/** Why a node is not retired; `undefined` when it is. */
+/** Returns why a node was not retired; `undefined` when it was. */
 function problemOf(retirement: Retirement): Problem | undefined {
   switch (retirement.status) {
     case 'retired':
@@ -37,44 +37,44 @@ function problemOf(retirement: Retirement): Problem | undefined {
       return {
         status: 404,
         code: 'unknown_node',
-        title: 'Nobody knows this node',
+        title: 'Unknown node',
         detail: 'no ledger was ever read from it',
       };
-    case 'unsettled':
+    case 'incomplete':
       return {
         status: 409,
-        code: 'not_settled',
-        title: 'This node has votes that are not counted',
+        code: 'votes_uncounted',
+        title: 'Node has uncounted votes',
         detail: `${retirement.jobs} of its jobs are not in Postgres`,
       };
   }
 }
 
 /**
- * The operators' side: what became of every accepted vote, and every node's queue. Nothing is answered to anybody who
- * has not said who they are. The contract is in DESIGN under "HTTP: dashboard".
+ * Returns the app for operators: the audit of every accepted vote, and the queue of every node. Every request needs a
+ * password.
  */
-export function createDashboardApp({ users, ledger, board, retire, log }: DashboardAppParts): Hono {
+export function createDashboardApp({ users, audit, board, retire, log }: DashboardAppParts): Hono {
   const app = new Hono();
   app.use(requireUser(users), refuseOtherSites);
 
   app.get('/', async (c) =>
-    c.body(dashboardPage(viewOf(await ledger.latest())), 200, DASHBOARD_PAGE_HEADERS),
+    c.body(dashboardPage(auditView(await audit.latest())), 200, DASHBOARD_PAGE_HEADERS),
   );
 
   app.get('/ledger', async (c) =>
-    c.json(viewOf(await ledger.latest()), 200, { ...SAFE_HEADERS, 'Cache-Control': 'no-store' }),
+    c.json(auditView(await audit.latest()), 200, { ...SAFE_HEADERS, 'Cache-Control': 'no-store' }),
   );
 
   app.post('/nodes/:node/retire', async (c) => {
     const node = c.req.param('node');
-    const { nodes } = await ledger.latest();
-    const answers = nodes.some((queue) => queue.fault === undefined && queue.nodes.includes(node));
-    const problem = answers ? STILL_REACHABLE : problemOf(await retire(node));
+    const { nodes } = await audit.latest();
+    const isReachable = nodes.some((queue) => queue.fault === undefined && queue.nodes.includes(node));
+    const problem = isReachable ? STILL_REACHABLE : problemOf(await retire(node));
     if (problem) return answerProblem(c, problem);
-    log.info('a node has been retired', { node });
-    ledger.expire();
-    // Only the page's own form asks for a page.
+    log.info('node retired', { node });
+    audit.expire();
+    // The form on the page prefers HTML; programs do not.
     if (c.req.header('accept')?.includes('text/html')) return c.redirect('/', 303);
     return c.json({ node, status: 'retired' }, 200, { ...SAFE_HEADERS, 'Cache-Control': 'no-store' });
   });
@@ -84,7 +84,7 @@ export function createDashboardApp({ users, ledger, board, retire, log }: Dashbo
   app.notFound((c) => answerProblem(c, NOT_FOUND));
 
   app.onError((error, c) => {
-    log.error('a request failed', { error });
+    log.error('request failed', { error });
     return answerProblem(c, INTERNAL);
   });
 

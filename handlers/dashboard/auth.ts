@@ -6,8 +6,8 @@ import { answerProblem } from '../web/problem.ts';
 const READING_METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD']);
 
 /**
- * Lets known users in, by HTTP Basic authentication; all others get 401. Both sides are hashed before they are compared,
- * in constant time, and an unknown name costs the same as a wrong password.
+ * Requires HTTP Basic authentication; others get 401. Name and password are hashed and compared in constant time, and an
+ * unknown name takes as long as a wrong password. Hono's `basicAuth` compares names one by one, which reveals them by time.
  */
 export function requireUser(users: ReadonlyMap<string, Secret>): MiddlewareHandler {
   const digests = new Map([...users].map(([name, password]) => [name, digestOf(password.reveal())]));
@@ -22,8 +22,8 @@ export function requireUser(users: ReadonlyMap<string, Secret>): MiddlewareHandl
       {
         status: 401,
         code: 'unauthorized',
-        title: 'Who are you?',
-        detail: 'the dashboard needs a name and a password',
+        title: 'Authentication required',
+        detail: 'the dashboard requires a name and a password',
       },
       { 'WWW-Authenticate': 'Basic realm="Turnout dashboard", charset="UTF-8"' },
     );
@@ -31,16 +31,17 @@ export function requireUser(users: ReadonlyMap<string, Secret>): MiddlewareHandl
 }
 
 /**
- * Refuses what a browser would change on behalf of another site: it sends the password along by itself, whoever wrote the
- * page. Browsers tell by `Sec-Fetch-Site`, older ones by `Origin`; programs send neither.
+ * Refuses changes that a browser sends on behalf of another site, since it attaches the password to any request. Browsers
+ * identify the site by `Sec-Fetch-Site`, older ones by `Origin`; programs send neither. Hono's `csrf` covers form content types
+ * only, but here a POST without a body changes something.
  */
 export const refuseOtherSites: MiddlewareHandler = async (c, next) => {
   if (READING_METHODS.has(c.req.method) || isOwnSite(c)) return next();
   return answerProblem(c, {
     status: 403,
     code: 'cross_site',
-    title: 'The request came from another site',
-    detail: 'the dashboard changes something only for its own pages',
+    title: 'Cross-site request',
+    detail: 'the dashboard accepts changes from its own pages only',
   });
 };
 

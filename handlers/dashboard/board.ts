@@ -10,11 +10,11 @@ import type { NodeQueue } from '#audit/queues.ts';
 import { withDeadline } from '#runtime/deadline.ts';
 import { SAFE_HEADERS } from '../web/layout.ts';
 
-/** A node that is down must not hold up the board for the others. */
+/** A node that is down must not delay the board for the others. */
 const READ_MS_MAX = 1_000;
 const POLLING_INTERVAL_SECONDS = 5;
 
-/** bull-board's own scripts only; its styles are partly in attributes, and its editor makes more while it runs. */
+/** Permits bull-board's own scripts only. Its styles are partly inline. */
 const BOARD_POLICY = [
   "default-src 'none'",
   "script-src 'self'",
@@ -26,14 +26,13 @@ const BOARD_POLICY = [
   "frame-ancestors 'none'",
 ].join('; ');
 
-/** Names beginning with a hash of the content: they never change. */
+/** File names with a hash of the content, which never change. */
 const HASHED_FILE = /\/static\/(js|css)\/.*\.[0-9a-f]{8,}\.(js|css)$/;
-/** The page asks another company's server for fonts; nobody else needs to know who looks at the board. */
+/** The page loads fonts from a third party, which would disclose who uses the board. */
 const FOREIGN_FONTS = /<link\b[^>]*fonts\.googleapis\.com[^>]*>/g;
 
 /**
- * What may be done to a queue from the board. All else that bull-board offers (empty, clean, obliterate, edit, remove)
- * would take accepted votes away, and nobody may do that by a click.
+ * Permitted actions. All others of bull-board (empty, clean, obliterate, edit, remove) would delete accepted votes.
  */
 const ACTIONS: ReadonlySet<string> = new Set([
   '/api/queues/pause',
@@ -57,11 +56,11 @@ const NO_JOBS = {
   paused: 0,
 };
 
-/** A node's queue on the board. Where the node does not answer it shows an empty queue and says why. */
+/** A node's queue on the board. For an unreachable node it shows an empty queue and the reason. */
 class NodeAdapter extends BullMQAdapter {
   readonly #node: NodeQueue;
 
-  /** @param prefix tells the queues apart, which all have the same name; it is part of the page's address */
+  /** @param prefix distinguishes the queues, which all have the same name; part of the page's address */
   constructor(node: NodeQueue, prefix: string) {
     super(node.queue, { prefix });
     this.#node = node;
@@ -72,7 +71,7 @@ class NodeAdapter extends BullMQAdapter {
   }
 
   override getDescription(): string {
-    return this.#node.fault ? `This node cannot be asked: ${this.#node.fault}` : '';
+    return this.#node.fault ? `Node unreachable: ${this.#node.fault}` : '';
   }
 
   override getJobCounts() {
@@ -107,7 +106,7 @@ class NodeAdapter extends BullMQAdapter {
     return this.#orElse(null, () => super.getWorkers());
   }
 
-  /** Our jobs have no children, and what reads them is left out of the bundle. */
+  /** Jobs have no children, and the code that reads them is not in the bundle. */
   override async getFlowProducer() {
     return null;
   }
@@ -119,16 +118,16 @@ class NodeAdapter extends BullMQAdapter {
 }
 
 export interface Board {
-  /** To be mounted at the path that `createBoard` was given. */
+  /** To be mounted at the path given to `createBoard`. */
   readonly app: Hono;
-  /** Shows these nodes and no others. */
+  /** Sets the nodes that the board shows. */
   show(queues: readonly NodeQueue[]): void;
 }
 
 /**
- * Makes the board: what waits in each node's queue, job by job, with the actions that SREs need.
+ * Creates the board: every node's queue, job by job, with the actions that SREs need.
  *
- * @param path where the app will be mounted, like `/queues`
+ * @param path where the app is mounted, like `/queues`
  */
 export function createBoard(path: string): Board {
   const folder = uiFolder();
@@ -138,21 +137,21 @@ export function createBoard(path: string): Board {
     queues: [],
     serverAdapter: adapter,
     options: {
-      // Anything but nothing, or bull-board looks for its package, which the bundle does not have; the next lines count.
+      // Any value stops bull-board from looking for its package, which is not in the bundle; setViewsPath decides.
       uiBasePath: folder,
       handlerHooks: {
         before: ({ method, route }) =>
           method === 'get' || ACTIONS.has(route)
             ? { allow: true }
-            : { allow: false, status: 403, message: 'Turnout keeps every vote: this would take some away.' },
+            : { allow: false, status: 403, message: 'This action would delete accepted votes.' },
       },
       uiConfig: {
         boardTitle: 'Turnout queues',
         favIcon: { default: 'static/images/logo.svg', alternative: 'static/favicon-32x32.png' },
-        // It would show the first node only; the ledger page has all.
+        // It would show the first node only; the audit page shows all.
         hideRedisDetails: true,
         hideDocsLink: true,
-        miscLinks: [{ text: 'Ledger', url: '/' }],
+        miscLinks: [{ text: 'Audit', url: '/' }],
         pollingInterval: { forceInterval: POLLING_INTERVAL_SECONDS },
       },
     },
@@ -173,11 +172,11 @@ export function createBoard(path: string): Board {
       c.res = new Response(text, { status, headers });
     }
   });
-  // What is asked of, or done to, one node fails at once when that node is down.
+  // Requests for a node that is down fail at once.
   app.use('/api/queues/:queue/*', async (c, next) => {
     const fault = nodes.get(c.req.param('queue'))?.fault;
     if (!fault) return next();
-    return c.json({ error: `This node cannot be asked: ${fault}` }, 503);
+    return c.json({ error: `Node unreachable: ${fault}` }, 503);
   });
   app.route('/', adapter.registerPlugin());
 
@@ -201,7 +200,7 @@ export function createBoard(path: string): Board {
   };
 }
 
-/** bull-board's pages: beside the bundle, where `build.ts` puts them, or in its package when running from source. */
+/** Returns the folder of bull-board's pages: beside the bundle, or in its package when running from source. */
 function uiFolder(): string {
   const besideBundle = fileURLToPath(new URL('./bull-board-ui', import.meta.url));
   if (existsSync(besideBundle)) return besideBundle;

@@ -4,32 +4,32 @@ import type { SourceAudit } from '#db/audit.ts';
 import { withDeadline } from '#runtime/deadline.ts';
 import type { Log } from '#runtime/log.ts';
 
-/** However many ask, nodes and Postgres are asked no more often than this. */
+/** Shortest interval between reads of nodes and Postgres. */
 const READ_INTERVAL_MS = 2_000;
 const AUDIT_MS_MAX = 5_000;
 
-/** What the dashboard shows. `asOf` and `settledAt` are milliseconds since 1970. */
+/** The latest audit. `asOf` and `reconciledAt` are milliseconds since 1970. */
 export interface LiveReport {
   readonly asOf: number;
   readonly nodes: readonly NodeState[];
-  /** The last time that Postgres could be asked as well; `undefined` when it never could. */
-  readonly settledAt: number | undefined;
+  /** Time of the last complete reconciliation; `undefined` before the first. */
+  readonly reconciledAt: number | undefined;
   readonly rows: readonly SourceAccount[];
-  /** Why Postgres cannot be asked; `undefined` when it can. */
+  /** Why Postgres is unavailable; `undefined` when it is available. */
   readonly postgresFault: string | undefined;
 }
 
 export interface LiveAuditOptions {
   readonly queues: { readonly all: readonly Pick<NodeQueue, 'name' | 'read'>[] };
-  readonly audit: () => Promise<readonly SourceAudit[]>;
+  readonly auditSources: () => Promise<readonly SourceAudit[]>;
   readonly log: Log;
 }
 
-/** Reads ledgers, queues and Postgres, in this order, and settles them. See `AuditInputs` for why in this order. */
+/** Reads ledgers, queues and Postgres in this order, and reconciles them. `AuditInputs` explains the order. */
 export class LiveAudit {
   readonly #options: LiveAuditOptions;
   #report: LiveReport | undefined;
-  /** By a clock that nobody sets; `asOf` is for the readers. */
+  /** Monotonic. */
   #readAt = Number.NEGATIVE_INFINITY;
   #isExpired = false;
   #reading: Promise<LiveReport> | undefined;
@@ -40,12 +40,12 @@ export class LiveAudit {
     this.#options = options;
   }
 
-  /** From now on a report is wanted that is newer than this moment: something was changed. */
+  /** Discards the current report, after a change. */
   expire(): void {
     this.#isExpired = true;
   }
 
-  /** A report that is at most 2 s old. */
+  /** Returns a report that is at most 2 s old. */
   latest(): Promise<LiveReport> {
     const isRecent = performance.now() - this.#readAt < READ_INTERVAL_MS;
     if (this.#report && isRecent && !this.#isExpired) return Promise.resolve(this.#report);
@@ -65,16 +65,16 @@ export class LiveAudit {
       const listed = this.#listed;
       this.#listed = nodesToList(inputs);
       if (!this.#listed.isSubsetOf(listed)) {
-        // Ids must be read before Postgres, so all is read once more. While they are needed they are read at once.
+        // Job ids must be read before Postgres, so everything is read again. Later rounds list the ids at once.
         nodes = await this.#readNodes();
         inputs = await this.#withAudits(nodes);
       }
       const rows = reconcile(inputs);
-      this.#report = { asOf, nodes, settledAt: asOf, rows, postgresFault: undefined };
+      this.#report = { asOf, nodes, reconciledAt: asOf, rows, postgresFault: undefined };
     } catch (error) {
-      this.#options.log.repeated('Postgres cannot be audited', { error });
-      const { settledAt, rows = [] } = this.#report ?? {};
-      this.#report = { asOf, nodes, settledAt, rows, postgresFault: (error as Error).message };
+      this.#options.log.repeated('audit of Postgres failed', { error });
+      const { reconciledAt, rows = [] } = this.#report ?? {};
+      this.#report = { asOf, nodes, reconciledAt, rows, postgresFault: (error as Error).message };
     }
     this.#readAt = readAt;
     return this.#report;
@@ -86,7 +86,7 @@ export class LiveAudit {
 
   async #withAudits(nodes: readonly NodeState[]): Promise<AuditInputs> {
     const knownBefore = this.#known;
-    const audits = await withDeadline(this.#options.audit(), AUDIT_MS_MAX, 'auditing Postgres');
+    const audits = await withDeadline(this.#options.auditSources(), AUDIT_MS_MAX, 'the audit of Postgres');
     this.#known = new Set(audits.map(({ source }) => source));
     return { nodes, audits, knownBefore };
   }

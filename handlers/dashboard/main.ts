@@ -22,14 +22,14 @@ const SETTINGS = {
   logLevel: settings.logLevel,
 };
 
-/** It reads every receipt, of which there may be millions. */
+/** The audit reads every receipt, of which there may be millions. */
 const AUDIT_STATEMENT_MS_MAX = 5_000;
 
 await runProcess('dashboard', async ({ log, shutdown }) => {
   const config = readConfig(SETTINGS);
   log.setLevel(config.logLevel);
 
-  // Operators need it most when nodes or Postgres are down, so it waits for neither.
+  // Operators need the page most when nodes or Postgres are down, so it depends on neither.
   const readiness = new Readiness('server');
   const admin = await listen(createAdminApp(readiness, createMetrics('dashboard')), config.adminPort);
   shutdown.defer('close the admin port', admin.close);
@@ -39,25 +39,25 @@ await runProcess('dashboard', async ({ log, shutdown }) => {
     connectionsMax: 2,
     statementMsMax: AUDIT_STATEMENT_MS_MAX,
     name: 'turnout-dashboard',
-    onIdleError: (error) => log.repeated('an idle connection to Postgres broke', { error }),
+    onIdleError: (error) => log.repeated('idle Postgres connection broke', { error }),
   });
-  shutdown.defer('close the connections to Postgres', () => db.destroy());
+  shutdown.defer('close the database', () => db.destroy());
 
   const board = createBoard(BOARD_PATH);
   const queues = new NodeQueues({ discover: discoverNodes(config.queueNodes), log, onChange: board.show });
   shutdown.defer('close the queues', () => queues.close());
 
-  const ledger = new LiveAudit({ queues, audit: () => auditSources(db), log });
+  const audit = new LiveAudit({ queues, auditSources: () => auditSources(db), log });
   const app = createDashboardApp({
     users: config.dashboardUsers,
-    ledger,
+    audit,
     board: board.app,
     retire: (node) => retireNode(db, node),
     log,
   });
   const server = await listen(app, config.port);
-  shutdown.defer('finish the requests', server.close);
-  shutdown.defer('take no more work', () => readiness.notReady('server', 'stopping'));
+  shutdown.defer('finish open requests', server.close);
+  shutdown.defer('become not ready', () => readiness.notReady('server', 'stopping'));
   readiness.ready('server');
   log.info('listening', { port: server.port });
   await queues.follow();

@@ -9,29 +9,29 @@ const REFRESH_SECONDS = 5;
 const NUMBER = new Intl.NumberFormat('en-US');
 const MEBIBYTE = 2 ** 20;
 
-/** Lost jobs that the page names; the JSON names more. */
+/** Lost jobs listed on the page; the JSON lists more. */
 const LOST_JOBS_NAMED_MAX = 20;
 
-/** From here on a node's memory is worth a look; handlers refuse votes at 90 %. */
+/** Share of memory from which the page warns; handlers refuse votes at 90 %. */
 const MEMORY_SHARE_WARNED = 0.75;
 
-type Fate = (typeof OUTCOMES)[number];
+type Outcome = (typeof OUTCOMES)[number];
 
-const MEANINGS: Readonly<Record<Fate, string>> = {
-  accepted: 'answered 202',
-  counted: 'first votes',
+const MEANINGS: Readonly<Record<Outcome, string>> = {
+  accepted: 'acknowledged with 202',
+  counted: 'first vote of a voter',
   changed: 'replaced an older vote',
-  superseded: 'older than the vote that counts',
-  rejected: 'kept, but not countable',
-  pending: 'not in Postgres yet',
-  failed: 'in a failed job',
-  lost: 'nowhere',
+  superseded: 'older than the counted vote',
+  rejected: 'stored, cannot be counted',
+  pending: 'not yet in Postgres',
+  failed: 'in failed jobs',
+  lost: 'in no queue, no receipt',
 };
 
-/** What must not be. */
-const BAD: ReadonlySet<Fate> = new Set(['failed', 'lost']);
+/** Outcomes that need an operator. */
+const BAD: ReadonlySet<Outcome> = new Set(['failed', 'lost']);
 
-/** Fetches this very page again and changes what differs; the password goes along by itself. */
+/** Fetches the page again and updates what differs; the browser attaches the password. */
 const SCRIPT = `${UPDATE_SCRIPT}async function refresh() {
   if (document.hidden) return;
   try {
@@ -51,14 +51,14 @@ setInterval(refresh, ${REFRESH_SECONDS * 1_000 - 2_000});
 document.addEventListener('visibilitychange', refresh);
 `;
 
-/** The headers of the page. What it shows is for those who have said who they are, so no cache may keep it. */
+/** The headers of the page. It requires a password, so no cache may keep it. */
 export const DASHBOARD_PAGE_HEADERS = { ...pageHeaders(SCRIPT), 'Cache-Control': 'no-store' };
 
-/** The ledger as a page. */
+/** Returns the operators' page. */
 export function dashboardPage(view: AuditView): string {
   return String(
     page({
-      title: view.total.lost > 0 ? `${NUMBER.format(view.total.lost)} votes lost` : 'Turnout ledger',
+      title: view.total.lost > 0 ? `${NUMBER.format(view.total.lost)} votes lost` : 'Turnout audit',
       wide: true,
       main: html`
 <h1>Ledger</h1>
@@ -77,35 +77,36 @@ ${sourcesCard(view)}`,
   );
 }
 
-function verdict({ total, postgres, settledAt }: AuditView): string {
-  if (settledAt === null) return 'Nothing can be accounted for yet.';
-  if (total.lost > 0) return `${NUMBER.format(total.lost)} accepted votes are nowhere to be found.`;
-  if (!postgres.reachable) return 'What follows was true when Postgres last answered.';
-  if (total.failed > 0) return 'Nothing is lost, but there are failed jobs to look at.';
-  if (total.pending > 0) return 'Nothing is lost; some votes are on their way to Postgres.';
+function verdict({ total, postgres, reconciledAt }: AuditView): string {
+  if (reconciledAt === null) return 'No audit has completed yet.';
+  if (total.lost > 0)
+    return `${NUMBER.format(total.lost)} accepted votes are lost: in no queue and without a receipt.`;
+  if (!postgres.reachable) return 'Postgres is down; these numbers are from its last response.';
+  if (total.failed > 0) return 'No vote is lost. Some jobs have failed; retry them in the queues.';
+  if (total.pending > 0) return 'No vote is lost; some are waiting to be committed.';
   return 'Every accepted vote is accounted for.';
 }
 
-function postgresNotice({ postgres, settledAt }: AuditView): Html {
-  return html`<p class="notice error" role="alert">Postgres cannot be asked (${postgres.reason}). ${
-    settledAt === null ? 'It never could.' : html`It last could at ${time(settledAt)}.`
-  } Votes are captured all the same.</p>`;
+function postgresNotice({ postgres, reconciledAt }: AuditView): Html {
+  return html`<p class="notice error" role="alert">Postgres is unavailable (${postgres.reason}). ${
+    reconciledAt === null ? 'No audit has completed yet.' : html`Last complete audit: ${time(reconciledAt)}.`
+  } Votes are still captured.</p>`;
 }
 
 function figures({ total }: AuditView): Html {
   return html`<dl class="figures">${OUTCOMES.map(
-    (fate) => html`
-<div class="${figureClass(fate, total[fate])}"><dt>${capitalised(fate)}</dt><dd>${NUMBER.format(total[fate])}</dd><dd class="meaning">${MEANINGS[fate]}</dd></div>`,
+    (outcome) => html`
+<div class="${figureClass(outcome, total[outcome])}"><dt>${capitalised(outcome)}</dt><dd>${NUMBER.format(total[outcome])}</dd><dd class="meaning">${MEANINGS[outcome]}</dd></div>`,
   )}
 </dl>`;
 }
 
-function figureClass(fate: Fate, votes: number): string {
-  if (BAD.has(fate) && votes > 0) return 'figure bad';
-  return fate === 'lost' ? 'figure good' : 'figure';
+function figureClass(outcome: Outcome, votes: number): string {
+  if (BAD.has(outcome) && votes > 0) return 'figure bad';
+  return outcome === 'lost' ? 'figure good' : 'figure';
 }
 
-/** By name, because an operator looks for each of them: in a log, in a backup, in the list of failed jobs. */
+/** Lists the keys of lost jobs, for which an operator searches logs, backups and failed jobs. */
 function lostJobsCard({ sources }: AuditView): Html | '' {
   const { keys, more } = nameLostJobs(sources, LOST_JOBS_NAMED_MAX);
   if (keys.length + more === 0) return '';
@@ -164,35 +165,35 @@ function nodesCard({ nodes, total }: AuditView): Html {
     html`<thead><tr><th scope="col">Node</th>${numberHeads(OUTCOMES.map(capitalised))}</tr></thead>
 <tbody>${nodes.map(
       (row) => html`
-<tr><th scope="row">${row.node}${absence(row)}</th>${fateCells(row)}</tr>`,
+<tr><th scope="row">${row.node}${absence(row)}</th>${outcomeCells(row)}</tr>`,
     )}</tbody>
-<tfoot><tr><th scope="row">All</th>${fateCells(total)}</tr></tfoot>`,
+<tfoot><tr><th scope="row">All</th>${outcomeCells(total)}</tr></tfoot>`,
   );
 }
 
 function sourcesCard({ sources }: AuditView): Html {
-  return html`<details class="card"><summary id="sources">Votes by source: every process that ever took votes (${NUMBER.format(
+  return html`<details class="card"><summary id="sources">Votes by source: every process that ever captured votes (${NUMBER.format(
     sources.length,
   )})</summary>
 <div class="scroll" id="sources-table" tabindex="0" role="region" aria-labelledby="sources"><table class="table">
 <thead><tr><th scope="col">Source</th>${numberHeads(OUTCOMES.map(capitalised))}${numberHeads(['Jobs', 'Lost jobs'])}</tr></thead>
 <tbody>${sources.map(
     (row) => html`
-<tr><th scope="row">${row.source}${row.reachable ? '' : UNREACHABLE}</th>${fateCells(row)}${numberCells([row.jobs.accepted])}${alarmCell(row.jobs.lost)}</tr>`,
+<tr><th scope="row">${row.source}${row.reachable ? '' : UNREACHABLE}</th>${outcomeCells(row)}${numberCells([row.jobs.accepted])}${alarmCell(row.jobs.lost)}</tr>`,
   )}</tbody>
 </table></div></details>`;
 }
 
-/** Of a node that does not answer: whether that matters, and what can be done about it. */
+/** Returns the state of an unreachable node, and the button to retire it. */
 function absence({ node, reachable, retired, pending }: AuditView['nodes'][number]): Html | '' {
   if (retired) return html`<small>retired</small>`;
   if (reachable) return '';
   if (pending > 0) return UNREACHABLE;
   return html`<small>node unreachable; results wait for it</small>
-<form method="post" action="/nodes/${encodeURIComponent(node)}/retire"><button id="retire-${node}" aria-label="It will not come back: ${node}">It will not come back</button></form>`;
+<form method="post" action="/nodes/${encodeURIComponent(node)}/retire"><button id="retire-${node}" aria-label="Retire ${node}: it will not return">Retire: it will not return</button></form>`;
 }
 
-const UNREACHABLE = html`<small>node unreachable: what is missing may be on it</small>`;
+const UNREACHABLE = html`<small>node unreachable: missing jobs may be on it</small>`;
 
 function card(id: string, title: string, note: string, rows: Html): Html {
   return html`<section class="card" aria-labelledby="${id}">
@@ -202,8 +203,8 @@ function card(id: string, title: string, note: string, rows: Html): Html {
 </section>`;
 }
 
-function fateCells(row: AuditView['total']): Html {
-  return html`${OUTCOMES.map((fate) => (BAD.has(fate) ? alarmCell(row[fate]) : numberCells([row[fate]])))}`;
+function outcomeCells(row: AuditView['total']): Html {
+  return html`${OUTCOMES.map((outcome) => (BAD.has(outcome) ? alarmCell(row[outcome]) : numberCells([row[outcome]])))}`;
 }
 
 function numberHeads(titles: readonly string[]): Html {

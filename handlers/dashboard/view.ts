@@ -2,9 +2,9 @@ import type { NodeState } from '#audit/queues.ts';
 import { type Outcomes, type SourceAccount, sumOutcomes } from '#audit/reconcile.ts';
 import type { LiveReport } from './live-audit.ts';
 
-/** A node's queue and Redis, as the dashboard tells them. */
+/** A node's queue and Redis. */
 interface QueueView {
-  /** The names its handlers gave the node; empty while none is known. */
+  /** The node's names in its ledger; empty while unknown. */
   readonly nodes: readonly string[];
   readonly address: string;
   readonly reachable: boolean;
@@ -13,16 +13,16 @@ interface QueueView {
   readonly active: number;
   readonly delayed: number;
   readonly failed: number;
-  /** Bytes; `max` is 0 when there is no limit. */
+  /** Bytes; `max` is 0 without a limit. */
   readonly memory: NodeState['memory'];
   readonly appendOnlyFile: NodeState['appendOnlyFile'];
 }
 
-/** The ledger as JSON. Everything is counted in votes, except what is in `jobs`. */
+/** The audit as JSON. Numbers are votes, except those in `jobs`. */
 export interface AuditView {
   readonly asOf: string;
-  /** When it was last possible to account for everything; null when it never was. */
-  readonly settledAt: string | null;
+  /** Time of the last complete reconciliation; null before the first. */
+  readonly reconciledAt: string | null;
   readonly postgres: { readonly reachable: boolean; readonly reason: string | null };
   readonly total: Outcomes;
   readonly nodes: readonly (Outcomes & {
@@ -34,12 +34,12 @@ export interface AuditView {
   readonly queues: readonly QueueView[];
 }
 
-/** What the page and `GET /ledger` show of a report. */
-export function viewOf({ asOf, settledAt, rows, nodes, postgresFault }: LiveReport): AuditView {
+/** Returns a report for the page and for `GET /ledger`. */
+export function auditView({ asOf, reconciledAt, rows, nodes, postgresFault }: LiveReport): AuditView {
   const byNode = Map.groupBy(rows, ({ node }) => node);
   return {
     asOf: new Date(asOf).toISOString(),
-    settledAt: settledAt === undefined ? null : new Date(settledAt).toISOString(),
+    reconciledAt: reconciledAt === undefined ? null : new Date(reconciledAt).toISOString(),
     postgres: { reachable: postgresFault === undefined, reason: postgresFault ?? null },
     total: sumOutcomes(rows),
     nodes: [...byNode]

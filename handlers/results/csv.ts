@@ -2,7 +2,7 @@ import type { ResultView } from './view.ts';
 
 const COLUMNS = ['poll', 'question', 'choice', 'label', 'votes', 'status', 'as_of'];
 
-/** The results of a poll as a table (RFC 4180): a line with the names, then a line for each choice. */
+/** Returns the results of a poll as CSV (RFC 4180): a header line, then a line per choice. */
 export function toCsv({ poll, question, choices, status, asOf }: ResultView): string {
   const lines = choices.map(({ id, label, votes }) => [poll, question, id, label, votes, status, asOf]);
   return [COLUMNS, ...lines].map((cells) => `${cells.map(cellOf).join(',')}\r\n`).join('');
@@ -14,7 +14,7 @@ function cellOf(value: string | number): string {
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
-/** A spreadsheet would run such a text, and a label is whatever somebody wrote into the polls file. */
+/** A spreadsheet would execute such a text; labels come from the polls file. */
 function isFormula(text: string): boolean {
   return /^[=+\-@\t\r]/.test(text);
 }

@@ -2,21 +2,21 @@ import type { Results } from '#db/results.ts';
 import { withDeadline } from '#runtime/deadline.ts';
 import type { Log } from '#runtime/log.ts';
 
-/** The results are read no more often than this, however many ask. */
+/** Shortest interval between reads, for any number of viewers. */
 export const READ_INTERVAL_MS = 1_000;
-/** Nobody waits longer than this for a read; then there is the last snapshot, or none. */
+/** Longest wait for a read; after it viewers get the last snapshot, or an error. */
 export const READ_WAIT_MS_MAX = 2_000;
 
-/** SQLSTATE of a table that is not there: the workers have not made the schema yet. */
+/** SQLSTATE of a missing table: no worker has migrated the schema yet. */
 const UNDEFINED_TABLE = '42P01';
 
-/** The results at one moment; `asOf` is milliseconds since 1970, taken before they were read. */
+/** The results at one moment; `asOf` is the time before the read, in milliseconds since 1970. */
 export interface Snapshot {
   readonly results: Results;
   readonly asOf: number;
 }
 
-/** No snapshot was ever read, so there is nothing to show. It may pass: trying again helps. */
+/** No snapshot has been read yet. A retry may succeed. */
 export class ResultsUnavailableError extends Error {
   override readonly name = 'ResultsUnavailableError';
 }
@@ -24,24 +24,23 @@ export class ResultsUnavailableError extends Error {
 export interface FeedOptions {
   readonly read: () => Promise<Results>;
   readonly log: Log;
-  /** Hears how each read ended. */
+  /** Called with the outcome of each read. */
   readonly onRead?: (outcome: 'read' | 'failed') => void;
 }
 
 /**
- * Lets any number of viewers look at the results for one query a second.
+ * Serves any number of viewers from at most one query per second.
  *
- *   idle ──somebody asks, or a second is over and somebody listens──▶ reading ──▶ idle
+ *   idle ──call of latest(), or a second passed and there are subscribers──▶ reading ──▶ idle
  *
- * One read is under way at a time, a new one starts at the earliest a second after the last one started, and none
- * starts unless somebody asks or listens. A read that fails changes nothing: viewers keep the last snapshot, whose
- * `asOf` says how old it is.
+ * At most one read is in flight, reads start at least a second apart, and none starts without a call or a subscriber. After
+ * a failed read viewers keep the last snapshot; its `asOf` shows its age.
  */
 export class Feed {
   readonly #options: FeedOptions;
   readonly #listeners = new Set<(snapshot: Snapshot) => void>();
   #snapshot: Snapshot | undefined;
-  /** By a clock that nobody sets, as are all waits here; `asOf` is for the viewers. */
+  /** Monotonic, as are all waits here. */
   #snapshotAt = Number.NEGATIVE_INFINITY;
   #reading: Promise<void> | undefined;
   #startedAt = Number.NEGATIVE_INFINITY;
@@ -52,27 +51,27 @@ export class Feed {
     this.#options = options;
   }
 
-  /** The last snapshot, however old it is. */
+  /** The last snapshot, of any age. */
   get last(): Snapshot | undefined {
     return this.#snapshot;
   }
 
   /**
-   * A snapshot that is at most a second old, or the newest there is when the database does not answer in time.
+   * Returns a snapshot that is at most a second old, or the last one if the database is slow or down.
    *
-   * @throws ResultsUnavailableError when there has never been one
+   * @throws ResultsUnavailableError when there is none
    */
   async latest(): Promise<Snapshot> {
     if (this.#snapshot && performance.now() - this.#snapshotAt < READ_INTERVAL_MS) return this.#snapshot;
     const reading = this.#reading ?? (this.#mayStart() ? this.#start() : undefined);
     const waitMs = this.#startedAt + READ_WAIT_MS_MAX - performance.now();
-    // Counted from the start of the read: of those who come later, none waits for a database that hangs.
+    // The deadline counts from the start of the read, so later callers do not wait for a hung database.
     if (reading && waitMs > 0) await withDeadline(reading, waitMs, 'a read').catch(() => undefined);
     if (this.#snapshot) return this.#snapshot;
-    throw new ResultsUnavailableError(`the results cannot be read (${this.#lastFault})`);
+    throw new ResultsUnavailableError(`results unavailable (${this.#lastFault})`);
   }
 
-  /** Calls back with every new snapshot from now on. Returns the way to stop that. */
+  /** Calls back with every new snapshot. Returns a function that unsubscribes. */
   subscribe(listener: (snapshot: Snapshot) => void): () => void {
     this.#listeners.add(listener);
     this.#keepReading();
@@ -82,7 +81,7 @@ export class Feed {
     };
   }
 
-  /** Stops reading for listeners; a read under way ends by itself. */
+  /** Stops reading for subscribers; a read in flight completes. */
   close(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
@@ -123,9 +122,9 @@ export class Feed {
       onRead?.('failed');
       this.#lastFault = (error as Error).message;
       if ((error as { code?: unknown }).code === UNDEFINED_TABLE) {
-        log.repeated('waiting for the workers to make the tables');
+        log.repeated('waiting for a worker to migrate the schema');
       } else {
-        log.repeated('the results cannot be read', { error });
+        log.repeated('results not readable', { error });
       }
       return;
     }

@@ -19,7 +19,7 @@ const SETTINGS = {
 };
 
 const STATEMENT_MS_MAX = 2_000;
-/** Receipts have connections of their own, so that the results never wait behind them. */
+/** Receipts use a separate pool, so that results never wait behind them. */
 const RESULTS_CONNECTIONS_MAX = 1;
 const RECEIPT_CONNECTIONS_MAX = 4;
 
@@ -38,7 +38,7 @@ await runProcess('results', async ({ log, shutdown }) => {
       connectionsMax,
       statementMsMax: STATEMENT_MS_MAX,
       name,
-      onIdleError: (error) => log.repeated('an idle connection to Postgres broke', { error }),
+      onIdleError: (error) => log.repeated('idle Postgres connection broke', { error }),
     });
     shutdown.defer(`close the connections of ${name}`, () => db.destroy());
     return db;
@@ -65,10 +65,10 @@ await runProcess('results', async ({ log, shutdown }) => {
     onReceipt: metrics.onReceipt,
   });
   const server = await listen(app, config.port, { acceptors: ACCEPTORS_FOR_A_CROWD });
-  shutdown.defer('finish the requests', server.close);
-  shutdown.defer('end the streams', () => streams.close());
+  shutdown.defer('finish open requests', server.close);
+  shutdown.defer('end streams', () => streams.close());
 
-  // Once read, results can be shown whatever happens to the database, so this process never gets unready again.
+  // After the first read there is always a snapshot to show, so this process stays ready.
   const firstRead = setInterval(() => void tryFirstRead(), READ_INTERVAL_MS);
   const tryFirstRead = async (): Promise<void> => {
     try {

@@ -1,6 +1,6 @@
 import { Counter, Gauge, type Registry } from '@prometheus-io/client';
 
-/** What the gauges ask for when they are read. */
+/** Called when the gauges are scraped. */
 interface Readings {
   readonly snapshotAsOf: () => number | undefined;
   readonly streamsOpen: () => number;
@@ -8,13 +8,13 @@ interface Readings {
 
 export type ReceiptOutcome = 'counted' | 'pending' | 'unknown' | 'refused' | 'failed';
 
-/** The measures of the results process, and the functions through which its parts report. */
+/** Called by the parts of the results process to update its metrics. */
 export interface ResultsMetrics {
   onRead(outcome: 'read' | 'failed'): void;
   onReceipt(outcome: ReceiptOutcome): void;
 }
 
-/** Registers the measures of the results process. */
+/** Creates the metrics of the results process. */
 export function createResultsMetrics(registry: Registry, readings: Readings): ResultsMetrics {
   const registers = [registry];
   const reads = new Counter({
@@ -25,7 +25,7 @@ export function createResultsMetrics(registry: Registry, readings: Readings): Re
   });
   const receipts = new Counter({
     name: 'turnout_results_receipt_lookups_total',
-    help: 'Receipts looked up, by outcome',
+    help: 'Receipt look-ups, by outcome',
     labelNames: ['outcome'],
     registers,
   });
@@ -33,7 +33,7 @@ export function createResultsMetrics(registry: Registry, readings: Readings): Re
   for (const outcome of ['counted', 'pending', 'unknown', 'refused', 'failed']) receipts.inc({ outcome }, 0);
   new Gauge({
     name: 'turnout_results_snapshot_age_seconds',
-    help: 'Age of the results that viewers see; NaN before the first',
+    help: 'Age of the current snapshot; NaN before the first',
     registers,
     collect() {
       const asOf = readings.snapshotAsOf();
@@ -42,7 +42,7 @@ export function createResultsMetrics(registry: Registry, readings: Readings): Re
   });
   new Gauge({
     name: 'turnout_results_streams_open',
-    help: 'Server-sent event streams that are open',
+    help: 'Open server-sent event streams',
     registers,
     collect() {
       this.set(readings.streamsOpen());

@@ -2,9 +2,9 @@ import { html } from 'hono/html';
 import { type Html, page, pageHeaders } from '../web/layout.ts';
 import { UPDATE_SCRIPT } from '../web/update.ts';
 import type { Snapshot } from './feed.ts';
-import { type ResultView, viewOf } from './view.ts';
+import { type ResultView, resultView } from './view.ts';
 
-/** How often the page loads itself again where scripts do not run. */
+/** Reload interval of the page without scripts. */
 const REFRESH_SECONDS = 5;
 
 const NUMBER = new Intl.NumberFormat('en-US');
@@ -15,9 +15,9 @@ const SHARE = new Intl.NumberFormat('en-US', {
 });
 
 /**
- * Fetches this very page again, from the cache that all viewers share, and changes what differs. So the page looks the
- * same with and without the script, and any number of polls costs one request. Bars move, and focus stays. What has
- * changed is spoken at most every 20 s: a screen reader that never falls silent helps nobody.
+ * Fetches the page again, through the cache that all viewers share, and updates what differs: the page is the same with and
+ * without scripts, and any number of polls costs one request. Focus and scrolling stay. Screen readers announce changes at
+ * most every 20 s.
  */
 const SCRIPT = `
 const PERIOD_MS = 2000, PERIOD_MS_MAX = 30000, SPEAK_INTERVAL_MS = 20000;
@@ -57,23 +57,23 @@ document.addEventListener('visibilitychange', refresh);
 plan();
 `;
 
-/** The headers of the page, its caching included: a shared cache may answer for a second. */
+/** The headers of the page. Shared caches may keep it for a second. */
 export const RESULTS_PAGE_HEADERS = { ...pageHeaders(SCRIPT), 'Cache-Control': 'public, max-age=1' };
 
-/** All polls of a snapshot as a page. */
+/** Returns the page with all polls of a snapshot. */
 export function resultsPage(snapshot: Snapshot): string {
-  const views = snapshot.results.polls.map((poll) => viewOf(poll, snapshot));
+  const views = snapshot.results.polls.map((poll) => resultView(poll, snapshot));
   const { accepted, committed } = snapshot.results.ledger;
   const main = html`
 <h1>Results</h1>
 <p class="lede">As of ${time(snapshot.asOf)}. ${ledgerLine(accepted, committed)}</p>
-<p class="notice error" id="offline" role="alert" hidden>No connection. These are the last results we got; trying again.</p>
+<p class="notice error" id="offline" role="alert" hidden>No connection. These are the last known results; retrying.</p>
 ${views.length === 0 ? html`<p class="notice">There is no poll yet.</p>` : views.map(pollCard)}`;
   return String(
     page({
       title: views.length === 1 && views[0] ? `${views[0].question} Results` : 'Results',
       main,
-      footer: html`<p>Each voter counts once, with the last vote cast. Results are provisional until a poll has closed and every accepted vote is accounted for.</p>
+      footer: html`<p>Each voter counts once, with their last vote. Results are provisional until the poll has closed and every accepted vote is accounted for.</p>
 <p class="hidden" id="spoken" role="status"></p>`,
       script: SCRIPT,
       refreshSeconds: REFRESH_SECONDS,

@@ -4,17 +4,17 @@ import { streamSSE } from 'hono/streaming';
 import { withDeadline } from '#runtime/deadline.ts';
 import type { Feed, Snapshot } from './feed.ts';
 
-/** More open streams than this are refused: each is a connection, and other processes have room. */
+/** Open streams; more are refused, since each is a connection that another process may have room for. */
 const STREAMS_MAX = 5_000;
-/** A proxy closes a connection on which nothing moves; this is well below what proxies wait. */
+/** Proxies close idle connections; this is well below their timeouts. */
 const HEARTBEAT_INTERVAL_MS = 15_000;
-/** A client that has not read the last event for this long is gone, or does not mean to read. */
+/** A client that does not read an event for this long is disconnected. */
 const STALL_MS_MAX = 10_000;
-/** Clients that lost their streams together must not come back together. */
+/** Jitter, so that clients that lost their streams together do not return together. */
 const RECONNECT_MS_MIN = 1_000;
 const RECONNECT_MS_MAX = 5_000;
 
-/** What to send of a snapshot: `content` decides whether it is news, `body` is what goes out. */
+/** A rendered snapshot: `body` is sent if `content` differs from the last one sent. */
 export interface Edition {
   readonly content: string;
   readonly body: string;
@@ -28,8 +28,8 @@ export interface StreamsOptions {
 }
 
 /**
- * Server-sent events. A stream holds one snapshot at most: while a client does not read, newer snapshots replace the one
- * that waits for it, and after `stallMsMax` its connection is cut.
+ * Server-sent events. A stream buffers at most one snapshot: while a client does not read, newer snapshots replace the waiting
+ * one, and after `stallMsMax` the connection is closed.
  */
 export class Streams {
   readonly #feed: StreamsOptions['feed'];
@@ -60,9 +60,9 @@ export class Streams {
   }
 
   /**
-   * Answers with a stream that begins with `first`. Call it only while `isFull` is false.
+   * Responds with a stream that starts with `first`. Call it only while `isFull` is false.
    *
-   * @param edit what the stream shows of a snapshot; `undefined` when there is nothing to show
+   * @param edit renders a snapshot; `undefined` when there is nothing to send
    */
   start(c: Context, first: Snapshot, edit: (snapshot: Snapshot) => Edition | undefined): Response {
     return streamSSE(c, async (stream) => {
@@ -92,7 +92,7 @@ export class Streams {
             sent = edition.content;
             writtenAt = performance.now();
           } else if (performance.now() - writtenAt >= this.#heartbeatIntervalMs) {
-            await this.#within(stream.write(': still here\n\n'));
+            await this.#within(stream.write(': heartbeat\n\n'));
             writtenAt = performance.now();
           }
           if (isOver || waiting) continue;
@@ -105,7 +105,7 @@ export class Streams {
           });
         }
       } catch {
-        // Nothing else can throw here than the deadline. Closing in order would wait for the client to read.
+        // Only the deadline throws here. A graceful close would wait for the client to read.
         (c.env as Partial<HttpBindings> | undefined)?.outgoing?.destroy();
         stream.abort();
       } finally {
@@ -115,7 +115,7 @@ export class Streams {
     });
   }
 
-  /** Ends all streams and refuses new ones; their clients come back, to another process. */
+  /** Ends all streams and refuses new ones; clients reconnect to another process. */
   close(): void {
     this.#closed = true;
     for (const end of this.#endings) end();

@@ -1,14 +1,23 @@
 import type { PollResult } from '#db/results.ts';
+import { CAPTURE_MS_MAX, LEDGER_READ_MS_MAX } from '#runtime/capture-limits.ts';
+import { CONNECTIONS_CHECK_INTERVAL_MS, REQUEST_TIMEOUT_MS } from '#runtime/server.ts';
 import type { Snapshot } from './feed.ts';
 
-/**
- * The longest from the moment at which a handler found a poll open to the ledger that a worker reads with that vote in
- * it: 11 s until a slow client's body is there or given up, 2 s until the vote is on disk or refused, 2 s for the reading.
- * The rest is for clocks that differ: the handler's says when a poll closes, and that of Postgres when a ledger was read.
- */
-export const REQUEST_MS_MAX = 20_000;
+/** Longest difference between a handler's clock, which closes a poll, and that of PostgreSQL, which dates ledgers. */
+const CLOCK_SKEW_MS_MAX = 5_000;
 
-/** The results of a poll, as the API tells them. The order of the fields is part of the contract. */
+/**
+ * The longest time from the moment at which a handler found a poll open to the reading of a ledger that includes that vote:
+ * the body of a slow client arrives or times out, the vote is written or refused, and the ledger is read.
+ */
+export const REQUEST_MS_MAX =
+  REQUEST_TIMEOUT_MS +
+  CONNECTIONS_CHECK_INTERVAL_MS +
+  CAPTURE_MS_MAX +
+  LEDGER_READ_MS_MAX +
+  CLOCK_SKEW_MS_MAX;
+
+/** The results of a poll in the API. The order of the fields is part of the contract. */
 export interface ResultView {
   readonly poll: string;
   readonly question: string;
@@ -20,8 +29,8 @@ export interface ResultView {
   readonly asOf: string;
 }
 
-/** What the API says of one poll of a snapshot. */
-export function viewOf(result: PollResult, { results, asOf }: Snapshot): ResultView {
+/** Returns the results of one poll of a snapshot. */
+export function resultView(result: PollResult, { results, asOf }: Snapshot): ResultView {
   const { poll, question, choices } = result;
   return {
     poll,
@@ -35,16 +44,14 @@ export function viewOf(result: PollResult, { results, asOf }: Snapshot): ResultV
 }
 
 /**
- * Whether the count of a poll can no longer change:
+ * Returns whether the count of a poll can no longer change:
  *
- * - the poll has closed, and every node's ledger has been read once since, later than any vote for it can have been
- *   under way. From then on the ledgers hold the number of every job that can hold such a vote;
- * - all those jobs are committed. A job that waits, or that has failed, is a number that is missing.
+ * - the poll has closed, and every node's ledger has been read at least `REQUEST_MS_MAX` later. From then on the ledgers
+ *   include every job that can hold a vote for it;
+ * - all those jobs are committed. A waiting or failed job is a missing number.
  *
- * What counts is the node and not the source: a ledger keeps a line for every process that ever ran on its node and is
- * always read as a whole, so a process that has ended needs no reading of its own, and one whose line the node no longer
- * has, has nothing there that could still come. A node that has not been read since the close keeps the results
- * provisional however settled it looks, because nobody knows what it accepted last.
+ * The reading counts per node, not per source: a ledger has an entry for every process that ever ran on its node and is read
+ * as a whole. A node that was not read since the close keeps the results provisional, because its last votes are unknown.
  */
 function isFinal({ closesAt }: PollResult, { settled, observedAt }: Snapshot['results']): boolean {
   return settled && closesAt !== null && observedAt !== null && observedAt >= closesAt + REQUEST_MS_MAX;

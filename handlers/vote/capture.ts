@@ -1,6 +1,7 @@
 import { type Batch, JOB_VOTES_MAX, jobKey, type LedgerEntry, type Vote } from '#job';
 import {
   CAPTURE_BUFFER_DEFAULT,
+  CAPTURE_MS_MAX,
   VOTES_PER_JOB_CEILING,
   VOTES_PER_JOB_DEFAULT,
 } from '#runtime/capture-limits.ts';
@@ -36,8 +37,6 @@ export interface CaptureOptions {
 }
 
 const JOBS_PER_WRITE_MAX = 20;
-/** How long a request waits for its vote to reach the disk. */
-export const CAPTURE_MS_MAX = 2_000;
 /** A write that takes longer means that the disk is too slow; new votes are refused until it is done. */
 const WRITE_STALL_MS = 1_000;
 const RETRY_DELAY_MS_MIN = 25;

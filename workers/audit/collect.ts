@@ -8,26 +8,26 @@ import { NodeQueues, type NodeState } from './queues.ts';
 import { reconcile, type SourceAccount } from './reconcile.ts';
 import { type AuditReport, type Unreachable, unseenNodes } from './report.ts';
 
-/** A node that has not answered by then is down. */
+/** A node without a response by then is unreachable. */
 const CONNECT_MS_MAX = 2_500;
-const LOOK_INTERVAL_MS = 25;
-/** How long a queue of more than 20,000 jobs may be searched; millions take seconds. */
+const POLL_INTERVAL_MS = 25;
+/** Longest search of a queue with more than 20,000 jobs; millions take seconds. */
 const SEARCH_MS_MAX = 30_000;
-/** So many missing numbers of a source are looked for by name. */
+/** Most missing numbers enumerated per source. */
 const JOBS_NAMED_MAX = 100_000;
 
-/** SQLSTATE of a table that is not there. */
+/** SQLSTATE of a missing table. */
 const UNDEFINED_TABLE = '42P01';
 
 /**
- * Looks at all nodes and at Postgres, in the order that `AuditInputs` asks for, so that votes in motion are no losses.
- * It never throws because something cannot be reached: that is in the report, as a blind spot.
+ * Audits all nodes and Postgres, read in the order that `AuditInputs` requires, so that votes in transit are not losses. An
+ * unreachable part is not an error; the report lists it.
  */
 export async function collectAudit(db: Db, discover: Discover): Promise<AuditReport> {
   const asOf = Date.now();
   const unreachable: Unreachable[] = [];
   const addresses = await discover().catch(({ code, message }: NodeJS.ErrnoException) => {
-    unreachable.push({ what: 'the nodes', reason: `they cannot be found (${code ?? message})` });
+    unreachable.push({ what: 'the nodes', reason: `discovery failed (${code ?? message})` });
     return [];
   });
   const queues = await connect(addresses);
@@ -38,14 +38,14 @@ export async function collectAudit(db: Db, discover: Discover): Promise<AuditRep
   }
 }
 
-/** Waits until all nodes answer, as long as that can be expected of them. */
+/** Connects to the nodes, and waits for those that respond within `CONNECT_MS_MAX`. */
 async function connect(addresses: readonly RedisAddress[]): Promise<NodeQueues> {
   const silent = createLog('audit', () => {});
   const queues = new NodeQueues({ discover: async () => addresses, log: silent });
   await queues.follow();
   const deadline = Date.now() + CONNECT_MS_MAX;
   while (Date.now() < deadline && queues.all.some(({ fault }) => fault !== undefined)) {
-    await sleep(LOOK_INTERVAL_MS);
+    await sleep(POLL_INTERVAL_MS);
   }
   return queues;
 }
@@ -80,7 +80,7 @@ function faultOfNode({ name, fault, jobs }: NodeState): Unreachable[] {
   return jobs === undefined ? [{ what: name, reason: 'its jobs could not be listed' }] : [];
 }
 
-/** Why Postgres could not be asked, for people. */
+/** Why Postgres is unavailable, for people. */
 class Fault extends Error {}
 
 async function orFault<T>(asking: Promise<T>): Promise<T | Fault> {
@@ -88,8 +88,8 @@ async function orFault<T>(asking: Promise<T>): Promise<T | Fault> {
     return await asking;
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
-    if (code === UNDEFINED_TABLE) return new Fault('it has no tables; the workers make them when they start');
-    // Node tries several addresses of a name, and the error for all of them has no message.
+    if (code === UNDEFINED_TABLE) return new Fault('it has no tables; a worker creates them when it starts');
+    // Node's error for a name with several addresses has no message.
     return new Fault(message || code || String(error));
   }
 }

@@ -7,37 +7,37 @@ import type { Log } from '#runtime/log.ts';
 import { connectFailingFast, type RedisAddress } from '#runtime/redis.ts';
 import type { NodeReading } from './reconcile.ts';
 
-/** No call to a node is waited for longer than this. */
+/** Deadline of a call to a node. */
 const CALL_MS_MAX = 1_000;
 const DISCOVERY_INTERVAL_MS = 2_000;
 const DISCOVERY_MS_MAX = 5_000;
-/** Ids are listed as one answer of Redis, which does nothing else meanwhile: a few milliseconds for so many. */
+/** Most ids listed in one response, which blocks Redis for a few milliseconds. */
 const JOBS_LISTED_MAX = 20_000;
-/** A longer queue is searched in steps of so many keys, between which Redis serves others. */
+/** Keys per step of a longer search; Redis serves others between steps. */
 const KEYS_PER_STEP = 1_000;
 
-const NOT_ASKED = 'not asked yet';
+const NOT_READ = 'not read yet';
 
-/** How a node is, beside its ledger. */
+/** State of a node's queue and Redis, beside its ledger. */
 export interface NodeState extends NodeReading {
-  /** The names that the node's handlers have given it; usually one. */
+  /** The node's names in its ledger; usually one. */
   readonly nodes: readonly string[];
   readonly waiting: number;
   readonly active: number;
   readonly delayed: number;
-  /** Bytes; `max` is 0 when there is no limit, and both are 0 when the node does not answer. */
+  /** Bytes; `max` is 0 without a limit, and both are 0 for an unreachable node. */
   readonly memory: { readonly used: number; readonly max: number };
-  /** Whether what it was given is on disk. */
+  /** State of the append-only file. */
   readonly appendOnlyFile: 'on' | 'off' | 'failing' | 'unknown';
 }
 
-/** The queue on one node, through a connection that fails fast. */
+/** The queue of one node, through a connection that fails fast. */
 export class NodeQueue {
   readonly name: string;
   readonly queue: Queue;
   readonly #redis: Redis;
   readonly #log: Log;
-  #fault: string | undefined = NOT_ASKED;
+  #fault: string | undefined = NOT_READ;
   #connectFault = '';
   #isBroken = false;
   #nodes: readonly string[] = [];
@@ -46,14 +46,14 @@ export class NodeQueue {
   constructor(address: RedisAddress, log: Log) {
     this.name = address.name;
     this.#log = log;
-    // Also what bull-board asks for must not wait for a Redis that hangs.
+    // Requests of bull-board must not wait for a hung Redis either.
     const options = { ...address.options, commandTimeout: CALL_MS_MAX };
     this.#redis = connectFailingFast({ name: address.name, options });
-    // Every failed attempt is an event; `fault` tells the last.
+    // Every failed attempt emits an event; `fault` includes the last.
     this.#redis.on('error', (error: NodeJS.ErrnoException) => {
       this.#connectFault = ` (${error.code ?? error.message})`;
     });
-    this.#redis.on('ready', () => void this.ping());
+    this.#redis.on('ready', () => void this.probe());
     this.queue = new Queue(QUEUE_NAME, { connection: this.#redis, skipMetasUpdate: true });
     this.queue.on('error', () => {});
     this.queue.waitUntilReady().catch(() => {
@@ -61,53 +61,53 @@ export class NodeQueue {
     });
   }
 
-  /** Why the node cannot be asked; `undefined` when it can. */
+  /** Why the node is unreachable; `undefined` when it is reachable. */
   get fault(): string | undefined {
     return this.#redis.status === 'ready' ? this.#fault : `not connected${this.#connectFault}`;
   }
 
-  /** BullMQ gave up on it: it never gets ready, and has to be replaced. */
+  /** BullMQ's queue will never be ready and must be replaced. */
   get isBroken(): boolean {
     return this.#isBroken;
   }
 
-  /** The names that the node's handlers have given it; usually one, and none before it has answered. */
+  /** The node's names in its ledger; usually one, none before the first response. */
   get nodes(): readonly string[] {
     return this.#nodes;
   }
 
-  /** The node's own name, where it is known, and its address. */
+  /** The node's name, if known, and its address. */
   get label(): string {
     return this.#nodes.length === 0 ? this.name : `${this.#nodes.join(', ')} (${this.name})`;
   }
 
-  /** Looks whether the node answers. */
-  async ping(): Promise<void> {
+  /** Probes the node, which updates `fault` and `nodes`. */
+  async probe(): Promise<void> {
     if (this.#redis.status !== 'ready') return;
     try {
       await this.queue.waitUntilReady();
       this.#nodes = namesOf(await this.#redis.hkeys(LEDGER_KEY));
-      this.#enter(undefined);
+      this.#setFault(undefined);
     } catch (error) {
-      this.#enter((error as Error).message);
-      // The machine may be gone without a word. Then only a new connection finds out.
+      this.#setFault((error as Error).message);
+      // A vanished machine closes no connection; only a new one detects it.
       if (this.#redis.status === 'ready') this.#redis.disconnect(true);
     }
   }
 
   /**
-   * Asks the node how it is: the ledger first, then the queue. It never throws; see `fault` of the answer.
+   * Reads the node: the ledger first, then the queue. Never throws; the result has a `fault`.
    *
-   * @param isListed whether to name the jobs too, as long as they are no more than 20,000
-   * @param searchMsMax how long a longer queue may be searched for its jobs; 0 leaves it unsearched
+   * @param isListed whether to list job ids, up to 20,000
+   * @param searchMsMax longest search of a longer queue; 0 for none
    */
   async read(isListed: boolean, searchMsMax = 0): Promise<NodeState> {
     if (this.fault) return this.#unreachable(this.fault);
     try {
       const msMax = 3 * CALL_MS_MAX + searchMsMax;
-      return await withDeadline(this.#read(isListed, searchMsMax > 0), msMax, 'asking the node');
+      return await withDeadline(this.#read(isListed, searchMsMax > 0), msMax, 'reading the node');
     } catch (error) {
-      this.#log.repeated('a node cannot be asked', { node: this.name, error });
+      this.#log.repeated('node not readable', { node: this.name, error });
       return this.#unreachable((error as Error).message);
     }
   }
@@ -143,7 +143,7 @@ export class NodeQueue {
     return listed ?? (isSearched ? this.#search() : undefined);
   }
 
-  /** One script, so that no job can move from one state to another in between. */
+  /** One script, so that no job moves from one state to another in between. */
   async #list(): Promise<NodeReading['jobs']> {
     const backend: RedisQueueBackend = this.queue.getBackend();
     const types = ['failed', 'waiting', 'active', 'delayed', 'prioritized'] as const;
@@ -152,7 +152,7 @@ export class NodeQueue {
     return { failed: await this.#withData(failed), queued: await this.#withData(queued.flat()) };
   }
 
-  /** Those of these jobs that still have their data. An id in a list whose data somebody deleted holds no vote. */
+  /** Returns the ids whose job data exists. An id without data holds no vote. */
   async #withData(ids: readonly string[]): Promise<string[]> {
     const found: string[] = [];
     for (let start = 0; start < ids.length; start += KEYS_PER_STEP) {
@@ -169,8 +169,8 @@ export class NodeQueue {
   }
 
   /**
-   * Finds the jobs of a queue that is too long to be listed at once, by their data. Redis promises to show every key
-   * that is there from the beginning to the end of the search; one that went meanwhile is in Postgres.
+   * Finds the jobs of a queue that is too long to list, by scanning for their data. SCAN returns every key that exists during
+   * the whole scan; a job that is removed meanwhile is in Postgres.
    */
   async #search(): Promise<NodeReading['jobs']> {
     const prefix = this.queue.toKey('');
@@ -202,9 +202,9 @@ export class NodeQueue {
     };
   }
 
-  #enter(fault: string | undefined): void {
-    if (fault && !this.#fault) this.#log.warn('a node does not answer', { node: this.name, reason: fault });
-    if (!fault && this.#fault) this.#log.info('a node answers', { node: this.name });
+  #setFault(fault: string | undefined): void {
+    if (fault && !this.#fault) this.#log.warn('node unreachable', { node: this.name, reason: fault });
+    if (!fault && this.#fault) this.#log.info('node reachable', { node: this.name });
     this.#fault = fault;
   }
 }
@@ -212,11 +212,11 @@ export class NodeQueue {
 export interface NodeQueuesOptions {
   readonly discover: Discover;
   readonly log: Log;
-  /** Hears of every change of the list and of the nodes' names. */
+  /** Called on every change of the nodes or their names. */
   readonly onChange?: (queues: readonly NodeQueue[]) => void;
 }
 
-/** The queues of all nodes, as discovery finds them: nodes come and go. */
+/** The queues of all nodes, which follow discovery. */
 export class NodeQueues {
   readonly #options: NodeQueuesOptions;
   readonly #queues = new Map<string, NodeQueue>();
@@ -232,9 +232,9 @@ export class NodeQueues {
     return [...this.#queues.values()].toSorted((a, b) => (a.name < b.name ? -1 : 1));
   }
 
-  /** Looks for nodes now, and then again every 2 s. */
+  /** Discovers nodes now and then every 2 s. */
   async follow(): Promise<void> {
-    await this.#look();
+    await this.#discover();
     if (!this.#isClosed) this.#timer = setTimeout(() => void this.follow(), DISCOVERY_INTERVAL_MS);
   }
 
@@ -244,16 +244,16 @@ export class NodeQueues {
     await Promise.all(this.all.map((queue) => queue.close()));
   }
 
-  async #look(): Promise<void> {
+  async #discover(): Promise<void> {
     const { discover, log, onChange } = this.#options;
     try {
-      const found = await withDeadline(discover(), DISCOVERY_MS_MAX, 'finding the nodes');
+      const found = await withDeadline(discover(), DISCOVERY_MS_MAX, 'node discovery');
       if (this.#isClosed) return;
       this.#update(found);
     } catch (error) {
-      log.repeated('the nodes cannot be discovered; those known stay', { error });
+      log.repeated('node discovery failed', { error });
     }
-    await Promise.all(this.all.map((queue) => queue.ping()));
+    await Promise.all(this.all.map((queue) => queue.probe()));
     const labels = this.all.map(({ label }) => label).join();
     if (labels !== this.#labels) onChange?.(this.all);
     this.#labels = labels;

@@ -1,37 +1,37 @@
 import type { SourceAudit } from '#db/audit.ts';
 import { jobKey, type LedgerEntry, nodeOf, parseJobKey } from '#job';
 
-/** Of the numbers that Postgres has not heard of, so many a source are looked for by name; the others are counted. */
-const UNHEARD_NAMED_MAX = 100_000;
+/** Most unseen sequence numbers enumerated per source. */
+const UNSEEN_NUMBERED_MAX = 100_000;
 
-/** What one node's Redis said when it was asked. */
+/** A reading of one node's Redis. */
 export interface NodeReading {
-  /** Its address, as discovery names it. */
+  /** The node's address in discovery. */
   readonly name: string;
-  /** Why it could not be asked; `undefined` when it could. */
+  /** Why it could not be read; `undefined` when it could. */
   readonly fault: string | undefined;
-  /** The last one read, if it could not be asked now. */
+  /** The last one read, if the node is unreachable now. */
   readonly ledger: ReadonlyMap<string, LedgerEntry>;
   /** Jobs in the queue that are not failed: waiting, active, delayed. */
   readonly queued: number;
   readonly failed: number;
-  /** The ids of all jobs in the queue, read in one step after the ledger; absent when they were not listed. */
+  /** The ids of all jobs in the queue, read atomically after the ledger; absent if not listed. */
   readonly jobs?: { readonly queued: readonly string[]; readonly failed: readonly string[] } | undefined;
 }
 
 /**
- * What is known of the system. The order of reading is what makes the result right while voting goes on: ledgers first,
- * then queues, then Postgres. A job moves from the queue to Postgres and never back, so a number that the ledger had, and
- * that is in no queue and not in Postgres either, is nowhere.
+ * The inputs of a reconciliation. Their order of reading makes the result correct under load: ledgers first, then queues, then
+ * Postgres. A job moves from queue to Postgres and never back, so a number that the ledger had, and that is neither in a queue
+ * nor in Postgres, is lost.
  */
 export interface AuditInputs {
   readonly nodes: readonly NodeReading[];
   readonly audits: readonly SourceAudit[];
-  /** The sources that Postgres knew before the ledgers were read. */
+  /** The sources in Postgres before the ledgers were read. */
   readonly knownBefore: ReadonlySet<string>;
 }
 
-/** The names of all fates, in the order in which people read them. */
+/** The outcomes in display order. */
 export const OUTCOMES = [
   'accepted',
   'counted',
@@ -43,7 +43,7 @@ export const OUTCOMES = [
   'lost',
 ] as const satisfies readonly (keyof Outcomes)[];
 
-/** What became of what was accepted: `accepted` is the sum of all the others. Counted in votes. */
+/** Outcomes in votes: `accepted` is the sum of all others. */
 export interface Outcomes {
   readonly accepted: number;
   readonly counted: number;
@@ -55,13 +55,13 @@ export interface Outcomes {
   readonly lost: number;
 }
 
-/** One source. The numbers of jobs are exact; votes of missing jobs of more than one fate are shared out by them. */
+/** The account of one source. Job numbers are exact; votes of missing jobs are distributed over their outcomes by job. */
 export interface SourceAccount extends Outcomes {
   readonly source: string;
   readonly node: string;
-  /** Whether its node's ledger could be read. If not, what is missing is pending: nobody can say that it is lost. */
+  /** Whether its node's ledger could be read. If not, missing jobs count as pending, since they may be on the node. */
   readonly reachable: boolean;
-  /** Whether an operator has said that its node will not come back. */
+  /** Whether an operator has retired its node. */
   readonly retired: boolean;
   readonly jobs: {
     readonly accepted: number;
@@ -70,39 +70,39 @@ export interface SourceAccount extends Outcomes {
     readonly failed: number;
     readonly lost: number;
   };
-  /** The numbers of the lost jobs, in their order; only the first where Postgres does not name all that is missing. */
+  /** The numbers of lost jobs, ascending; only the first ones if Postgres does not list all missing numbers. */
   readonly lostJobs: readonly number[];
 }
 
-/** Where a source's jobs are. */
-interface Place {
+/** What the nodes' readings say of a source. */
+interface Evidence {
   readonly entry: LedgerEntry | undefined;
   readonly reachable: boolean;
-  /** Up to this number, a job that is in neither place is lost. */
-  readonly certainSeq: number;
-  /** Whether all queues that could hold its jobs have been listed. */
-  readonly listed: boolean;
+  /** Up to this number, a job that is neither in a queue nor in Postgres is lost. */
+  readonly decidableSeq: number;
+  /** Whether the job ids of every queue that could hold its jobs are listed. */
+  readonly areQueuesListed: boolean;
 }
 
-/** Accounts for every accepted vote, source by source, in the order of their names. */
+/** Returns the account of every source, sorted by name. */
 export function reconcile(inputs: AuditInputs): SourceAccount[] {
   const queues = sortJobs(inputs.nodes);
   return sourcesOf(inputs).map(({ source, audit }) => {
-    const place = placeOf(source, audit, inputs);
-    const top = Math.max(place.entry?.seq ?? 0, audit.jobs + audit.missingJobs);
-    const { lostJobs, ...jobs } = settleJobs(audit, top, place, queues.get(source) ?? NO_JOBS);
-    const accepted = Math.max(place.entry?.votes ?? 0, audit.acceptedVotes, audit.votes);
+    const evidence = evidenceOf(source, audit, inputs);
+    const top = Math.max(evidence.entry?.seq ?? 0, audit.jobs + audit.missingJobs);
+    const { lostJobs, ...jobs } = classifyJobs(audit, top, evidence, queues.get(source) ?? NO_JOBS);
+    const accepted = Math.max(evidence.entry?.votes ?? 0, audit.acceptedVotes, audit.votes);
     return {
       source,
       node: audit.node ?? nodeOf(source),
-      reachable: place.reachable,
+      reachable: evidence.reachable,
       retired: audit.retired,
       accepted,
       counted: audit.counted,
       changed: audit.changed,
       superseded: audit.superseded,
       rejected: audit.rejected,
-      ...shareVotes(accepted - audit.votes, jobs),
+      ...distributeVotes(accepted - audit.votes, jobs),
       jobs: { accepted: top, committed: audit.jobs, ...jobs },
       lostJobs,
     };
@@ -110,9 +110,8 @@ export function reconcile(inputs: AuditInputs): SourceAccount[] {
 }
 
 /**
- * The nodes whose jobs must be listed, whether they have been or not: those that do not hold as many jobs as are
- * missing, and those with failed jobs, of which nobody knows whose they are. Without a list, all that is missing is
- * pending.
+ * Returns the nodes whose job ids are needed: those with fewer queued jobs than missing ones, and those with failed jobs,
+ * whose sources are unknown. Without a list, missing jobs count as pending.
  */
 export function nodesToList(inputs: Pick<AuditInputs, 'nodes' | 'audits'>): ReadonlySet<string> {
   const missing = new Map<string, number>();
@@ -123,7 +122,7 @@ export function nodesToList(inputs: Pick<AuditInputs, 'nodes' | 'audits'>): Read
     const top = Math.max(holder?.ledger.get(source)?.seq ?? 0, audit.jobs + audit.missingJobs);
     if (top === audit.jobs) continue;
     if (holder) missing.set(holder.name, (missing.get(holder.name) ?? 0) + top - audit.jobs);
-    else if (looksForgotten(source, inputs.nodes)) for (const { name } of answering) names.add(name);
+    else if (isMissingFromItsNode(source, inputs.nodes)) for (const { name } of answering) names.add(name);
   }
   for (const { name, queued, failed } of answering) {
     const jobs = missing.get(name) ?? 0;
@@ -132,7 +131,7 @@ export function nodesToList(inputs: Pick<AuditInputs, 'nodes' | 'audits'>): Read
   return names;
 }
 
-/** Adds rows up. */
+/** Returns the sum of outcomes. */
 export function sumOutcomes(rows: readonly Outcomes[]): Outcomes {
   const sum = (key: keyof Outcomes): number => rows.reduce((total, row) => total + row[key], 0);
   return {
@@ -147,7 +146,7 @@ export function sumOutcomes(rows: readonly Outcomes[]): Outcomes {
   };
 }
 
-/** The keys of the first lost jobs, at most so many, and how many more are lost. */
+/** Returns the keys of the first `namedMax` lost jobs, and how many more are lost. */
 export function nameLostJobs(
   rows: readonly Pick<SourceAccount, 'source' | 'jobs' | 'lostJobs'>[],
   namedMax: number,
@@ -163,15 +162,15 @@ function sourcesOf({
 }: Pick<AuditInputs, 'nodes' | 'audits'>): { source: string; audit: SourceAudit }[] {
   const known = new Map(audits.map((audit) => [audit.source, audit]));
   for (const { ledger } of nodes) {
-    for (const source of ledger.keys()) if (!known.has(source)) known.set(source, unseen(source));
+    for (const source of ledger.keys()) if (!known.has(source)) known.set(source, emptyAudit(source));
   }
   return [...known]
     .map(([source, audit]) => ({ source, audit }))
     .toSorted((a, b) => (a.source < b.source ? -1 : 1));
 }
 
-/** A source of which nothing has reached Postgres yet. */
-function unseen(source: string): SourceAudit {
+/** Returns the audit of a source that is not in Postgres yet. */
+function emptyAudit(source: string): SourceAudit {
   return {
     source,
     node: nodeOf(source),
@@ -189,25 +188,25 @@ function unseen(source: string): SourceAudit {
   };
 }
 
-function placeOf(source: string, audit: SourceAudit, { nodes, knownBefore }: AuditInputs): Place {
+function evidenceOf(source: string, audit: SourceAudit, { nodes, knownBefore }: AuditInputs): Evidence {
   const holder = nodes.find(({ ledger }) => ledger.has(source));
   const entry = holder?.ledger.get(source);
-  if (holder?.fault) return { entry, reachable: false, certainSeq: 0, listed: false };
+  if (holder?.fault) return { entry, reachable: false, decidableSeq: 0, areQueuesListed: false };
   if (holder && entry) {
-    return { entry, reachable: true, certainSeq: entry.seq, listed: holder.jobs !== undefined };
+    return { entry, reachable: true, decidableSeq: entry.seq, areQueuesListed: holder.jobs !== undefined };
   }
-  // A source that Postgres did not know before may just be new.
-  const isForgotten = knownBefore.has(source) && looksForgotten(source, nodes);
+  // A source that was not in Postgres before may just be new.
+  const isErased = knownBefore.has(source) && isMissingFromItsNode(source, nodes);
   return {
     entry,
-    reachable: isForgotten,
-    certainSeq: isForgotten ? audit.jobs + audit.missingJobs : 0,
-    listed: nodes.every(({ jobs }) => jobs !== undefined),
+    reachable: isErased,
+    decidableSeq: isErased ? audit.jobs + audit.missingJobs : 0,
+    areQueuesListed: nodes.every(({ jobs }) => jobs !== undefined),
   };
 }
 
-/** Every node answers, one of them under the source's name for it, and none knows the source: a Redis lost its data. */
-function looksForgotten(source: string, nodes: readonly NodeReading[]): boolean {
+/** Every node is reachable, one of them has the source's node name, and none has the source: a Redis lost its data. */
+function isMissingFromItsNode(source: string, nodes: readonly NodeReading[]): boolean {
   const name = nodeOf(source);
   return (
     nodes.every(({ fault }) => fault === undefined) &&
@@ -244,24 +243,25 @@ function sortJobs(nodes: readonly NodeReading[]): Map<string, Queued> {
 type MissingJobs = Pick<SourceAccount['jobs'], 'pending' | 'failed' | 'lost'>;
 
 /**
- * Sorts the missing numbers of a source. Postgres names only the first of them; of the others it is known how many they
- * are, and so that some are lost when there are more of them than jobs in the queue.
+ * Assigns an outcome to the missing numbers of a source. Postgres lists only the first ones; the others are counted, and if
+ * they exceed the jobs in the queue, some of them are lost.
  */
-function settleJobs(
+function classifyJobs(
   audit: SourceAudit,
   top: number,
-  place: Place,
+  evidence: Evidence,
   jobs: Queued,
 ): MissingJobs & Pick<SourceAccount, 'lostJobs'> {
   const missing = top - audit.jobs;
-  if (!place.listed || missing === 0) return { pending: missing, failed: 0, lost: 0, lostJobs: [] };
-  const isCertain = (seq: number): boolean => seq <= place.certainSeq;
+  if (!evidence.areQueuesListed || missing === 0)
+    return { pending: missing, failed: 0, lost: 0, lostJobs: [] };
+  const isDecidable = (seq: number): boolean => seq <= evidence.decidableSeq;
   const isHeld = (seq: number): boolean => jobs.queued.has(seq) || jobs.failed.has(seq);
 
   const named = namedMissing(audit, top);
-  const lostJobs = named.filter((seq) => isCertain(seq) && !isHeld(seq));
-  const held = [...jobs.queued.union(jobs.failed)].filter(isCertain).length;
-  const lostByCount = Math.min(place.certainSeq, top) - audit.jobs - held;
+  const lostJobs = named.filter((seq) => isDecidable(seq) && !isHeld(seq));
+  const held = [...jobs.queued.union(jobs.failed)].filter(isDecidable).length;
+  const lostByCount = Math.min(evidence.decidableSeq, top) - audit.jobs - held;
   const lost = Math.max(lostJobs.length, lostByCount);
 
   const areAllNamed = named.length === missing;
@@ -270,15 +270,15 @@ function settleJobs(
   return { pending: missing - lost - failedAtMost, failed: failedAtMost, lost, lostJobs };
 }
 
-/** The first missing numbers, those included that Postgres has not heard of. */
+/** Returns the first missing numbers, including those above the highest in Postgres. */
 function namedMissing({ missing, jobs, missingJobs }: SourceAudit, top: number): number[] {
   if (missing.length < missingJobs) return [...missing];
   const first = jobs + missingJobs + 1;
-  const count = Math.min(Math.max(0, top - first + 1), UNHEARD_NAMED_MAX);
+  const count = Math.min(Math.max(0, top - first + 1), UNSEEN_NUMBERED_MAX);
   return [...missing, ...Array.from({ length: count }, (_, index) => first + index)];
 }
 
-function shareVotes(votes: number, { pending, failed, lost }: MissingJobs): MissingJobs {
+function distributeVotes(votes: number, { pending, failed, lost }: MissingJobs): MissingJobs {
   const jobs = pending + failed + lost;
   if (jobs === 0) return { pending: votes, failed: 0, lost: 0 };
   const lostVotes = Math.round((votes * lost) / jobs);

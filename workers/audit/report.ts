@@ -3,39 +3,39 @@ import { nameLostJobs, type SourceAccount, sumOutcomes } from './reconcile.ts';
 
 export const NUMBER: Intl.NumberFormat = new Intl.NumberFormat('en-US');
 
-/** Something that could not be looked at. */
+/** A part that could not be read. */
 export interface Unreachable {
   readonly what: string;
   readonly reason: string;
 }
 
-/** All that an audit has found. */
+/** The result of an audit. */
 export interface AuditReport {
-  /** When it began, in milliseconds since 1970. */
+  /** Time of its start, in milliseconds since 1970. */
   readonly asOf: number;
-  /** Empty when Postgres could not be asked. */
+  /** Empty when Postgres is unavailable. */
   readonly rows: readonly SourceAccount[];
-  /** Choices whose tally differs from a recount; `undefined` when Postgres could not be asked. */
+  /** Choices whose tally differs from a recount; `undefined` when Postgres is unavailable. */
   readonly mismatches: readonly TallyMismatch[] | undefined;
   readonly unreachable: readonly Unreachable[];
 }
 
-/** What it comes to: `bad` is certain, `unknown` means that what could not be looked at decides. */
+/** `bad` is certain; `unknown` depends on a part that could not be read. */
 export type Verdict = 'good' | 'bad' | 'unknown';
 
 export const EXIT_CODES: Readonly<Record<Verdict, number>> = { good: 0, bad: 1, unknown: 2 };
 
-/** A certain loss counts more than a node that does not answer: it stays lost whatever that node says. */
+/** Returns the verdict. A certain loss outweighs an unreachable node, whose reading cannot change it. */
 export function verdictOf({ rows, mismatches, unreachable }: AuditReport): Verdict {
   if (rows.some(({ jobs }) => jobs.lost > 0) || (mismatches?.length ?? 0) > 0) return 'bad';
   return unreachable.length > 0 || mismatches === undefined ? 'unknown' : 'good';
 }
 
 /**
- * Nodes of which Postgres knows and that nobody who answered knows: they are down, or they left the list.
+ * Returns nodes that are in Postgres but in no reading: they are down, or left discovery.
  *
- * @param knownBefore sources that Postgres knew before the nodes were asked; any other may just be new
- * @param down what is known to be down already; a node that is named there is not named again
+ * @param knownBefore sources in Postgres before the nodes were read; others may just be new
+ * @param down nodes already known to be down, which are not repeated
  */
 export function unseenNodes(
   rows: readonly SourceAccount[],
@@ -49,12 +49,12 @@ export function unseenNodes(
     const isNamed = down.some(({ what }) => what.startsWith(`${node} `));
     const isAway = unseen.length === all.length && unseen.length > 0 && down.length > 0 && !isNamed;
     if (missing === 0 && !isAway) return [];
-    const jobs = missing === 0 ? 'what it has' : `${count(missing, 'job')} that it accepted`;
-    return [{ what: node, reason: `no queue that answered is its own, so ${jobs} cannot be looked for` }];
+    const jobs = missing === 0 ? 'its jobs' : `${count(missing, 'job')} that it accepted`;
+    return [{ what: node, reason: `none of the reachable queues belongs to it, so ${jobs} cannot be found` }];
   });
 }
 
-/** The report for programs; see `verdict`. Everything is counted in votes, except what is in `jobs`. */
+/** Returns the report as JSON. Numbers are votes, except those in `jobs`. */
 export function auditJson(report: AuditReport): string {
   const { asOf, rows, mismatches, unreachable } = report;
   return JSON.stringify(

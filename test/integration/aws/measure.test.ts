@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import type { SourceAccount } from '#audit/reconcile.ts';
 import { ROOT } from '#dev/root.ts';
 import type { LiveReport } from '#handlers/dashboard/live-audit.ts';
-import { viewOf } from '#handlers/dashboard/view.ts';
+import { auditView } from '#handlers/dashboard/view.ts';
 
 const PROGRAM = join(ROOT, 'aws/measure.jq');
 type History = Record<string, [number, number][]>;
@@ -40,7 +40,7 @@ function measure(
   rows: readonly SourceAccount[],
   nodes: LiveReport['nodes'] = [],
 ) {
-  const ledger = viewOf({ asOf: 0, settledAt: 0, postgresFault: undefined, rows, nodes });
+  const ledger = auditView({ asOf: 0, reconciledAt: 0, postgresFault: undefined, rows, nodes });
   const { status, stdout, stderr, error } = spawnSync(
     'jq',
     [

@@ -126,9 +126,9 @@ describe('a retired node', () => {
 
   test('is refused while a job is missing, even if later ones are committed', async () => {
     await commit(SOURCE, 1);
-    expect(await retireNode(database.db, NODE)).toEqual({ status: 'unsettled', jobs: 1 });
+    expect(await retireNode(database.db, NODE)).toEqual({ status: 'incomplete', jobs: 1 });
     await commit(LATER, 2);
-    expect(await retireNode(database.db, NODE)).toEqual({ status: 'unsettled', jobs: 1 });
+    expect(await retireNode(database.db, NODE)).toEqual({ status: 'incomplete', jobs: 1 });
     expect(await observedAt()).toBe(5_000);
     await commit(LATER, 1);
     expect(await retireNode(database.db, NODE)).toEqual({ status: 'retired' });

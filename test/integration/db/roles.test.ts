@@ -88,7 +88,7 @@ test('the dashboard and audit roles audit sources', async () => {
 });
 
 test('of the readers, only the dashboard role retires nodes', async () => {
-  expect(await retireNode(as.turnout_dashboard, 'frontend01')).toEqual({ status: 'unsettled', jobs: 1 });
+  expect(await retireNode(as.turnout_dashboard, 'frontend01')).toEqual({ status: 'incomplete', jobs: 1 });
   for (const role of ['turnout_results', 'turnout_audit'] as const) {
     await expect(retireNode(as[role], 'frontend01')).rejects.toThrow(NOT_ALLOWED);
   }

@@ -5,12 +5,12 @@ import { auditJson, EXIT_CODES, verdictOf } from '../report.ts';
 import { AUDIT_HELP, findTarget, parseAuditOptions, readAuditEnvironment } from './target.ts';
 import { auditText } from './text.ts';
 
-/** A recount reads every vote; nobody waits longer than this for one. */
+/** Deadline of a recount, which reads every vote. */
 const STATEMENT_MS_MAX = 120_000;
-/** The sources and the tallies are audited at the same time. */
+/** Sources and tallies are audited concurrently. */
 const CONNECTIONS_MAX = 2;
 
-// A `head` that has seen enough is no fault of ours.
+// A closed pipe, as after `| head`, is not an error.
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
 
 process.exitCode = await main();

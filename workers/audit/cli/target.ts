@@ -10,31 +10,31 @@ const DATA_DEFAULT = '.turnout';
 
 export const AUDIT_HELP = `Usage: npm run audit -- [options]
 
-Accounts for every accepted vote, and compares the tallies with a recount.
+Accounts for every accepted vote and compares the tallies with a recount.
 
-  --data DIR  the data folder of the npm start to look at (default ${DATA_DEFAULT})
-  --json      for programs
-  --help      this text
+  --data DIR  data folder of an npm start (default ${DATA_DEFAULT})
+  --json      print JSON
+  --help      show this text
 
-Environment: DATABASE_URL and QUEUE_NODES, where set, say where to look instead of the folder; --data overrules them.
+Environment: DATABASE_URL and QUEUE_NODES select another system; --data takes precedence.
 
-Exit code: 0 nothing is lost and the tallies agree, 1 something is lost or a tally differs, 2 it could not look everywhere.`;
+Exit code: 0 if nothing is lost and the tallies agree, 1 if a vote is lost or a tally differs, 2 if a part is unreachable.`;
 
-/** What the user asked for. */
+/** The options of the command line. */
 export interface AuditOptions {
-  /** The data folder as typed; `undefined` when nobody named one. */
+  /** The data folder as typed; `undefined` without --data. */
   readonly data: string | undefined;
   readonly isJson: boolean;
 }
 
-/** What the audit takes from its environment. */
+/** The audit's settings from the environment. */
 export interface AuditEnvironment {
   readonly databaseUrl: Secret | undefined;
   readonly queueNodes: Secret | undefined;
   readonly noColor: boolean;
 }
 
-/** Where to look. */
+/** The system to audit. */
 export interface AuditTarget {
   /** For people. */
   readonly name: string;
@@ -43,10 +43,10 @@ export interface AuditTarget {
 }
 
 /**
- * Reads the command line.
+ * Parses the command line.
  *
- * @returns `help` when that was asked for
- * @throws StartError in one line when an option is unknown
+ * @returns `help` for --help
+ * @throws StartError with one line for an unknown option
  */
 export function parseAuditOptions(args: readonly string[]): AuditOptions | 'help' {
   const { values } = parseArguments(args, {
@@ -61,7 +61,7 @@ export function parseAuditOptions(args: readonly string[]): AuditOptions | 'help
   return { data: values.data, isJson: values.json };
 }
 
-/** @throws ConfigError listing every setting that cannot be understood */
+/** Reads the environment. @throws ConfigError listing every malformed setting */
 export function readAuditEnvironment(environment?: NodeJS.ProcessEnv): AuditEnvironment {
   const { noColor, ...where } = readConfig(
     {
@@ -79,7 +79,7 @@ function optional<T>({ name, parse }: Setting<T>): Setting<T | undefined> {
 }
 
 /**
- * Returns where to look: the data folder that the user named, else what the environment says, else the usual data folder.
+ * Returns the system to audit: that of --data, else that of the environment, else that of the default data folder.
  *
  * @throws StartError when the folder holds no system, ConfigError when its files or `QUEUE_NODES` cannot be parsed
  */
@@ -100,12 +100,12 @@ interface WrittenTarget {
   readonly queueNodes: Secret;
 }
 
-/** Reads what `npm start` wrote down: the database, and the queue of every frontend that ever ran on the folder. */
+/** Reads what `npm start` recorded: the database, and the queue of every frontend that ever ran on the folder. */
 function readDataFolder(path: string): WrittenTarget {
   const queueNodesFile = `${path}/queue-nodes`;
   if (!existsSync(queueNodesFile)) {
     throw new StartError(
-      `there is no system in ${path}: npm start makes one, --data names another, or set DATABASE_URL and QUEUE_NODES`,
+      `no system in ${path}: run npm start, name another folder with --data, or set DATABASE_URL and QUEUE_NODES`,
     );
   }
   return readConfig(

@@ -3,12 +3,12 @@ import { type Paint, plain } from '#dev/terminal.ts';
 import { nameLostJobs, OUTCOMES, type Outcomes, type SourceAccount, sumOutcomes } from '../reconcile.ts';
 import { type AuditReport, count, NUMBER, type Unreachable } from '../report.ts';
 
-/** Lost jobs that people are told by name; programs are told of all. */
+/** Lost jobs listed by key; the JSON lists all. */
 const LOST_JOBS_NAMED_MAX = 20;
-/** With more sources than these, the old ones of which there is nothing to say share a line. */
+/** With more sources, old ones that are complete are summed up in one line. */
 const SOURCES_SHOWN_MAX = 20;
 
-/** The report for people. */
+/** Returns the report as text for people. */
 export function auditText(report: AuditReport, target: string, paint: Paint = plain): string {
   const { asOf, rows, mismatches } = report;
   const time = new Date(asOf).toISOString().slice(0, 19).replace('T', ' ');
@@ -27,10 +27,10 @@ function auditTable(rows: readonly SourceAccount[], paint: Paint): string {
     row,
   ]);
   if (summed.length > 0)
-    lines.push([`${count(summed.length, 'older source')}, settled`, sumOutcomes(summed)]);
+    lines.push([`${count(summed.length, 'older source')}, complete`, sumOutcomes(summed)]);
   lines.push(['all', sumOutcomes(rows)]);
-  const columns = OUTCOMES.map((fate) =>
-    alignRight([fate.toUpperCase(), ...lines.map(([, row]) => NUMBER.format(row[fate]))]),
+  const columns = OUTCOMES.map((outcome) =>
+    alignRight([outcome.toUpperCase(), ...lines.map(([, row]) => NUMBER.format(row[outcome]))]),
   );
   const cellsOf = (index: number): string[] => columns.map((column) => column[index] as string);
   return renderTable(
@@ -45,7 +45,7 @@ function alignRight(cells: readonly string[]): string[] {
   return cells.map((cell) => cell.padStart(width));
 }
 
-/** A node keeps a line for every process that ever ran on it; only its last ones are of interest. */
+/** Splits off old complete sources: a node's ledger keeps an entry for every process that ever ran on it. */
 function sumOldOnes(rows: readonly SourceAccount[]): { shown: SourceAccount[]; summed: SourceAccount[] } {
   const newest = new Map<string, number>();
   for (const { source, node } of rows) {
@@ -56,7 +56,7 @@ function sumOldOnes(rows: readonly SourceAccount[]): { shown: SourceAccount[]; s
   return { shown: rows.filter((row) => !isOld(row)), summed: rows.filter(isOld) };
 }
 
-/** The time at which a source started, which is in its name, in base 36. */
+/** Returns the start time of a source, which its name holds in base 36. */
 function startOf(source: string): number {
   return Number.parseInt(source.slice(source.lastIndexOf('.') + 1), 36);
 }
@@ -64,22 +64,25 @@ function startOf(source: string): number {
 function conclusions(report: AuditReport, paint: Paint): string[] {
   const { rows, mismatches, unreachable } = report;
   const total = sumOutcomes(rows);
-  const blind = unreachable.map(({ what, reason }) =>
-    paint('yellow', `Could not look at ${what}: ${reason}.`),
-  );
-  if (mismatches === undefined) return blind;
+  const unread = unreachable.map(({ what, reason }) => paint('yellow', `Unreachable: ${what}: ${reason}.`));
+  if (mismatches === undefined) return unread;
   const { keys, more } = nameLostJobs(rows, LOST_JOBS_NAMED_MAX);
   const lost = keys.length + more;
   return [
     ...(total.failed > 0
-      ? [paint('yellow', `${count(total.failed, 'vote')} in failed jobs: see the queues on the dashboard.`)]
+      ? [
+          paint(
+            'yellow',
+            `${count(total.failed, 'vote')} in failed jobs: retry them in the queues of the dashboard.`,
+          ),
+        ]
       : []),
-    ...blind,
+    ...unread,
     ...(lost > 0
       ? [
           paint(
             'red',
-            `LOST: ${count(lost, 'job')} with ${count(total.lost, 'vote')}, neither in a queue nor in Postgres:`,
+            `LOST: ${count(lost, 'job')} with ${count(total.lost, 'vote')}, in no queue and without a receipt:`,
           ),
           ...keys.map((key) => `  ${key}`),
           ...(more > 0 ? [`  and ${NUMBER.format(more)} more`] : []),
@@ -89,7 +92,7 @@ function conclusions(report: AuditReport, paint: Paint): string[] {
       ? mismatches.map(({ poll, choice, tally, recount }) =>
           paint(
             'red',
-            `The tally of ${poll}/${choice} is ${NUMBER.format(tally)}, a recount gives ${NUMBER.format(recount)}.`,
+            `The tally of ${poll}/${choice} is ${NUMBER.format(tally)}, but a recount gives ${NUMBER.format(recount)}.`,
           ),
         )
       : [paint('green', 'Tallies agree with a recount of all votes.')]),
@@ -97,8 +100,7 @@ function conclusions(report: AuditReport, paint: Paint): string[] {
 }
 
 function nothingLost({ pending }: Outcomes, unreachable: readonly Unreachable[], paint: Paint): string {
-  if (unreachable.length > 0)
-    return 'Nothing is lost as far as could be seen; what is missing counts as pending.';
-  const waiting = pending > 0 ? `, ${count(pending, 'vote')} of them on the way to Postgres` : '';
+  if (unreachable.length > 0) return 'No loss found in the reachable parts; missing jobs count as pending.';
+  const waiting = pending > 0 ? `, ${count(pending, 'vote')} of them pending` : '';
   return paint('green', `Nothing is lost: every accepted vote is accounted for${waiting}.`);
 }

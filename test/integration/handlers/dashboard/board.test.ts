@@ -74,7 +74,7 @@ describe('the board', () => {
         return queues['frontend02.votes']?.displayName.startsWith('Down: ') && queues;
       });
       expect(one?.counts['waiting']).toBe(2);
-      expect(two?.description).toContain('cannot be asked');
+      expect(two?.description).toContain('Node unreachable');
       const response = await board.app.request('/api/queues/frontend02.votes/pause', { method: 'PUT' });
       expect(response.status).toBe(503);
       if (signal === 'SIGSTOP') process.kill(pid as number, 'SIGCONT');
@@ -91,7 +91,7 @@ describe('the board', () => {
     expect((await shown())['frontend01.votes']?.counts).toMatchObject({ waiting: 2, failed: 0 });
   });
 
-  test('refuses every action that would take votes away or bring false ones', async () => {
+  test('refuses every action that would remove or add votes', async () => {
     await untilBothShown();
     const before = (await first.client.keys('*')).toSorted();
     for (const [method, action] of [
@@ -110,14 +110,14 @@ describe('the board', () => {
     expect((await first.client.keys('*')).toSorted()).toEqual(before);
   });
 
-  test('writes nothing into a queue by looking at it', async () => {
+  test('does not write to a queue when it is displayed', async () => {
     await untilBothShown();
     const before = await first.client.hgetall('bull:votes:meta');
     await board.app.request('/api/queues/frontend01.votes/frontend01.t0-1.1');
     expect(await first.client.hgetall('bull:votes:meta')).toEqual(before);
   });
 
-  test('serves its page and its files, and asks nobody else for anything', async () => {
+  test('serves its page and files without requests to third parties', async () => {
     const response = await board.app.request('/');
     const policy = response.headers.get('content-security-policy');
     expect(policy).toContain("default-src 'none'; script-src 'self';");

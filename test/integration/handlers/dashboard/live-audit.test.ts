@@ -40,7 +40,7 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
 });
 
-/** A fresh report, as somebody sees it who has not looked for a while; `before` is what was known by then. */
+/** Returns a fresh report; `before` is the state of the live audit until then. */
 async function report(ledger = newLedger()) {
   const { rows, nodes, postgresFault } = await ledger.latest();
   expect(postgresFault).toBe(undefined);
@@ -49,7 +49,7 @@ async function report(ledger = newLedger()) {
 }
 
 function newLedger(): LiveAudit {
-  return new LiveAudit({ queues, audit: () => auditSources(database.db), log: recordLog().log });
+  return new LiveAudit({ queues, auditSources: () => auditSources(database.db), log: recordLog().log });
 }
 
 async function count(node: TestRedis, source: string, seq: number): Promise<void> {
@@ -57,7 +57,7 @@ async function count(node: TestRedis, source: string, seq: number): Promise<void
   await take(node, source, seq);
 }
 
-describe('the ledger', () => {
+describe('the live audit', () => {
   test('follows votes from the queues of all nodes into Postgres', async () => {
     await capture(first, ONE, 3);
     await capture(second, TWO, 2);
@@ -74,7 +74,7 @@ describe('the ledger', () => {
     ]);
   });
 
-  test('tells failed jobs from those that wait', async () => {
+  test('distinguishes failed jobs from waiting ones', async () => {
     await capture(first, ONE, 3);
     await fail(first, ONE, 2);
     const { rows } = await report();
@@ -83,7 +83,7 @@ describe('the ledger', () => {
     expect((await report()).fates).toEqual({ accepted: 6, counted: 4, pending: 0, failed: 2, lost: 0 });
   });
 
-  test('shows a job that vanished', async () => {
+  test('reports a job that disappeared', async () => {
     await capture(first, ONE, 3);
     await take(first, ONE, 2);
     const { rows } = await report();
@@ -92,7 +92,7 @@ describe('the ledger', () => {
     expect((await report()).fates).toEqual({ accepted: 6, counted: 4, pending: 0, failed: 0, lost: 2 });
   });
 
-  test('shows what a Redis that came back empty has lost', async () => {
+  test('reports the losses of a Redis that came back empty', async () => {
     await capture(first, ONE, 3);
     await count(first, ONE, 1);
     await mirrorLedger(database.db, new Map([[ONE, { seq: 3, votes: 6 }]]));
@@ -103,7 +103,7 @@ describe('the ledger', () => {
   });
 
   test.each(['SIGKILL', 'SIGSTOP'] as const)(
-    'waits for a node that is gone (%s): nothing on it is lost',
+    'counts jobs of an unreachable node (%s) as pending',
     async (signal) => {
       await capture(first, ONE, 3);
       await capture(second, TWO, 2);
@@ -130,7 +130,7 @@ describe('the ledger', () => {
     },
   );
 
-  test('follows nodes that come and go', async () => {
+  test('follows nodes that are added and removed', async () => {
     await capture(second, TWO, 1);
     addresses = [addressOf(first)];
     await until('it is gone', () => queues.all.length === 1);

@@ -30,7 +30,7 @@ async function start(env: { DATABASE_URL: string; QUEUE_NODES: string }) {
   return { dashboard, url: `http://127.0.0.1:${port}` };
 }
 
-test('shows ledger and queues to those it knows, and stops when it is told to', async () => {
+test('serves audit and queues to known users, and stops on SIGTERM', async () => {
   const database = await createDatabase();
   cleanups.push(() => database.remove());
   const redis = await startRedis();
@@ -52,7 +52,7 @@ test('shows ledger and queues to those it knows, and stops when it is told to', 
   expect(await dashboard.end('SIGTERM')).toBe(0);
 });
 
-test('is there when nothing else is', async () => {
+test('starts while nodes and Postgres are down', async () => {
   const port = await freePort();
   const { dashboard, url } = await start({
     DATABASE_URL: `postgres://nobody@127.0.0.1:${port}/nothing`,
@@ -60,7 +60,7 @@ test('is there when nothing else is', async () => {
   });
   const response = await fetch(`${url}/ledger`, { headers: HEADERS });
   expect(await response.json()).toMatchObject({
-    settledAt: null,
+    reconciledAt: null,
     postgres: { reachable: false },
     queues: [{ address: `127.0.0.1:${port}`, reachable: false }],
   });

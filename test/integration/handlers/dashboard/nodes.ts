@@ -11,7 +11,7 @@ export const addressOf = ({ socket }: TestRedis): RedisAddress => ({
   options: { path: socket },
 });
 
-/** A job with as many votes as its number, each of another voter, also among sources. */
+/** Returns a job with as many votes as its number, by voters that no other job has. */
 export function job(source: string, seq: number): Batch {
   const ofSource = [...source].reduce((sum, letter) => (sum * 31 + letter.charCodeAt(0)) % 1_000_003, 0);
   const firstVoter = ofSource * 1_000 + seq * 100;
@@ -19,7 +19,7 @@ export function job(source: string, seq: number): Batch {
   return batch(seq, votes, source);
 }
 
-/** Captures the jobs 1 to `last` of a source as its handler does. */
+/** Adds the jobs 1 to `last` of a source, as its handler does. */
 export async function capture({ socket }: TestRedis, source: string, last: number): Promise<void> {
   const redis = connectFailingFast({ name: socket, options: { path: socket } });
   const queue = new VoteQueue(redis, source, recordLog().log);
@@ -32,13 +32,13 @@ export async function capture({ socket }: TestRedis, source: string, last: numbe
   }
 }
 
-/** Takes a waiting job out of the queue, as a worker does when it is done with it. */
+/** Removes a waiting job, as a worker does after its commit. */
 export async function take({ client }: TestRedis, source: string, seq: number): Promise<void> {
   await client.lrem('bull:votes:wait', 1, jobKey(source, seq));
   await client.del(`bull:votes:${jobKey(source, seq)}`);
 }
 
-/** Moves a waiting job to the failed ones, as a worker does that cannot read it. */
+/** Moves a waiting job to the failed ones, as a worker does with an unreadable job. */
 export async function fail({ client }: TestRedis, source: string, seq: number): Promise<void> {
   const id = jobKey(source, seq);
   await client

@@ -60,7 +60,7 @@ const count = (seq: number, ...votes: Parameters<typeof batch>[1][number][]) =>
   commitBatches(database.db, [batch(seq, votes, SOURCE)], 0);
 
 describe('the results', () => {
-  test('are what the workers have counted', async () => {
+  test('are the counts of the workers', async () => {
     const { results } = await serve();
     expect(await results()).toMatchObject({ total: 0, ledger: { accepted: 0, committed: 0 } });
     await accept(2, 4);
@@ -81,7 +81,7 @@ describe('the results', () => {
     });
   });
 
-  test('become final when the poll has closed and everything accepted is committed', async () => {
+  test('become final when the poll has closed and every accepted vote is committed', async () => {
     const { results } = await serve();
     await sql`update polls set closes_at = now() - interval '1 minute'`.execute(database.db);
     await accept(2, 2);
@@ -91,7 +91,7 @@ describe('the results', () => {
     await until('they are final', async () => (await results()).status === 'final');
   });
 
-  test('come as events when they change', async () => {
+  test('are sent as events when they change', async () => {
     const { get, streams } = await serve();
     const response = await get('/polls/cats-vs-dogs/results/stream');
     const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
@@ -104,7 +104,7 @@ describe('the results', () => {
     await until('the stream is closed', () => streams.open === 0);
   });
 
-  test('stay as they were, with their time, when the database is gone', async () => {
+  test('keep their last state and time while the database is down', async () => {
     const { results, outcomes } = await serve();
     await count(1, vote(1, 'cats', 0));
     const before = await results();

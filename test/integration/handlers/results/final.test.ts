@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { commitBatches } from '#db/commit.ts';
 import { mirrorLedger } from '#db/ledgers.ts';
 import { type PollResult, readResults } from '#db/results.ts';
-import { REQUEST_MS_MAX, viewOf } from '#handlers/results/view.ts';
+import { REQUEST_MS_MAX, resultView } from '#handlers/results/view.ts';
 import { createVoteApp } from '#handlers/vote/app.ts';
 import { createClock } from '#handlers/vote/clock.ts';
 import { createVoterTokens } from '#handlers/vote/voter.ts';
@@ -24,12 +24,12 @@ const TWO = 'frontend02.t0-1';
 const HOUR_US = 3_600_000_000;
 /** SQLSTATE of data that can never be stored. */
 const BAD_DATA = Object.assign(new Error('bad data'), { code: '22P02' });
-/** SQLSTATE of a server that goes down. */
+/** SQLSTATE of a server that shuts down. */
 const AWAY = Object.assign(new Error('the database system is shutting down'), { code: '57P01' });
 
 const tokens = createVoterTokens(new Secret('k'.repeat(32)));
 
-/** So long ago that nobody has to wait; only the handlers' clocks, which are ours, still stand before it. */
+/** Long past for Postgres; the handlers' clocks, which the test controls, are before it. */
 let closesAt: number;
 let database: TestDatabase;
 let first: TestRedis;
@@ -51,7 +51,7 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
 });
 
-/** The handler of a node; `now` is its clock. */
+/** A node's handler; `now` is its clock. */
 async function startHandler({ socket }: TestRedis, source: string, now: () => number) {
   const { capture, close } = await openCapture(socket, source);
   cleanups.push(close);
@@ -84,11 +84,11 @@ async function drain(commit?: CommitterOptions['commit']): Promise<void> {
   cleanups.push(stop);
 }
 
-/** What viewers see now. */
+/** Returns the current results. */
 async function results() {
   const results = await readResults(database.db);
   const poll = results.polls.find(({ poll }) => poll === POLL) as PollResult;
-  const { total, status, ledger } = viewOf(poll, { results, asOf: Date.now() });
+  const { total, status, ledger } = resultView(poll, { results, asOf: Date.now() });
   const isLookedAt = results.observedAt !== null && results.observedAt >= closesAt + REQUEST_MS_MAX;
   return { total, status, ledger, isLookedAt };
 }
@@ -101,7 +101,7 @@ const untilResults = (what: string, isRight: (seen: Awaited<ReturnType<typeof re
 const untilFinal = () => untilResults('the results are final', ({ status }) => status === 'final');
 
 describe('the results', () => {
-  test('count what was captured before the close and committed long after, and then become final', async () => {
+  test('count votes captured before the close and committed long after, then become final', async () => {
     const votes = [await startHandler(first, ONE, beforeClose), await startHandler(second, TWO, beforeClose)];
     for (const post of votes) expect((await post()).status).toBe(202);
     expect(await results()).toMatchObject({ total: 0, status: 'provisional' });
@@ -120,7 +120,7 @@ describe('the results', () => {
     expect(await untilFinal()).toMatchObject({ total: 2, ledger: { accepted: 2, committed: 2 } });
   });
 
-  test('stay provisional while a job has failed, until somebody retries it', async () => {
+  test('stay provisional while a job has failed, until it is retried', async () => {
     const post = await startHandler(first, ONE, beforeClose);
     await post();
     let isBad = true;
@@ -138,13 +138,13 @@ describe('the results', () => {
     expect(await untilFinal()).toMatchObject({ total: 1 });
   });
 
-  test('stay provisional while a node is away that was last read before the close, and count what it has', async () => {
+  test('stay provisional while a node was last read before the close, then count its votes', async () => {
     await (await startHandler(first, ONE, beforeClose))();
     await commitBatches(database.db, [batch(1, [vote(1, 'cats', 0)], TWO)], 0);
     await mirrorLedger(database.db, new Map([[TWO, { seq: 1, votes: 1 }]]));
     await sql`update ledgers set observed_at = ${new Date(closesAt - 1)}`.execute(database.db);
     const post = await startHandler(second, TWO, beforeClose);
-    // Its handler began before the reading: the first number is taken, and nobody has read of the second.
+    // The handler captured its first job before the reading and its second after it.
     await post();
     await post();
     await second.down('SIGKILL');
@@ -160,7 +160,7 @@ describe('the results', () => {
     expect(await untilFinal()).toMatchObject({ total: 3 });
   });
 
-  test('do not wait for a process that ended long ago and whose line its node no longer has', async () => {
+  test('do not wait for a source that its node no longer has', async () => {
     const older = 'frontend01.s0-1';
     await commitBatches(database.db, [batch(1, [vote(1, 'cats', 0)], older)], 0);
     await mirrorLedger(database.db, new Map([[older, { seq: 1, votes: 1 }]]));
@@ -172,7 +172,7 @@ describe('the results', () => {
 });
 
 describe('a handler', () => {
-  test('takes no vote from the close on, by its own clock, whatever time the token tells', async () => {
+  test('accepts no vote after the close by its own clock, whatever the token’s time', async () => {
     let now = closesAt - 1;
     const post = await startHandler(first, ONE, () => now);
     const ahead = tokens.sign({ id: tokens.mint().id, lastCastAt: closesAt * 1_000 + HOUR_US });

@@ -14,7 +14,7 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
 });
 
-test('is ready once the workers have made the tables, and ends its streams when it stops', async () => {
+test('is ready once a worker has migrated the schema, and ends its streams when it stops', async () => {
   const database = await createDatabase('template1');
   cleanups.push(() => database.remove());
   const folder = await scratchFolder();

@@ -6,7 +6,7 @@ import { Streams } from '#handlers/results/streams.ts';
 import { until } from '#kit/until.ts';
 import { listen } from '#runtime/server.ts';
 
-test('cuts the connection of a client that does not read, and keeps no more than one event for it', async () => {
+test('disconnects a client that does not read, and buffers at most one event for it', async () => {
   let push: (snapshot: Snapshot) => void = () => {};
   let edited = 0;
   const streams = new Streams({
@@ -25,7 +25,7 @@ test('cuts the connection of a client that does not read, and keeps no more than
   const app = new Hono().get('/', (c) =>
     streams.start(c, snapshotAt(0), ({ asOf }) => {
       edited += 1;
-      // Large, so that what the kernel takes is soon full.
+      // Large, so that the kernel's buffers fill quickly.
       return { content: String(asOf), body: `${asOf}`.padEnd(1_000_000, '.') };
     }),
   );

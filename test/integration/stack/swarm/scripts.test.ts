@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { ROOT } from '#dev/root.ts';
 import type { LiveReport } from '#handlers/dashboard/live-audit.ts';
-import { viewOf } from '#handlers/dashboard/view.ts';
+import { auditView } from '#handlers/dashboard/view.ts';
 import { scratchFolder } from '#kit/process.ts';
 
 const SCRIPTS = join(ROOT, 'stack/swarm');
@@ -111,7 +111,14 @@ describe('retire.sh', () => {
     appendOnlyFile: 'on',
   } as unknown as LiveReport['nodes'][number];
   const report = (changes: Partial<LiveReport> = {}) =>
-    viewOf({ asOf: 0, settledAt: 0, rows: [row], nodes: [queue], postgresFault: undefined, ...changes });
+    auditView({
+      asOf: 0,
+      reconciledAt: 0,
+      rows: [row],
+      nodes: [queue],
+      postgresFault: undefined,
+      ...changes,
+    });
 
   async function retire(ledger: unknown, retirement: { status: number; body: unknown }, status = 200) {
     answer = (path, method) => {
@@ -139,8 +146,8 @@ describe('retire.sh', () => {
   });
 
   test.each([
-    ['Postgres cannot be asked', report({ postgresFault: 'away' })],
-    ['Postgres could never be asked', report({ postgresFault: 'away', rows: [], settledAt: undefined })],
+    ['Postgres is unavailable', report({ postgresFault: 'away' })],
+    ['Postgres could never be asked', report({ postgresFault: 'away', rows: [], reconciledAt: undefined })],
     ['the node cannot be asked', report({ rows: [{ ...row, reachable: false }] })],
     [
       'a node that nobody knows yet cannot be asked',

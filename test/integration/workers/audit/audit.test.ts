@@ -16,9 +16,9 @@ import { POLL, vote } from '#kit/votes.ts';
 const AUDIT = join(ROOT, 'workers/audit/cli/main.ts');
 const ONE = 'frontend01.t0-1';
 const TWO = 'frontend02.t0-1';
-/** As many as the buffer of a handler takes. */
+/** The default buffer of a handler. */
 const JOBS_AT_ONCE = 1_000;
-/** More than a node lists in one answer. */
+/** More than a node lists in one response. */
 const JOBS_OF_LONG_QUEUE = 20_100;
 const AUDITS_IN_MOTION = 6;
 const AUDIT_MS_MAX = 30_000;
@@ -50,7 +50,7 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
 });
 
-/** Runs the audit to its end; `where` goes into its environment. */
+/** Runs the audit; `where` is its environment. */
 function audit(
   args: readonly string[] = [],
   where: Record<string, string> = {
@@ -72,7 +72,7 @@ async function auditAsJson() {
   return { code, ...(JSON.parse(output) as AuditJson) };
 }
 
-/** Captures votes of as many voters in jobs of one vote each. */
+/** Captures jobs of one vote each, by different voters. */
 async function captureJobs({ socket }: TestRedis, source: string, jobs: number): Promise<void> {
   const { capture, close } = await openCapture(socket, source, 1);
   const offset = source === ONE ? 0 : 100_000;
@@ -83,7 +83,7 @@ async function captureJobs({ socket }: TestRedis, source: string, jobs: number):
   await close();
 }
 
-/** Starts to drain both nodes; `stop` it before looking at what stays. */
+/** Starts draining both nodes. */
 const drain = () => startDrain({ db: database.db, sockets: [first.socket, second.socket] });
 
 async function drainAll(jobs: number): Promise<void> {
@@ -98,7 +98,7 @@ async function drainAll(jobs: number): Promise<void> {
 }
 
 describe('the audit', () => {
-  test('says that all is well while votes wait and when they are counted', async () => {
+  test('finds no loss while votes wait and after they are counted', async () => {
     await captureJobs(first, ONE, 5);
     await captureJobs(second, TWO, 3);
     expect(await auditAsJson()).toMatchObject({
@@ -116,7 +116,7 @@ describe('the audit', () => {
 
   test.each([
     [
-      'with its place in the queue',
+      'with its entry in the queue',
       async (key: string) => {
         await first.client.lrem('bull:votes:wait', 1, key);
         await first.client.del(`bull:votes:${key}`);
@@ -124,7 +124,7 @@ describe('the audit', () => {
     ],
     ['only by its data', (key: string) => first.client.del(`bull:votes:${key}`)],
     ['only from the list', (key: string) => first.client.lrem('bull:votes:wait', 1, key)],
-  ])('names a job that somebody deleted from Redis, %s', async (_how, remove) => {
+  ])('lists a job that was deleted from Redis, %s', async (_how, remove) => {
     await captureJobs(first, ONE, 150);
     await remove(`${ONE}.142`);
     const { code, output } = await audit();
@@ -134,7 +134,7 @@ describe('the audit', () => {
     expect(await auditAsJson()).toMatchObject({ code: 1, verdict: 'bad', lostJobs: [`${ONE}.142`] });
   });
 
-  test('names a job that was deleted when all the others are counted, and the first 20 of many', async () => {
+  test('lists a deleted job when all others are counted, and the first 20 of many', async () => {
     await captureJobs(first, ONE, 30);
     for (let seq = 4; seq <= 28; seq++) {
       await first.client.lrem('bull:votes:wait', 1, `${ONE}.${seq}`);
@@ -147,7 +147,7 @@ describe('the audit', () => {
     expect((await auditAsJson()).lostJobs.length).toBe(25);
   });
 
-  test('names a job that was deleted from a queue too long to be listed', async () => {
+  test('lists a job that was deleted from a queue too long to list', async () => {
     await captureJobs(first, ONE, JOBS_OF_LONG_QUEUE);
     await first.client.del(`bull:votes:${ONE}.19999`);
     const { total, lostJobs } = await auditAsJson();
@@ -155,43 +155,43 @@ describe('the audit', () => {
     expect(total).toMatchObject({ accepted: JOBS_OF_LONG_QUEUE, pending: JOBS_OF_LONG_QUEUE - 1, lost: 1 });
   });
 
-  test('finds a tally that somebody changed', async () => {
+  test('finds a manipulated tally', async () => {
     await captureJobs(first, ONE, 2);
     await drainAll(2);
     await sql`update tallies set votes = votes + 1`.execute(database.db);
     const { code, output } = await audit();
-    expect(output).toContain(`The tally of ${POLL}/cats is 3, a recount gives 2.`);
+    expect(output).toContain(`The tally of ${POLL}/cats is 3, but a recount gives 2.`);
     expect(code).toBe(1);
   });
 
-  test('says which node is down, and what it knows all the same', async () => {
+  test('names the node that is down, and accounts for the rest', async () => {
     await captureJobs(first, ONE, 2);
     await captureJobs(second, TWO, 1);
     await mirrorLedger(database.db, new Map([[TWO, { seq: 1, votes: 1 }]]));
     await second.down('SIGKILL');
     const { code, output } = await audit();
-    expect(output).toContain(`Could not look at ${second.socket}: not connected (ECONNREFUSED)`);
-    expect(output).toMatch(/Could not look at frontend02: .* 1 job that it accepted/);
+    expect(output).toContain(`Unreachable: ${second.socket}: not connected (ECONNREFUSED)`);
+    expect(output).toMatch(/Unreachable: frontend02: .* 1 job that it accepted/);
     expect(output).toMatch(/^all +3 /m);
     expect(code).toBe(2);
     await first.client.del(`bull:votes:${ONE}.2`);
     expect(await auditAsJson()).toMatchObject({ code: 1, verdict: 'bad', total: { lost: 1, pending: 2 } });
   });
 
-  test('says that Postgres is down, and which nodes are too', async () => {
+  test('reports Postgres and nodes that are down', async () => {
     const port = await freePort();
     await second.down('SIGKILL');
     const { code, output } = await audit([], {
       DATABASE_URL: `postgres://nobody@127.0.0.1:${port}/nothing`,
       QUEUE_NODES: `${first.socket},${second.socket}`,
     });
-    expect(output).toMatch(/^Could not look at Postgres: .*ECONNREFUSED/m);
-    expect(output).toContain(`Could not look at ${second.socket}`);
+    expect(output).toMatch(/^Unreachable: Postgres: .*ECONNREFUSED/m);
+    expect(output).toContain(`Unreachable: ${second.socket}`);
     expect(output).not.toContain(first.socket);
     expect(code).toBe(2);
   });
 
-  test('never calls a vote lost while voting and counting go on', async () => {
+  test('reports no loss while votes are captured and counted', async () => {
     const { capture, close } = await openCapture(first.socket, ONE, 2);
     const { stop } = await drain();
     let isOver = false;
@@ -217,8 +217,8 @@ describe('the audit', () => {
   });
 });
 
-describe('without anything in the environment', () => {
-  /** A data folder as `npm start` leaves it, with these Redis behind its sockets. */
+describe('without settings in the environment', () => {
+  /** Creates a data folder like that of `npm start`, with the sockets of these nodes. */
   async function dataFolder(...nodes: TestRedis[]): Promise<string> {
     const data = join(folder.path, 'd');
     await mkdir(join(data, 'secrets'), { recursive: true });
@@ -227,7 +227,7 @@ describe('without anything in the environment', () => {
     return data;
   }
 
-  test('it looks at the data folder of npm start', async () => {
+  test('audits the data folder of npm start', async () => {
     await captureJobs(first, ONE, 2);
     await captureJobs(second, TWO, 1);
     const data = await dataFolder(first, second);
@@ -236,12 +236,12 @@ describe('without anything in the environment', () => {
     expect(code).toBe(0);
     await second.down('SIGKILL');
     const down = await audit(['--data', data], {});
-    expect(down.output).toContain(`Could not look at ${second.socket}: not connected`);
+    expect(down.output).toContain(`Unreachable: ${second.socket}: not connected`);
     expect(down.code).toBe(2);
   });
 
   test.each([
-    [['--data', '/nowhere/at/all'], 'there is no system in /nowhere/at/all'],
+    [['--data', '/nowhere/at/all'], 'no system in /nowhere/at/all'],
     [['--nope'], "Unknown option '--nope' (see --help)"],
   ])('%j is refused in one line', async (args, line) => {
     const { code, output } = await audit(args, {});

@@ -23,7 +23,7 @@ function createApp(
   const rows = reconcile({ nodes, audits: [audit(2)], knownBefore: new Set() });
   const report: LiveReport = {
     asOf: NOON,
-    settledAt: NOON,
+    reconciledAt: NOON,
     nodes,
     rows,
     postgresFault: undefined,
@@ -32,7 +32,7 @@ function createApp(
   const board = new Hono().all('*', (c) => c.text('the board'));
   return createDashboardApp({
     users: USERS,
-    ledger: { latest: async () => report, expire: () => {} },
+    audit: { latest: async () => report, expire: () => {} },
     board,
     retire,
     log: recordLog().log,
@@ -41,7 +41,7 @@ function createApp(
 
 describe('the dashboard', () => {
   test.each(['/', '/ledger', '/queues', '/queues/static/js/main.js', '/nothing'])(
-    'asks who wants to see %s',
+    'requires a password for %s',
     async (path) => {
       const app = createApp();
       for (const authorization of [
@@ -66,7 +66,7 @@ describe('the dashboard', () => {
     },
   );
 
-  test('lets a known user in', async () => {
+  test('accepts a known user', async () => {
     const app = createApp();
     expect((await app.request('/', { headers: KNOWN })).status).toBe(200);
     expect(await (await app.request('/queues', { headers: KNOWN })).text()).toBe('the board');
@@ -81,7 +81,7 @@ describe('the dashboard', () => {
     [{ 'Sec-Fetch-Site': 'same-origin' }, 200],
     [{ Origin: 'http://board.example' }, 200],
     [{}, 200],
-  ])('answers a change with %j with %i', async (headers, status) => {
+  ])('answers a POST with headers %j with %i', async (headers, status) => {
     const response = await createApp().request('/queues/api/queues/pause', {
       method: 'PUT',
       headers: { ...KNOWN, Host: 'board.example', ...headers },
@@ -89,12 +89,12 @@ describe('the dashboard', () => {
     expect(response.status).toBe(status);
   });
 
-  test('lets other sites link to it', async () => {
+  test('accepts links from other sites', async () => {
     const headers = { ...KNOWN, 'Sec-Fetch-Site': 'cross-site' };
     expect((await createApp().request('/', { headers })).status).toBe(200);
   });
 
-  test('tells the ledger as JSON, which nobody may keep', async () => {
+  test('serves the audit as JSON that no cache may keep', async () => {
     const response = await createApp().request('/ledger', { headers: KNOWN });
     expect(response.headers.get('cache-control')).toBe('no-store');
     const fates = {
@@ -109,7 +109,7 @@ describe('the dashboard', () => {
     };
     expect(await response.json()).toEqual({
       asOf: '2027-02-07T12:00:00.000Z',
-      settledAt: '2027-02-07T12:00:00.000Z',
+      reconciledAt: '2027-02-07T12:00:00.000Z',
       postgres: { reachable: true, reason: null },
       total: fates,
       nodes: [{ node: 'frontend01', reachable: true, retired: false, ...fates }],
@@ -157,20 +157,20 @@ describe('the page', () => {
 
   test.each([
     ['every vote is accounted for', { rows: [] }, 'Every accepted vote is accounted for.'],
-    ['votes are on their way', {}, 'some votes are on their way to Postgres'],
-    ['jobs have failed', { rows: rowsOf([], [3]) }, 'there are failed jobs to look at'],
-    ['votes are lost', { rows: rowsOf([]) }, '10 accepted votes are nowhere to be found.'],
-    ['Postgres is away', { postgresFault: 'no connection' }, 'Postgres cannot be asked (no connection)'],
+    ['votes are pending', {}, 'some are waiting to be committed'],
+    ['jobs have failed', { rows: rowsOf([], [3]) }, 'Some jobs have failed'],
+    ['votes are lost', { rows: rowsOf([]) }, '10 accepted votes are lost'],
+    ['Postgres is down', { postgresFault: 'no connection' }, 'Postgres is unavailable (no connection)'],
     [
-      'Postgres never was there',
-      { postgresFault: 'x', settledAt: undefined, rows: [] },
-      'Nothing can be accounted for yet.',
+      'Postgres was never available',
+      { postgresFault: 'x', reconciledAt: undefined, rows: [] },
+      'No audit has completed yet.',
     ],
-  ])('says so when %s', async (_case, changes, words) => {
+  ])('states that %s', async (_case, changes, words) => {
     expect(await pageWith(changes)).toContain(words);
   });
 
-  test('names the first lost jobs, and says how many more there are', async () => {
+  test('lists the first lost jobs and the number of others', async () => {
     const named = await pageWith({ rows: rowsOf([]) });
     expect(named).toContain(`<code>${SOURCE}.3</code>`);
     expect(named).not.toContain('more</li>');
@@ -186,7 +186,7 @@ describe('the page', () => {
     expect(await pageWith()).not.toContain('Lost jobs</h2>');
   });
 
-  test('shows why a node is down, and that a disk is not safe', async () => {
+  test('shows why a node is down, and an append-only file that is off', async () => {
     const text = await pageWith({
       nodes: [
         node({ name: 'r1', fault: 'took over <1> s' }),
@@ -203,7 +203,7 @@ describe('retiring a node', () => {
   const ask = (app: Hono, headers: Record<string, string> = KNOWN, name = 'frontend01') =>
     app.request(`/nodes/${name}/retire`, { method: 'POST', headers });
 
-  test('is for operators, on their own page', async () => {
+  test('requires an operator and the dashboard’s own page', async () => {
     const asked: string[] = [];
     const app = createApp(down, async (name) => {
       asked.push(name);
@@ -223,20 +223,20 @@ describe('retiring a node', () => {
 
   test.each([
     ['unknown_node', 404, { status: 'unknown' }],
-    ['not_settled', 409, { status: 'unsettled', jobs: 3 }],
+    ['votes_uncounted', 409, { status: 'incomplete', jobs: 3 }],
   ] as const)('answers %s', async (code, status, retirement) => {
     const response = await ask(createApp(down, async () => retirement));
     expect(response.status).toBe(status);
     expect(await response.json()).toMatchObject({ code });
   });
 
-  test('is refused while the node answers, without asking the database', async () => {
+  test('is refused while the node is reachable, without a query', async () => {
     const response = await ask(createApp({}, () => Promise.reject(new Error('asked'))));
     expect(response.status).toBe(409);
     expect(await response.json()).toMatchObject({ code: 'still_reachable' });
   });
 
-  test('is offered on the page for a node that is gone and settled, and told when it is done', async () => {
+  test('is offered for an unreachable node without missing jobs, and shown when done', async () => {
     const gone = (retired: boolean, missing: number[]) => {
       const nodes = [node({ fault: 'connection lost' })];
       const audits = [{ ...audit(2, missing), retired }];

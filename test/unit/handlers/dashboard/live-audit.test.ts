@@ -8,7 +8,7 @@ import { recordLog } from '#kit/log.ts';
 let steps: string[];
 let state: NodeState;
 let audits: SourceAudit[] | Error;
-let ledger: LiveAudit;
+let live: LiveAudit;
 
 beforeEach(() => {
   vi.useFakeTimers();
@@ -22,9 +22,9 @@ beforeEach(() => {
       return isListed ? state : { ...state, jobs: undefined };
     },
   };
-  ledger = new LiveAudit({
+  live = new LiveAudit({
     queues: { all: [queue] },
-    audit: async () => {
+    auditSources: async () => {
       steps.push('audit');
       if (audits instanceof Error) throw audits;
       return audits;
@@ -36,56 +36,56 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-describe('the ledger', () => {
-  test('is read once for all who ask within 2 s, Postgres last', async () => {
-    await Promise.all([ledger.latest(), ledger.latest()]);
+describe('the live audit', () => {
+  test('reads once for all calls within 2 s, Postgres last', async () => {
+    await Promise.all([live.latest(), live.latest()]);
     await vi.advanceTimersByTimeAsync(1_999);
-    await ledger.latest();
+    await live.latest();
     expect(steps).toEqual(['count', 'audit']);
     await vi.advanceTimersByTimeAsync(1);
-    await ledger.latest();
+    await live.latest();
     expect(steps.length).toBe(4);
   });
 
-  test('is read anew at once after something was changed', async () => {
-    await ledger.latest();
-    ledger.expire();
-    await ledger.latest();
+  test('reads again at once after it expires', async () => {
+    await live.latest();
+    live.expire();
+    await live.latest();
     expect(steps).toEqual(['count', 'audit', 'count', 'audit']);
-    await ledger.latest();
+    await live.latest();
     expect(steps.length).toBe(4);
   });
 
-  test('lists jobs as soon as the numbers do not add up, and only as long', async () => {
+  test('lists job ids only while numbers are missing', async () => {
     audits = [audit(1)];
-    expect((await ledger.latest()).rows[0]).toMatchObject({ lost: 10, pending: 0 });
+    expect((await live.latest()).rows[0]).toMatchObject({ lost: 10, pending: 0 });
     expect(steps).toEqual(['count', 'audit', 'list', 'audit']);
 
     steps.length = 0;
     await vi.advanceTimersByTimeAsync(2_000);
     audits = [audit(2)];
-    expect((await ledger.latest()).rows[0]).toMatchObject({ lost: 0, pending: 0 });
+    expect((await live.latest()).rows[0]).toMatchObject({ lost: 0, pending: 0 });
     await vi.advanceTimersByTimeAsync(2_000);
-    await ledger.latest();
+    await live.latest();
     expect(steps).toEqual(['list', 'audit', 'count', 'audit']);
   });
 
-  test('stays as it was settled last while Postgres does not answer, and the nodes are new', async () => {
-    const settled = await ledger.latest();
+  test('keeps the last accounts but fresh nodes while Postgres is down', async () => {
+    const settled = await live.latest();
     await vi.advanceTimersByTimeAsync(2_000);
     audits = new Error('no connection');
     state = node({ seqs: { [SOURCE]: 5 }, queued: [3, 4, 5] });
-    const report = await ledger.latest();
-    expect(report).toMatchObject({ settledAt: settled.settledAt, postgresFault: 'no connection' });
+    const report = await live.latest();
+    expect(report).toMatchObject({ reconciledAt: settled.reconciledAt, postgresFault: 'no connection' });
     expect(report.rows).toBe(settled.rows);
     expect(report.nodes[0]?.waiting).toBe(3);
   });
 
-  test('waits 5 s at most for Postgres', async () => {
+  test('waits at most 5 s for Postgres', async () => {
     audits = [];
     const hanging = new LiveAudit({
       queues: { all: [] },
-      audit: () => new Promise(() => {}),
+      auditSources: () => new Promise(() => {}),
       log: recordLog().log,
     });
     const report = hanging.latest();

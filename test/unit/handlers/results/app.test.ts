@@ -9,7 +9,7 @@ import { someResults } from './results.ts';
 
 const AS_OF = Date.UTC(2027, 1, 7, 23, 30, 5);
 
-/** A feed whose snapshots come when the test says so. */
+/** A feed whose snapshots the test controls. */
 class ManualFeed {
   snapshot: Snapshot | undefined = { results: someResults(), asOf: AS_OF };
   readonly listeners = new Set<(snapshot: Snapshot) => void>();
@@ -58,7 +58,7 @@ describe('results', () => {
     ['/', 'text/html; charset=UTF-8'],
     ['/polls/cats-vs-dogs/results', 'application/json'],
     ['/polls/cats-vs-dogs/results.csv', 'text/csv; charset=UTF-8; header=present'],
-  ])('at %s may be shared for a second and have a tag', async (path, type) => {
+  ])('at %s are cacheable for a second and have an entity tag', async (path, type) => {
     const app = createApp();
     const response = await app.request(path);
     expect(response.status).toBe(200);
@@ -76,7 +76,7 @@ describe('results', () => {
     expect(newer.status).toBe(200);
   });
 
-  test('come as a file with a name when they are CSV', async () => {
+  test('are a named attachment as CSV', async () => {
     const response = await createApp().request('/polls/cats-vs-dogs/results.csv');
     expect(response.headers.get('content-disposition')).toBe(
       'attachment; filename="cats-vs-dogs-results.csv"',
@@ -89,7 +89,7 @@ describe('results', () => {
   });
 
   test.each(['/', '/polls/cats-vs-dogs/results', '/polls/cats-vs-dogs/results/stream'])(
-    'at %s are 503 when they could never be read',
+    'at %s are 503 before the first read',
     async (path) => {
       feed.snapshot = undefined;
       const response = await createApp().request(path);
@@ -98,7 +98,7 @@ describe('results', () => {
     },
   );
 
-  test('are nowhere else', async () => {
+  test('have no other address', async () => {
     const app = createApp();
     expect(await problemOf(await app.request('/nothing'))).toMatchObject({ status: 404, code: 'not_found' });
     expect((await app.request('/', { method: 'POST' })).status).toBe(404);
@@ -106,13 +106,13 @@ describe('results', () => {
 });
 
 describe('a receipt', () => {
-  test('tells its status and nothing else', async () => {
+  test('reveals its status only', async () => {
     const response = await createApp().request('/receipts/frontend01.mh3k2a-x7.42');
     expect(await response.json()).toEqual({ receipt: 'frontend01.mh3k2a-x7.42', status: 'counted' });
     expect(response.headers.get('cache-control')).toBe('no-store');
   });
 
-  test('is refused past the limit of lookups, and taken again once there is room', async () => {
+  test('is refused above the limit of look-ups, and accepted again below it', async () => {
     const app = createApp();
     const { promise, resolve } = Promise.withResolvers<ReceiptStatus>();
     readReceipt = () => promise;
@@ -124,7 +124,7 @@ describe('a receipt', () => {
     expect((await app.request('/receipts/a')).status).toBe(200);
   });
 
-  test('is 503 while the database does not answer', async () => {
+  test('is 503 while the database is down', async () => {
     readReceipt = async () => Promise.reject(new Error('no connection'));
     const response = await createApp().request('/receipts/a');
     expect(await problemOf(response)).toMatchObject({ status: 503, code: 'results_unavailable' });
@@ -135,7 +135,7 @@ describe('a stream', () => {
   const PATH = '/polls/cats-vs-dogs/results/stream';
   const changed = () => someResults({ ledger: { accepted: 4, committed: 3 } });
 
-  /** Opens a stream; what comes is in `text`. */
+  /** Opens a stream; `text` is what was received. */
   async function open(streams: Streams) {
     const response = await createApp(streams).request(PATH);
     expect(response.headers.get('content-type')).toBe('text/event-stream');
@@ -154,7 +154,7 @@ describe('a stream', () => {
     return stream;
   }
 
-  test('begins with the results, and goes on when something but the time has changed', async () => {
+  test('starts with the results, and continues when more than the time changes', async () => {
     const streams = new Streams({ feed });
     const stream = await open(streams);
     const first = JSON.stringify(await (await createApp().request('/polls/cats-vs-dogs/results')).json());
@@ -169,16 +169,16 @@ describe('a stream', () => {
     await until('nothing is left', () => streams.open === 0 && feed.listeners.size === 0);
   });
 
-  test('shows that it lives while nothing changes', async () => {
+  test('sends heartbeats while nothing changes', async () => {
     const streams = new Streams({ feed, heartbeatIntervalMs: 20 });
     const stream = await open(streams);
-    await until('three heartbeats', () => (stream.text.match(/^: still here$/gm)?.length ?? 0) >= 3);
+    await until('three heartbeats', () => (stream.text.match(/^: heartbeat$/gm)?.length ?? 0) >= 3);
     expect(stream.text.match(/^data: /gm)?.length).toBe(1);
     await stream.cancel();
     await until('nothing is left', () => streams.open === 0);
   });
 
-  test('is refused past the limit', async () => {
+  test('is refused above the limit', async () => {
     const streams = new Streams({ feed, streamsMax: 1 });
     const stream = await open(streams);
     const refused = await createApp(streams).request(PATH);
@@ -188,14 +188,14 @@ describe('a stream', () => {
     await until('there is room again', () => !streams.isFull);
   });
 
-  test('takes no place for a request that only wants the headers', async () => {
+  test('is not opened by a HEAD request', async () => {
     const streams = new Streams({ feed });
     const response = await createApp(streams).request(PATH, { method: 'HEAD' });
     expect(response.status).toBe(200);
     expect(streams.open).toBe(0);
   });
 
-  test('ends when the process stops, and no other begins', async () => {
+  test('ends when the process stops, and no other starts', async () => {
     const streams = new Streams({ feed });
     const stream = await open(streams);
     streams.close();
@@ -203,7 +203,7 @@ describe('a stream', () => {
     expect((await createApp(streams).request(PATH)).status).toBe(503);
   });
 
-  test('is given up when nobody reads it', async () => {
+  test('is closed when its client does not read', async () => {
     const streams = new Streams({ feed, stallMsMax: 50 });
     const response = await createApp(streams).request(PATH);
     let newer = 0;

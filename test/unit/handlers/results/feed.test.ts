@@ -39,12 +39,12 @@ afterEach(() => {
 });
 
 describe('a feed', () => {
-  test('reads nothing while nobody asks', async () => {
+  test('does not read without a call', async () => {
     await vi.advanceTimersByTimeAsync(10 * READ_INTERVAL_MS);
     expect(reads).toBe(0);
   });
 
-  test('reads once for all who ask within a second', async () => {
+  test('reads once for all calls within a second', async () => {
     await Promise.all(Array.from({ length: 100 }, () => feed.latest()));
     await vi.advanceTimersByTimeAsync(READ_INTERVAL_MS - 1);
     await feed.latest();
@@ -54,7 +54,7 @@ describe('a feed', () => {
     expect(reads).toBe(2);
   });
 
-  test('goes on when somebody sets the clock back', async () => {
+  test('continues when the clock is set back', async () => {
     await feed.latest();
     vi.setSystemTime(Date.now() - 3_600_000);
     await vi.advanceTimersByTimeAsync(READ_INTERVAL_MS);
@@ -62,7 +62,7 @@ describe('a feed', () => {
     expect(reads).toBe(2);
   });
 
-  test('says when it began to read', async () => {
+  test('dates a snapshot at the start of its read', async () => {
     const asOf = Date.now();
     expect(await feed.latest()).toEqual({ results: someResults(), asOf });
   });
@@ -82,7 +82,7 @@ describe('a feed', () => {
     expect(reads).toBe(2);
   });
 
-  test('tries again no more than once a second while reads fail', async () => {
+  test('retries at most once a second while reads fail', async () => {
     outcome = new Error('no connection');
     for (let asked = 0; asked < 10; asked++) {
       await expect(feed.latest()).rejects.toThrow(ResultsUnavailableError);
@@ -94,7 +94,7 @@ describe('a feed', () => {
     expect(reads).toBe(2);
   });
 
-  test('lets nobody wait longer than 2 s for a database that hangs', async () => {
+  test('waits at most 2 s for a hung database', async () => {
     const snapshot = await feed.latest();
     await vi.advanceTimersByTimeAsync(READ_INTERVAL_MS);
     const { promise, resolve } = Promise.withResolvers<Results>();
@@ -108,18 +108,18 @@ describe('a feed', () => {
     await vi.advanceTimersByTimeAsync(0);
   });
 
-  test('says in one quiet line that the tables are not there yet', async () => {
+  test('logs missing tables in one line without an error', async () => {
     outcome = Object.assign(new Error('relation "polls" does not exist'), { code: '42P01' });
     await expect(feed.latest()).rejects.toThrow('relation "polls" does not exist');
     expect(lines).toEqual([
-      expect.objectContaining({ message: 'waiting for the workers to make the tables' }),
+      expect.objectContaining({ message: 'waiting for a worker to migrate the schema' }),
     ]);
     expect(lines[0]).not.toHaveProperty('error');
   });
 });
 
 describe('a subscriber', () => {
-  test('gets a new snapshot every second, until it leaves', async () => {
+  test('gets a new snapshot every second until it unsubscribes', async () => {
     const seen: Snapshot[] = [];
     const unsubscribe = feed.subscribe((snapshot) => seen.push(snapshot));
     await vi.advanceTimersByTimeAsync(3 * READ_INTERVAL_MS);
@@ -130,7 +130,7 @@ describe('a subscriber', () => {
     expect(reads).toBe(3);
   });
 
-  test('costs no reads beside those for others', async () => {
+  test('causes no reads beyond those of others', async () => {
     const unsubscribes = Array.from({ length: 50 }, () => feed.subscribe(() => {}));
     for (let tenth = 0; tenth < 30; tenth++) {
       await feed.latest();
@@ -140,7 +140,7 @@ describe('a subscriber', () => {
     for (const unsubscribe of unsubscribes) unsubscribe();
   });
 
-  test('hears nothing of a read that failed, and of the next one that does not', async () => {
+  test('is not called after a failed read, but after the next successful one', async () => {
     const seen: Snapshot[] = [];
     outcome = new Error('no connection');
     const unsubscribe = feed.subscribe((snapshot) => seen.push(snapshot));

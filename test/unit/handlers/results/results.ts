@@ -1,6 +1,6 @@
 import type { Results } from '#db/results.ts';
 
-/** Results of one poll with 2 to 1 votes, still open, with everything committed. */
+/** Results of one open poll with 2 to 1 votes, all committed. */
 export function someResults(changes: Partial<Results> = {}): Results {
   return {
     polls: [

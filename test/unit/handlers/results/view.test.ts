@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { PollResult, Results } from '#db/results.ts';
 import { toCsv } from '#handlers/results/csv.ts';
 import { resultsPage } from '#handlers/results/page.ts';
-import { REQUEST_MS_MAX, viewOf } from '#handlers/results/view.ts';
+import { REQUEST_MS_MAX, resultView } from '#handlers/results/view.ts';
 import { someResults } from './results.ts';
 
 const CLOSES_AT = 1_000_000;
@@ -17,13 +17,13 @@ function resultsWith(poll: Partial<PollResult>, changes: Partial<Results> = {}):
 
 function viewWith(poll: Partial<PollResult>, changes: Partial<Results> = {}) {
   const results = resultsWith(poll, changes);
-  return viewOf(pollOf(results), { results, asOf: AS_OF });
+  return resultView(pollOf(results), { results, asOf: AS_OF });
 }
 
 describe('the status', () => {
   const settledAfterClose = { settled: true, observedAt: CLOSES_AT + REQUEST_MS_MAX };
 
-  test('is final once the ledgers were read after the last possible vote and all is committed', () => {
+  test('is final once every ledger was read after the last possible vote and all jobs are committed', () => {
     expect(viewWith({ closesAt: CLOSES_AT }, settledAfterClose).status).toBe('final');
   });
 
@@ -31,7 +31,7 @@ describe('the status', () => {
     ['the poll never closes', {}, settledAfterClose],
     ['jobs wait', { closesAt: CLOSES_AT }, { ...settledAfterClose, settled: false }],
     [
-      'a vote may be under way',
+      'a vote may be in flight',
       { closesAt: CLOSES_AT },
       { settled: true, observedAt: CLOSES_AT + REQUEST_MS_MAX - 1 },
     ],
@@ -52,7 +52,7 @@ describe('the JSON', () => {
 });
 
 describe('the CSV', () => {
-  test('has a line for each choice, and lines end as RFC 4180 says', () => {
+  test('has a line per choice, with line ends of RFC 4180', () => {
     expect(toCsv(viewWith({}))).toBe(
       'poll,question,choice,label,votes,status,as_of\r\n' +
         'cats-vs-dogs,Cats or dogs?,cats,Cats,2,provisional,2027-02-07T23:30:05.000Z\r\n' +
@@ -79,7 +79,7 @@ describe('the page', () => {
   const pageWith = (poll: Partial<PollResult>, changes: Partial<Results> = {}): string =>
     resultsPage({ results: resultsWith(poll, changes), asOf: AS_OF });
 
-  test('says shares, votes, voters, status and time without any script', () => {
+  test('shows shares, votes, voters, status and time without scripts', () => {
     const text = pageWith({}, { ledger: { accepted: 1_240, committed: 1_234 } });
     expect(text).toContain('<span class="label">Cats</span> <span class="share">66.7%</span>');
     expect(text).toContain('<rect width="66.67%"/>');
@@ -91,7 +91,7 @@ describe('the page', () => {
     expect(text).toContain('1,234 of 1,240 accepted votes are processed.');
   });
 
-  test('escapes whatever the polls file says', () => {
+  test('escapes texts of the polls file', () => {
     const text = pageWith({
       question: '<script>alert(1)</script>',
       choices: [{ id: 'a', label: '"><img>', votes: 0 }],
@@ -101,7 +101,7 @@ describe('the page', () => {
     expect(text).toContain('&lt;script&gt;alert(1)&lt;/script&gt;');
   });
 
-  test('marks who leads, all of them when they are level, and nobody before the first vote', () => {
+  test('marks the leading choices, and none before the first vote', () => {
     const leaders = (...votes: number[]): number =>
       pageWith({ choices: votes.map((count, id) => ({ id: `${id}`, label: `${id}`, votes: count })) }).split(
         'class="result leading"',
@@ -109,7 +109,7 @@ describe('the page', () => {
     expect([leaders(2, 1), leaders(2, 2, 1), leaders(0, 0)]).toEqual([1, 2, 0]);
   });
 
-  test('is a page also when there is no poll', () => {
+  test('renders without a poll', () => {
     const text = resultsPage({ results: someResults({ polls: [] }), asOf: AS_OF });
     expect(text).toContain('There is no poll yet.');
   });

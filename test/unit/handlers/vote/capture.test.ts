@@ -1,8 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { CAPTURE_MS_MAX, Capture, NotCapturedError, type Sink } from '#handlers/vote/capture.ts';
+import { Capture, NotCapturedError, type Sink } from '#handlers/vote/capture.ts';
 import type { Batch, LedgerEntry } from '#job';
 import { recordLog } from '#kit/log.ts';
 import { vote } from '#kit/votes.ts';
+import { CAPTURE_MS_MAX } from '#runtime/capture-limits.ts';
 
 /** A sink whose writes the test completes. */
 class ManualSink implements Sink {

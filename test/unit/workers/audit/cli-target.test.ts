@@ -3,7 +3,7 @@ import { AUDIT_HELP, findTarget, parseAuditOptions, readAuditEnvironment } from 
 
 const WHERE = { DATABASE_URL: 'postgres://db/turnout', QUEUE_NODES: 'r1:6379,/run/r2.sock' };
 
-test('takes every option, and help names them', () => {
+test('parses every option, and --help lists them', () => {
   expect(parseAuditOptions([])).toEqual({ data: undefined, isJson: false });
   expect(parseAuditOptions(['--data', '/x', '--json'])).toEqual({ data: '/x', isJson: true });
   expect(parseAuditOptions(['--help', '--json'])).toBe('help');
@@ -14,24 +14,24 @@ test.each([[['--nope']], [['--data=']], [['now']]])('%j is refused', (args) => {
   expect(() => parseAuditOptions(args)).toThrow(/--help|--data must name a folder|Unexpected argument/);
 });
 
-test('looks where the environment says', async () => {
+test('selects the system of the environment', async () => {
   const target = findTarget({ data: undefined, isJson: false }, readAuditEnvironment(WHERE));
   expect(target.databaseUrl.reveal()).toBe(WHERE.DATABASE_URL);
   expect((await target.discover()).map(({ name }) => name)).toEqual(['r1:6379', '/run/r2.sock']);
 });
 
-test('looks into the folder that the user named, whatever the environment says', () => {
+test('prefers --data over the environment', () => {
   const look = () => findTarget({ data: '/nowhere/at/all', isJson: false }, readAuditEnvironment(WHERE));
-  expect(look).toThrow('there is no system in /nowhere/at/all');
+  expect(look).toThrow('no system in /nowhere/at/all');
 });
 
-test('refuses a database that is none, without showing it', () => {
+test('refuses a malformed database URL without printing it', () => {
   expect(() => readAuditEnvironment({ DATABASE_URL: 'secret' })).toThrow(
     /^(?!.*secret).*DATABASE_URL must be/,
   );
 });
 
-test('paints only without NO_COLOR', () => {
+test('colors only without NO_COLOR', () => {
   expect(readAuditEnvironment({}).noColor).toBe(false);
   expect(readAuditEnvironment({ NO_COLOR: '1' }).noColor).toBe(true);
 });

@@ -38,23 +38,23 @@ describe('a missing job', () => {
     expect(row).toMatchObject({ accepted: 30, counted: 10, pending: 20, failed: 0, lost: 0 });
   });
 
-  test('is failed when the queue says so', () => {
+  test('is failed while it is among the failed jobs', () => {
     const row = settleOne([node({ seqs: { [SOURCE]: 3 }, queued: [3], failed: [2] })], [audit(1)]);
     expect(jobsOf(row)).toEqual({ pending: 1, failed: 1, lost: 0 });
   });
 
-  test('is lost when it is nowhere', () => {
+  test('is lost when it is neither in the queue nor in Postgres', () => {
     const row = settleOne([node({ seqs: { [SOURCE]: 3 } })], [audit(2, [2])]);
     expect(jobsOf(row)).toEqual({ pending: 0, failed: 0, lost: 1 });
     expect(row).toMatchObject({ accepted: 30, counted: 20, lost: 10, lostJobs: [2] });
   });
 
-  test('is lost by name also when Postgres has not heard of it', () => {
+  test('is lost by number even above the highest in Postgres', () => {
     const row = settleOne([node({ seqs: { [SOURCE]: 2_000 }, queued: range(2, 1_998) })], [audit(0)]);
     expect(row.lostJobs).toEqual([1, 1_999, 2_000]);
   });
 
-  test('is lost also when more are missing than can be named', () => {
+  test('is lost even when more are missing than Postgres lists', () => {
     const missing = range(1, 500);
     const row = settleOne(
       [node({ seqs: { [SOURCE]: 600 }, queued: range(101, 490) })],
@@ -66,18 +66,18 @@ describe('a missing job', () => {
     expect([keys.length, keys[19], more]).toEqual([20, `${SOURCE}.20`, 90]);
   });
 
-  test('is pending, not lost, while its node cannot be asked', () => {
+  test('is pending while its node is unreachable', () => {
     const row = settleOne([node({ fault: 'not connected' })], [audit(2, [2])]);
     expect(jobsOf(row)).toEqual({ pending: 1, failed: 0, lost: 0 });
     expect(row.reachable).toBe(false);
   });
 
-  test('counts among the accepted as the node said last, while it cannot be asked', () => {
+  test('counts as accepted by the last reading while its node is unreachable', () => {
     const row = settleOne([node({ fault: 'not connected', seqs: { [SOURCE]: 9 } })], [audit(2)]);
     expect(row).toMatchObject({ accepted: 90, counted: 20, pending: 70, reachable: false });
   });
 
-  test('is pending while the queue has not been listed', () => {
+  test('is pending while the queue is not listed', () => {
     const row = settleOne([node({ seqs: { [SOURCE]: 3 }, isListed: false })], [audit(2, [2])]);
     expect(jobsOf(row)).toEqual({ pending: 1, failed: 0, lost: 0 });
   });
@@ -87,39 +87,39 @@ describe('a missing job', () => {
     expect(jobsOf(row)).toEqual({ pending: 1, failed: 0, lost: 0 });
   });
 
-  test('is not missing any more when it was counted after the queue was listed', () => {
+  test('is no longer missing when it was committed after the listing', () => {
     const row = settleOne([node({ seqs: { [SOURCE]: 3 }, queued: [2, 3] })], [audit(3)]);
     expect(row).toMatchObject({ accepted: 30, counted: 30, pending: 0, lost: 0 });
   });
 });
 
-describe('a source that its node does not know', () => {
+describe('a source missing from its node', () => {
   const forgetful = node({ seqs: { [OLDER]: 1 }, source: OLDER });
 
-  test('has lost its jobs when Postgres knew it before and every node answers', () => {
+  test('has lost its jobs if it was in Postgres before and every node is reachable', () => {
     const row = settleOne([forgetful], [audit(2, [2]), audit(1, [], OLDER)], [SOURCE]);
     expect(jobsOf(row)).toEqual({ pending: 0, failed: 0, lost: 1 });
   });
 
-  test('may be new when Postgres did not know it before', () => {
+  test('may be new if it was not in Postgres before', () => {
     const row = settleOne([forgetful], [audit(2, [2]), audit(1, [], OLDER)]);
     expect(jobsOf(row)).toEqual({ pending: 1, failed: 0, lost: 0 });
   });
 
-  test('may be on a node that does not answer', () => {
+  test('may be on an unreachable node', () => {
     const down = node({ name: 'r2', fault: 'not connected' });
     const row = settleOne([forgetful, down], [audit(2, [2])], [SOURCE]);
     expect(jobsOf(row)).toEqual({ pending: 1, failed: 0, lost: 0 });
   });
 
-  test('may be on a node that is gone', () => {
+  test('may be on a removed node', () => {
     const other = node({ name: 'r2', seqs: { [ELSEWHERE]: 1 }, source: ELSEWHERE });
     const row = settleOne([other], [audit(2, [2])], [SOURCE]);
     expect(row).toMatchObject({ reachable: false, pending: 10, lost: 0 });
   });
 });
 
-describe('listing the jobs', () => {
+describe('listing job ids', () => {
   const listed = (nodes: readonly NodeReading[], audits: readonly SourceAudit[]): string[] => [
     ...nodesToList({ nodes, audits }),
   ];
@@ -144,13 +144,13 @@ describe('listing the jobs', () => {
     expect(listed([failing], [audit(2)])).toEqual(['r1']);
   });
 
-  test('is not asked of a node that does not answer', () => {
+  test('is not requested of an unreachable node', () => {
     expect(listed([node({ fault: 'not connected', seqs: { [SOURCE]: 9 } })], [audit(2)])).toEqual([]);
   });
 });
 
 describe('any system', () => {
-  /** Where each job of a source is: in the queue, failed, in Postgres, in both, or nowhere. */
+  /** Location of each job of a source: queue, failed, Postgres, both, or none. */
   const placeOfJob = fc.constantFrom('queued', 'failed', 'committed', 'leaving', 'lost' as const);
 
   function inputsOf(places: readonly string[], later: number): AuditInputs {
@@ -169,7 +169,7 @@ describe('any system', () => {
     return { nodes: [reading], audits: [audit(committed.length, missing)], knownBefore: new Set([SOURCE]) };
   }
 
-  test('adds up, and never calls lost what is not', () => {
+  test('adds up, and never reports a false loss', () => {
     fc.assert(
       fc.property(fc.array(placeOfJob, { maxLength: 300 }), fc.nat(5), (places, later) => {
         const [row] = reconcile(inputsOf(places, later));
@@ -184,7 +184,7 @@ describe('any system', () => {
     );
   });
 
-  test('shows every loss and every failure once nothing is in motion', () => {
+  test('reports every loss and failure once nothing is in transit', () => {
     const still = fc.array(fc.constantFrom('queued', 'failed', 'committed', 'lost'), { maxLength: 300 });
     fc.assert(
       fc.property(still, (places) => {
@@ -203,7 +203,7 @@ describe('any system', () => {
   });
 });
 
-test('sums are sums', () => {
+test('sumOutcomes adds every outcome', () => {
   const nodes = [node({ seqs: { [SOURCE]: 3, [OLDER]: 2 }, queued: [3] })];
   const rows = reconcile({ nodes, audits: [audit(2), audit(1, [], OLDER)], knownBefore: new Set() });
   expect(sumOutcomes(rows)).toMatchObject({ accepted: 50, counted: 30, pending: 10, lost: 10 });
