@@ -1,29 +1,29 @@
 #!/usr/bin/env bash
-# deploy.sh: deploys stack/turnout.yml and waits until every service runs where it belongs.
+# deploy.sh: deploys stack/turnout.yml and waits until every service is up to date.
 #
-# The settings are those of the file: TURNOUT_REGISTRY, TURNOUT_VERSION, VOTE_HOST, RESULTS_HOST, DASHBOARD_HOST, WORKERS,
-# … Without a registry the images must be on the nodes (images.sh load). TURNOUT_STACK_FILES adds more files, separated by
-# spaces. Running it again updates what has changed, the polls included.
+# Settings are the variables of the file: TURNOUT_REGISTRY, TURNOUT_VERSION, VOTE_HOST, RESULTS_HOST, DASHBOARD_HOST, WORKERS,
+# … Without a registry the images must be on the nodes (images.sh load). TURNOUT_STACK_FILES adds files, separated by spaces.
+# A second run updates what changed, including the polls.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
-# A service that must not have two tasks on a node, such as Redis, is updated one node after the other.
+# Services limited to one task per node, such as Redis, are updated node by node.
 SECONDS_MAX=300
 SECONDS_MAX_PER_NODE=20
-# An update begins a moment after the command has returned.
-CALM_LOOKS=3
+# An update starts shortly after the command returns, so the state must be stable for this many seconds.
+STABLE_CHECKS=3
 
-# Configs cannot be changed, so their content is part of their name.
+# Configs are immutable, so a hash of the content is part of their name.
 POLLS_FILE=${POLLS_FILE:-$TURNOUT_ROOT/stack/polls.json}
 [ -r "$POLLS_FILE" ] || fail "$POLLS_FILE cannot be read"
 POLLS_VERSION=$(sha256sum "$POLLS_FILE" | cut -c 1-12)
 export POLLS_FILE POLLS_VERSION
 export TURNOUT_IMAGES=${TURNOUT_REGISTRY:+$TURNOUT_REGISTRY/}turnout-
 
-# Names of the services that have too few running tasks, or whose update is under way. A global service that wants none
-# has found no node with its role. Of an update that fails Swarm goes back to what ran before.
+# Prints services with too few running tasks or an update in progress. A global service with no wanted task has no node with
+# its role. Swarm rolls back a failed update.
 unfinished() {
   local name mode replicas update
   docker stack services --format '{{.Name}} {{.Mode}} {{.Replicas}}' "$TURNOUT_STACK" | while read -r name mode replicas _; do
@@ -35,8 +35,8 @@ unfinished() {
   done
 }
 
-# Names of the services whose update failed, and what Swarm says of it.
-undone() {
+# Prints services whose update failed, with Swarm's message.
+failed_updates() {
   docker stack services --quiet "$TURNOUT_STACK" | while read -r id; do
     docker service inspect --format '{{with .UpdateStatus}}{{.State}} {{$.Spec.Name}}: {{.Message}}{{end}}' "$id"
   done | sed -n 's/^\(paused\|rollback_paused\|rollback_completed\) //p'
@@ -52,23 +52,23 @@ docker stack deploy "${options[@]}" "${files[@]}" "$TURNOUT_STACK"
 seconds_max=${TURNOUT_DEPLOY_SECONDS_MAX:-$((SECONDS_MAX + SECONDS_MAX_PER_NODE * $(docker node ls --quiet | wc -l)))}
 deadline=$((SECONDS + seconds_max))
 shown=
-calm=0
-while [ "$calm" -lt "$CALM_LOOKS" ]; do
-  failed=$(undone)
-  [ -z "$failed" ] || fail "what ran before runs on, because an update failed; docker service ps says more: $failed"
+stable=0
+while [ "$stable" -lt "$STABLE_CHECKS" ]; do
+  failed=$(failed_updates)
+  [ -z "$failed" ] || fail "the update failed and was rolled back; see docker service ps: $failed"
   left=$(unfinished)
   if [ -z "$left" ]; then
-    calm=$((calm + 1))
+    stable=$((stable + 1))
     sleep 1
     continue
   fi
-  calm=0
+  stable=0
   if [ "$SECONDS" -ge "$deadline" ]; then
     docker stack ps --no-trunc --filter desired-state=running --format '{{.Name}} on {{.Node}}: {{.CurrentState}} {{.Error}}' "$TURNOUT_STACK" >&2
-    fail "not everything runs after $seconds_max s: $left"
+    fail "not up to date after $seconds_max s: $left"
   fi
   [ "$left" = "$shown" ] || say "Waiting for $left"
   shown=$left
   sleep 1
 done
-say "Every service of $TURNOUT_STACK runs."
+say "Every service of $TURNOUT_STACK is up to date."

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# down.sh: takes the stack off the Swarm. Votes, secrets and the Swarm itself stay.
-# down.sh --secrets: removes the secrets of secrets.sh as well; the passwords stay in its file. Certificates stay.
+# down.sh: removes the stack from the Swarm. Votes, secrets and the Swarm itself stay.
+# down.sh --secrets: also removes the secrets of secrets.sh; the passwords stay in its file. Certificates stay.
 #
-# The votes are in volumes of the nodes: turnout_redis-data on frontends, turnout_postgres-data on the store. Remove those
-# on the nodes, with docker volume rm, once you no longer need them.
+# The votes are in volumes: turnout_redis-data on frontends, turnout_postgres-data on the store. Remove them on the nodes with
+# docker volume rm when they are no longer needed.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -21,7 +21,7 @@ has_ended() {
 
 require_manager
 if [ -n "$(docker stack services --quiet "$TURNOUT_STACK" 2>/dev/null)" ]; then docker stack rm "$TURNOUT_STACK"; fi
-wait_until 120 'the end of all tasks' has_ended
+wait_until 120 'all tasks stopped' has_ended
 if [ "${1-}" = --secrets ]; then
   for secret in $TURNOUT_SECRETS; do
     name=${TURNOUT_STACK}_$secret
@@ -30,4 +30,4 @@ if [ "${1-}" = --secrets ]; then
     say "Removed the secret $name."
   done
 fi
-say "The stack $TURNOUT_STACK is gone."
+say "The stack $TURNOUT_STACK is removed."

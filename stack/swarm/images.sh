@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# images.sh build: builds all images from dist/ (npm run build makes that).
+# images.sh build: builds all images from dist/ (see npm run build).
 # images.sh push: pushes them to the registry TURNOUT_REGISTRY.
-# images.sh save FILE, images.sh load FILE: carries them to nodes that have no registry.
+# images.sh save FILE, images.sh load FILE: transfer them to nodes without a registry.
 #
-# They are named [TURNOUT_REGISTRY/]turnout-<name>:<TURNOUT_VERSION>. NODE_IMAGE, REDIS_IMAGE, HAPROXY_IMAGE and
-# POSTGRES_IMAGE choose other base images than stack/Dockerfile does; TURNOUT_PLATFORM another processor than this one.
+# Names are [TURNOUT_REGISTRY/]turnout-<name>:<TURNOUT_VERSION>. NODE_IMAGE, REDIS_IMAGE, HAPROXY_IMAGE and POSTGRES_IMAGE
+# override the base images of stack/Dockerfile, with a digest if you pin one; TURNOUT_PLATFORM overrides the platform.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -24,7 +24,7 @@ images() { for name in $NAMES; do printf '%s\n' "$(image "$name")"; done; }
 build() {
   local name base args=()
   for name in vote worker results dashboard interlock; do
-    [ -f "$TURNOUT_ROOT/dist/$name.mjs" ] || fail "dist/$name.mjs is not there; run npm run build first"
+    [ -f "$TURNOUT_ROOT/dist/$name.mjs" ] || fail "dist/$name.mjs is missing; run npm run build first"
   done
   for base in NODE_IMAGE REDIS_IMAGE HAPROXY_IMAGE POSTGRES_IMAGE; do
     [ -z "${!base-}" ] || args+=(--build-arg "$base=${!base}")
@@ -40,7 +40,7 @@ build() {
 case "${1-} $#" in
   'build 1') require_engine; build ;;
   'push 1')
-    [ -n "${TURNOUT_REGISTRY-}" ] || fail 'TURNOUT_REGISTRY says no registry to push to'
+    [ -n "${TURNOUT_REGISTRY-}" ] || fail 'TURNOUT_REGISTRY must name the registry to push to'
     require_engine
     images | while read -r name; do docker push --quiet "$name"; done
     ;;

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# install-docker.sh [--role ROLE]: installs the Docker engine where there is none, and starts it.
+# install-docker.sh [--role ROLE]: installs the Docker engine if it is missing, and starts it.
 #
-# With --role the engine declares what this node is for; label.sh on a manager makes that the node's label.
-# Knows Debian, Ubuntu and Amazon Linux 2023. Elsewhere install Docker 20.10 or newer yourself.
+# With --role the engine declares the role of this node; label.sh on a manager turns it into the node's label.
+# Supports Debian, Ubuntu and Amazon Linux 2023. On other systems install Docker 20.10 or newer first.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -17,9 +17,9 @@ while [ $# -gt 0 ]; do
     *) usage ;;
   esac
 done
-[ -z "$role" ] || [[ " $TURNOUT_ROLES manager " == *" $role "* ]] || fail "a role is one of: $TURNOUT_ROLES manager"
+[ -z "$role" ] || [[ " $TURNOUT_ROLES manager " == *" $role "* ]] || fail "ROLE must be one of: $TURNOUT_ROLES manager"
 
-# Written before the engine is installed, so that its first start reads it.
+# Written before the installation, so that the engine's first start reads it.
 if [ -n "$role" ]; then
   wanted="{ \"labels\": [\"role=$role\"], \"live-restore\": false }"
   if [ ! -e "$DAEMON_CONFIG" ]; then

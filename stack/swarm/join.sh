@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # join.sh --manager ADDRESS --advertise ADDRESS [--token-file FILE]: joins this machine to a Swarm, unless it is in one.
 #
-# The token comes from the file or from standard input, never from an argument, which everybody on the machine could read.
+# The token is read from the file or from standard input: arguments are visible to every user of the machine.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -27,26 +27,26 @@ state() { docker info --format '{{.Swarm.LocalNodeState}}'; }
 # shellcheck disable=SC2016
 has_manager() { timeout 5 bash -c 'exec 3<>"/dev/tcp/${1%:*}/${1##*:}"' _ "$manager" 2>/dev/null; }
 
-# A node that has just started waits for its managers, and must not be taken for one that they have forgotten.
+# A node that has just started is still waiting for its managers, which is not the same as having been removed by them.
 deadline=$((SECONDS + PENDING_SECONDS_MAX))
 while [ "$(state)" = pending ] && [ "$SECONDS" -lt "$deadline" ]; do sleep 1; done
 case $(state) in
   active)
-    say 'This machine is in a Swarm already.'
+    say 'This machine is already in a Swarm.'
     exit 0
     ;;
   inactive) ;;
   pending)
-    has_manager || fail "this machine is in a Swarm, and waits for its managers"
+    has_manager || fail "this machine is in a Swarm whose managers do not respond"
     docker swarm leave --force >/dev/null
     ;;
   *) docker swarm leave --force >/dev/null ;;
 esac
 [ -z "$token_file" ] || exec <"$token_file"
 token=''
-# A file without a line end is a token as well.
+# The file may lack a trailing newline.
 read -r token || true
-[ -n "$token" ] || fail 'there is no token'
-# The command line of this one process does show the token; Docker has no other way to take it.
+[ -n "$token" ] || fail 'the token is empty'
+# Docker accepts the token as an argument only, so the command line of this process shows it briefly.
 docker swarm join --advertise-addr "$advertise" --token "$token" "$manager" >/dev/null
 say "Joined the Swarm of $manager as $advertise."

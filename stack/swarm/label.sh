@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# label.sh: gives every node of the Swarm that has no role the one that its engine declares (install-docker.sh --role).
-# label.sh NODE ROLE: gives one node a role by hand: interlock, frontend, worker or store. A retired node is back with it.
+# label.sh: labels every node without a role with the one its engine declares (install-docker.sh --role).
+# label.sh NODE ROLE: sets the role of one node: interlock, frontend, worker or store. This returns a retired node to service.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -18,14 +18,14 @@ require_manager
 case $# in
   0)
     for node in $(docker node ls --quiet); do
-      # A node that is being retired has lost its role on purpose.
+      # A node being retired has no role on purpose.
       if [ -n "$(role_of "$node")" ] || is_retiring "$node"; then continue; fi
       declared=$(docker node inspect --format '{{with .Description.Engine.Labels}}{{index . "role"}}{{end}}' "$node")
       if [[ -n $declared && " $TURNOUT_ROLES " == *" $declared "* ]]; then label "$node" "$declared"; fi
     done
     ;;
   2)
-    [[ " $TURNOUT_ROLES " == *" $2 "* ]] || fail "a role is one of: $TURNOUT_ROLES"
+    [[ " $TURNOUT_ROLES " == *" $2 "* ]] || fail "ROLE must be one of: $TURNOUT_ROLES"
     if [ "$(role_of "$1")" != "$2" ] || is_retiring "$1"; then label "$1" "$2"; fi
     ;;
   *) usage ;;

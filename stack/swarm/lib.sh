@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# What the scripts of this folder share. They are run by an operator, by Vagrant, by AWS, and by `npm run lab`; every one
-# may be run again, and then changes nothing that is already right. Docker is reached as DOCKER_HOST says.
+# Shared by the scripts of this folder, which operators, Vagrant, AWS and `npm run cluster` run. Every script is idempotent.
+# Docker is reached through DOCKER_HOST.
 
 TURNOUT_STACK=${TURNOUT_STACK:-turnout}
 # shellcheck disable=SC2034
 TURNOUT_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # shellcheck disable=SC2034
 TURNOUT_ROLES='interlock frontend worker store'
-# The secrets that secrets.sh makes, each with the name of the stack before it.
+# The secrets that secrets.sh creates, without the prefix of the stack.
 # shellcheck disable=SC2034
 TURNOUT_SECRETS='voter_key redis_acl vote_redis_url worker_queue_nodes dashboard_queue_nodes postgres_password postgres_roles
   worker_database_url results_database_url dashboard_database_url dashboard_users proxy_users'
@@ -26,7 +26,7 @@ usage() {
 
 require_engine() {
   docker version --format '{{.Server.Version}}' >/dev/null 2>&1 ||
-    fail "no Docker engine answers here; run stack/swarm/install-docker.sh first"
+    fail "no Docker engine responds here; run stack/swarm/install-docker.sh first"
 }
 
 is_manager() { [ "$(docker info --format '{{.Swarm.ControlAvailable}}' 2>/dev/null)" = true ]; }
@@ -36,7 +36,7 @@ require_manager() {
   is_manager || fail "this must run on a manager of the Swarm"
 }
 
-# wait_until SECONDS WHAT COMMAND…: asks once a second until the command succeeds.
+# wait_until SECONDS WHAT COMMAND…: runs the command once a second until it succeeds.
 wait_until() {
   local seconds=$1 what=$2 deadline
   shift 2
@@ -47,8 +47,8 @@ wait_until() {
   done
 }
 
-# request HOST PATH [OPTION…]: asks a site at the proxy of $url, over TLS where the site takes nothing else. What curl is told
-# in the options is sent only there. Fails unless the answer is one.
+# request HOST PATH [OPTION…]: sends a request to a site through the proxy at $url, over TLS if the site redirects to it. The
+# options of curl go to the site only. Fails on an error status.
 request() {
   local host=$1 path=$2 address
   shift 2
@@ -63,14 +63,14 @@ request() {
   esac
 }
 
-# A version that changes with the content, so that a deployment replaces exactly what is different.
+# A version that is a hash of the content, so that a deployment replaces only what differs.
 content_version() {
   (cd "$TURNOUT_ROOT" && find dist stack db -type f -print0 | sort -z | xargs -0 sha256sum) | sha256sum | cut -c 1-12
 }
 
 role_of() { docker node inspect --format '{{index .Spec.Labels "role"}}' "$1"; }
 
-# The address of the proxy: that of the first node that is up and whose role is interlock.
+# Prints the URL of the proxy: the first ready node with role=interlock.
 proxy_url() {
   local node
   for node in $(docker node ls --quiet); do
@@ -78,5 +78,5 @@ proxy_url() {
     printf 'http://%s' "$(docker node inspect --format '{{.Status.Addr}}' "$node")"
     return
   done
-  fail 'no node that is up has the role interlock'
+  fail 'no ready node has the role interlock'
 }

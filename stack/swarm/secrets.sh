@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# secrets.sh: makes the Swarm's secrets that Turnout needs and that do not exist yet.
-# secrets.sh --show: prints how an operator logs in to the dashboard and to the proxy's statistics.
+# secrets.sh: creates the missing Swarm secrets of Turnout.
+# secrets.sh --show: prints the logins for the dashboard and the proxy's statistics.
 #
-# Passwords are drawn at random once and kept in a file that only root can read, because several secrets have to agree on
-# them: /etc/turnout/credentials, or TURNOUT_CREDENTIALS. Keep a copy; on another manager put it there first. For a database
-# that is not the stack's own, TURNOUT_DATABASE is host:port/name, with parameters if need be.
+# Several secrets share passwords, so these are generated once and kept in a file readable by root only:
+# /etc/turnout/credentials, or TURNOUT_CREDENTIALS. Keep a copy, and install it first on any other manager. For an external
+# database set TURNOUT_DATABASE to host:port/name, with parameters if needed.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -15,7 +15,7 @@ NAMES='voter_key redis_vote redis_worker redis_dashboard postgres worker results
 
 umask 077
 
-draw_passwords() {
+generate_passwords() {
   local name
   install -d -m 700 "$(dirname "$CREDENTIALS")"
   touch "$CREDENTIALS"
@@ -26,18 +26,18 @@ draw_passwords() {
 
 password() { sed -n "s/^$1=//p" "$CREDENTIALS"; }
 
-# Every secret on its own: a run that was interrupted is finished by the next one.
-make() {
+# Creates one secret, so that a second run completes an interrupted one.
+create() {
   local name=$TURNOUT_STACK"_$1"
   if docker secret inspect "$name" >/dev/null 2>&1; then
     cat >/dev/null
   else
     docker secret create "$name" - >/dev/null
-    say "Made the secret $name."
+    say "Created the secret $name."
   fi
 }
 
-# What renderRedisAcl of stack/runtime/redis-acl.ts does: no comments, a line a user, hashes instead of passwords.
+# Same as renderRedisAcl of stack/runtime/redis-acl.ts: no comments, one line per user, hashes of the passwords.
 redis_acl() {
   local user script=''
   for user in vote worker dashboard; do
@@ -59,12 +59,12 @@ database_url() {
   printf 'postgres://turnout_%s:%s@%s' "$1" "$(password "$1")" "${TURNOUT_DATABASE:-postgres:5432/turnout}"
 }
 
-# HAProxy would compute a hash for every request; the secret is the password anyway.
+# A hash would cost HAProxy CPU on every request and protect nothing: the secret holds the password.
 proxy_users() { printf 'userlist operators\n  user operator insecure-password %s\n' "$(password statistics)"; }
 
 case ${1-} in
   --show)
-    [ -r "$CREDENTIALS" ] || fail "there is no $CREDENTIALS here; run secrets.sh first"
+    [ -r "$CREDENTIALS" ] || fail "$CREDENTIALS is missing; run secrets.sh first"
     say "dashboard: operator $(password operator)"
     say "proxy statistics: operator $(password statistics)"
     exit 0
@@ -73,15 +73,15 @@ case ${1-} in
   *) usage ;;
 esac
 require_manager
-draw_passwords
-password voter_key | make voter_key
-redis_acl | make redis_acl
-printf 'unix://vote:%s@/run/redis/redis.sock' "$(password redis_vote)" | make vote_redis_url
-printf 'dns:worker:%s@tasks.redis:6379' "$(password redis_worker)" | make worker_queue_nodes
-printf 'dns:dashboard:%s@tasks.redis:6379' "$(password redis_dashboard)" | make dashboard_queue_nodes
-password postgres | make postgres_password
-postgres_roles | make postgres_roles
-for role in worker results dashboard; do database_url "$role" | make "${role}_database_url"; done
-printf 'operator:%s' "$(password operator)" | make dashboard_users
-proxy_users | make proxy_users
-say "The secrets are there; the passwords are in $CREDENTIALS."
+generate_passwords
+password voter_key | create voter_key
+redis_acl | create redis_acl
+printf 'unix://vote:%s@/run/redis/redis.sock' "$(password redis_vote)" | create vote_redis_url
+printf 'dns:worker:%s@tasks.redis:6379' "$(password redis_worker)" | create worker_queue_nodes
+printf 'dns:dashboard:%s@tasks.redis:6379' "$(password redis_dashboard)" | create dashboard_queue_nodes
+password postgres | create postgres_password
+postgres_roles | create postgres_roles
+for role in worker results dashboard; do database_url "$role" | create "${role}_database_url"; done
+printf 'operator:%s' "$(password operator)" | create dashboard_users
+proxy_users | create proxy_users
+say "All secrets exist; the passwords are in $CREDENTIALS."

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# token.sh worker|manager: prints the secret with which a machine joins the Swarm, for join.sh.
+# token.sh worker|manager: prints the Swarm's join token, for join.sh.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# verify.sh [--url http://ADDRESS]: sends a vote through the proxy and waits until it is counted. The vote counts like any
-# other; with TURNOUT_VERIFY_VOTE=no, or where nobody may vote now, it only looks at the pages.
+# verify.sh [--url http://ADDRESS]: casts a vote through the proxy and waits until it is counted. The vote is a real one; with
+# TURNOUT_VERIFY_VOTE=no, or while the poll does not accept votes, it only reads the pages.
 #
-# The address is the proxy's; without it, that of the first node whose role is interlock (then run this on a manager).
+# ADDRESS is the proxy's; the default is the first node with role=interlock (run this on a manager then).
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -36,22 +36,22 @@ is_counted() { request "$RESULTS_HOST" "/receipts/$receipt" 2>/dev/null | grep -
 cast_one() {
   wait_until 60 "a 202 for a vote at $url" vote
   receipt=$(printf '%s' "$answer" | sed -n 's/.*"receipt":"\([^"]*\)".*/\1/p')
-  say "Voted $choice in $poll; the receipt is $receipt."
-  wait_until "$COUNTED_SECONDS_MAX" "the count of $receipt" is_counted
+  say "Voted $choice in $poll, receipt $receipt."
+  wait_until "$COUNTED_SECONDS_MAX" "$receipt counted" is_counted
   say 'The vote is counted.'
 }
 
 wait_until 60 "a page for $VOTE_HOST at $url" has_poll
 poll=$(printf '%s' "$definition" | sed -n 's/^{"poll":"\([^"]*\)".*/\1/p')
 choice=$(printf '%s' "$definition" | sed -n 's/.*"choices":\[{"id":"\([^"]*\)".*/\1/p')
-if [ -z "$poll" ] || [ -z "$choice" ]; then fail "this is not a poll: $definition"; fi
+if [ -z "$poll" ] || [ -z "$choice" ]; then fail "not a poll: $definition"; fi
 if [ "${TURNOUT_VERIFY_VOTE:-yes}" = no ] || [ "${VOTER_ADMISSION:-open}" = issued ] || [[ $definition != *'"phase":"open"'* ]]; then
   wait_until 60 "results for $RESULTS_HOST at $url" has_results
-  say "The pages of $poll are there. No vote was sent: the poll is not open, or not to this script."
+  say "The pages of $poll respond. No vote was cast: the poll is not open, or requires a token."
 else
   cast_one
 fi
 say
 say "Point these names at ${url#http://}, for instance in /etc/hosts:"
 for host in "$VOTE_HOST" "$RESULTS_HOST" "$DASHBOARD_HOST"; do say "  http://$host"; done
-say "Log in to the dashboard and the proxy's statistics (port 8404) with what secrets.sh --show prints."
+say "secrets.sh --show prints the logins for the dashboard and the proxy's statistics (port 8404)."

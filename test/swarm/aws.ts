@@ -98,7 +98,7 @@ async function formSwarm(first: Instance, second: Instance, frontend: Instance):
   );
   await expect(second.script('node.sh')).rejects.toMatchObject(withDetail('no manager lets this one in yet'));
 
-  expect(await first.script('node.sh')).toContain('Made a Swarm');
+  expect(await first.script('node.sh')).toContain('Created a Swarm');
   expect(await second.script('node.sh')).toContain('Joined the Swarm');
   expect(await frontend.script('node.sh')).toContain('This is frontend-0f1, at 192.168.33.103.');
   expect(await listNodes(first.engine)).toEqual([
@@ -143,7 +143,7 @@ export function testAws(cluster: Cluster): void {
 
       // A further boot changes nothing.
       for (const instance of instances) {
-        expect(await instance.script('node.sh')).not.toMatch(/Made|Joined|Wrote/);
+        expect(await instance.script('node.sh')).not.toMatch(/Created|Joined|Wrote/);
       }
       expect(await listNodes(first.engine)).toHaveLength(3);
 

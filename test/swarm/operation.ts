@@ -31,7 +31,7 @@ export function testOperation(cluster: Cluster): void {
     const join = ['--manager', manager.node.address, '--advertise', worker.node.address];
     expect(await worker.script('join.sh', join, { input })).toContain('already');
     expect(await manager.script('label.sh')).toBe('');
-    expect(await manager.script('secrets.sh', [], { env: cluster.settings })).not.toContain('Made');
+    expect(await manager.script('secrets.sh', [], { env: cluster.settings })).not.toContain('Created');
     await cluster.deploy();
 
     expect(await listStack(manager)).toEqual(before);

@@ -101,7 +101,7 @@ describe('node.sh on a worker', () => {
     expect(calls.join('\n')).not.toContain('registry-password');
   });
 
-  test('tries again later while there is no token', async () => {
+  test('tries again later while the token is empty', async () => {
     await instance.keep('managers', MANAGERS);
     await instance.become('worker', 'i-0b1', '10.42.16.77');
     expect(await instance.failureOf('node.sh')).toContain('no manager lets this node in yet');

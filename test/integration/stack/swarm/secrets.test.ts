@@ -117,12 +117,12 @@ describe('secrets.sh', () => {
 
   test('changes nothing when it runs again, and goes on where it was interrupted', () => {
     const before = files();
-    expect(run()).not.toContain('Made');
+    expect(run()).not.toContain('Created');
     expect(files()).toEqual(before);
     const lost = join(folder.path, 'secret.turnout_redis_acl');
     const content = readFileSync(lost, 'utf8');
     execFileSync('rm', [lost]);
-    expect(run()).toContain('Made the secret turnout_redis_acl');
+    expect(run()).toContain('Created the secret turnout_redis_acl');
     expect(existsSync(lost) && readFileSync(lost, 'utf8')).toBe(content);
   });
 
