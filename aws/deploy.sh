@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# deploy.sh [--name NAME] [--region REGION] [Parameter=Value …]: makes or updates the CloudFormation stack NAME (turnout) and
-# deploys Turnout on it; ends with a vote counted and the URLs. The parameters are those of turnout.yaml; those that are not
-# named keep the value that they had. Run it again after every change; what is right already stays as it is.
+# deploy.sh [--name NAME] [--region REGION] [Parameter=Value …]: creates or updates the CloudFormation stack NAME (turnout),
+# deploys Turnout on it, casts a vote and prints the URLs. Parameters are those of turnout.yaml; omitted ones keep their values.
+# Run it again after every change.
 #
 #   aws/deploy.sh FrontendCount=30 WorkerCount=6
 #
-# Needs on this machine: the AWS command line, version 2, with credentials that may make all of this; Node 20 or newer, npm.
+# Requires the AWS CLI version 2 with sufficient credentials, Node 20 or newer, and npm.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../stack/swarm/lib.sh
@@ -13,9 +13,9 @@ set -euo pipefail
 
 ONLINE_SECONDS_MAX=900
 COMMAND_SECONDS_MAX=3600
-# Systems Manager may be late with what it knows.
+# Systems Manager's data lags behind.
 ANSWER_SECONDS_MAX=300
-LOOK_SECONDS=${TURNOUT_LOOK_SECONDS:-5}
+POLL_SECONDS=${TURNOUT_POLL_SECONDS:-5}
 
 name=turnout
 parameters=()
@@ -27,20 +27,20 @@ while [ $# -gt 0 ]; do
     *) usage ;;
   esac
 done
-[[ $name =~ ^[a-z][a-z0-9-]{0,30}$ ]] || fail 'a name has lower-case letters, digits and hyphens, and at most 31 of them'
+[[ $name =~ ^[a-z][a-z0-9-]{0,30}$ ]] || fail 'NAME must be 1 to 31 lower-case letters, digits and hyphens, and start with a letter'
 for program in aws npm tar curl; do
-  command -v "$program" >/dev/null || fail "$program is needed here; aws/HOWTO.md says more"
+  command -v "$program" >/dev/null || fail "$program is missing; see aws/HOWTO.md"
 done
 
 outputs=
-# What the template's output of a name is; nothing when these parameters make none.
+# Prints an output of the template; nothing if these parameters do not create it.
 output() {
   [ -n "$outputs" ] || outputs=$(aws cloudformation describe-stacks --stack-name "$name" --output text \
     --query 'Stacks[0].Outputs[].[OutputKey,OutputValue]')
   awk -F '\t' -v key="$1" '$1 == key { print $2 }' <<<"$outputs"
 }
 
-# What release.sh must know about the stack: NAME=value from the output after the colon.
+# Settings for release.sh: NAME=value of the output after the colon.
 stack_env() {
   local pair value
   for pair in TURNOUT_REGISTRY:Registry LOG_GROUP:LogGroup VOTE_HOST:VoteHost RESULTS_HOST:ResultsHost \
@@ -50,7 +50,7 @@ stack_env() {
   done
 }
 
-# The archive has stack.env where release.sh looks; this checkout stays as it is.
+# Adds stack.env to the archive, where release.sh reads it, without touching this checkout.
 pack() {
   mkdir "$scratch/aws"
   stack_env >"$scratch/aws/stack.env"
@@ -62,15 +62,15 @@ is_online() {
     --query 'InstanceInformationList[0].PingStatus')" = Online ]
 }
 
-# on_manager COMMAND: runs it there as root, through Systems Manager, and prints what it said.
+# on_manager COMMAND: runs a command on the manager as root through Systems Manager, and prints its output.
 on_manager() {
   local id status
   id=$(aws ssm send-command --document-name AWS-RunShellScript --instance-ids "$manager" --query Command.CommandId --output text \
     --parameters "{\"commands\":[\"$1\"],\"executionTimeout\":[\"$COMMAND_SECONDS_MAX\"]}")
   local deadline=$((SECONDS + COMMAND_SECONDS_MAX + ANSWER_SECONDS_MAX))
   while :; do
-    sleep "$LOOK_SECONDS"
-    [ "$SECONDS" -lt "$deadline" ] || fail "on the manager, $1: nobody says how it ended
+    sleep "$POLL_SECONDS"
+    [ "$SECONDS" -lt "$deadline" ] || fail "on the manager, $1: the outcome is unknown
 $(aws ssm get-command-invocation --command-id "$id" --instance-id "$manager" --query Status --output text 2>&1)"
     status=$(invocation Status)
     case $status in
@@ -83,19 +83,19 @@ $(aws ssm get-command-invocation --command-id "$id" --instance-id "$manager" --q
 $(invocation StandardErrorContent)"
 }
 
-# The invocation is not there at once.
+# A new invocation is not visible at once.
 invocation() {
   aws ssm get-command-invocation --command-id "$id" --instance-id "$manager" --query "$1" --output text 2>/dev/null || true
 }
 
 aws sts get-caller-identity --query Account --output text >/dev/null || fail 'the AWS command line has no credentials'
 npm --prefix "$TURNOUT_ROOT" run --silent build
-say "Making or updating the stack $name. The first time this takes five to ten minutes, with RDS twenty."
+say "Creating or updating the stack $name. The first time takes five to ten minutes, with RDS twenty."
 aws cloudformation deploy --stack-name "$name" --template-file "$TURNOUT_ROOT/aws/turnout.yaml" \
   --capabilities CAPABILITY_IAM --no-fail-on-empty-changeset \
   ${parameters[@]:+--parameter-overrides "${parameters[@]}"}
 
-# Asked once, here; a subshell could not keep it.
+# Caches the outputs, which a subshell could not do.
 output Bucket >/dev/null
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
@@ -104,14 +104,14 @@ aws s3 cp --only-show-errors "$scratch/turnout.tar.gz" "s3://$(output Bucket)/tu
 manager=$(output FirstManager)
 wait_until "$ONLINE_SECONDS_MAX" "Systems Manager on $manager" is_online
 on_manager 'systemctl restart turnout-node.service'
-say 'Building the images and deploying. The first time this takes some minutes.'
+say 'Building the images and deploying. The first time takes some minutes.'
 on_manager /opt/turnout/aws/release.sh
 
-# Once more from outside, the whole way that a voter comes.
+# Verify again from outside, by the path of a voter.
 VOTE_HOST=$(output VoteHost) RESULTS_HOST=$(output ResultsHost) DASHBOARD_HOST=$(output DashboardHost)
 export VOTE_HOST RESULTS_HOST DASHBOARD_HOST
 "$TURNOUT_ROOT/stack/swarm/verify.sh" --url "http://$(output LoadBalancer)"
 say
-say "Voters come to $(output VoteUrl), results are at $(output ResultsUrl), the dashboard is at $(output DashboardUrl)."
-say "The dashboard's user is operator; this prints the password:"
+say "Vote: $(output VoteUrl), results: $(output ResultsUrl), dashboard: $(output DashboardUrl)."
+say "The dashboard's user is operator; print its password with:"
 say "  aws ssm get-parameter --with-decryption --name /turnout/$name/credentials --query Parameter.Value --output text | grep ^operator="

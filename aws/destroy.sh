@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # destroy.sh [--name NAME] [--region REGION] [--undrained] [--yes]: removes the CloudFormation stack NAME (turnout).
 #
-# First the frontends are drained, so that every accepted vote is counted; --undrained does without. Of the store's disk, or
-# of RDS, a last snapshot stays; this script says how to remove it. Everything else goes. It asks once, unless --yes.
+# It drains the frontends first, so that every accepted vote is counted; --undrained skips that. A last snapshot of the store's
+# disk, or of RDS, is kept; the script prints how to list it. Asks for confirmation unless --yes.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../stack/swarm/lib.sh
@@ -34,14 +34,14 @@ frontends() {
     --query 'AutoScalingGroups[].Instances[].InstanceId'
 }
 
-# A call that failed has not said that there is none.
+# A failed call is an error, not an empty result.
 no_frontends() {
   local left
   left=$(frontends) || return 1
   [ -z "$left" ]
 }
 
-# volumes STATUS[,STATUS]: the disks of frontends.
+# volumes STATUS[,STATUS]: lists the disks of frontends.
 volumes() {
   aws ec2 describe-volumes --query 'Volumes[].VolumeId' --output text \
     --filters "Name=tag:turnout:stack,Values=$name" Name=tag:turnout:role,Values=frontend "Name=status,Values=$1"
@@ -53,11 +53,11 @@ no_volumes_in_use() {
   [ -z "$left" ]
 }
 
-has_stack || fail "there is no stack $name here"
+has_stack || fail "no stack is named $name in this region"
 if [ -z "$sure" ]; then
   printf 'This removes everything of the stack %s. Type its name to go on: ' "$name"
   read -r answer
-  [ "$answer" = "$name" ] || fail 'nothing was removed'
+  [ "$answer" = "$name" ] || fail 'nothing removed'
 fi
 
 if [ -n "$drain" ]; then
@@ -66,7 +66,7 @@ if [ -n "$drain" ]; then
   wait_until "$DRAIN_SECONDS_MAX" 'the end of all frontends' no_frontends
   wait_until "$RELEASE_SECONDS_MAX" 'the release of all disks of frontends' no_volumes_in_use
   left=$(volumes available)
-  [ -z "$left" ] || fail "these disks of frontends may have votes that are not counted: $left
+  [ -z "$left" ] || fail "these disks of frontends may hold uncounted votes: $left
 start a frontend in their zone, which takes them over, or run this with --undrained"
 fi
 
@@ -74,7 +74,7 @@ bucket=$(output Bucket)
 disk=$(output StoreDisk)
 [ "$bucket" = None ] || aws s3 rm --only-show-errors --recursive "s3://$bucket"
 aws cloudformation delete-stack --stack-name "$name"
-say 'Waiting until the stack is gone.'
+say 'Waiting for the stack to be deleted.'
 aws cloudformation wait stack-delete-complete --stack-name "$name"
 left=$(volumes available)
 for volume in $left; do
@@ -84,6 +84,6 @@ done
 for parameter in worker-token manager-token release credentials; do
   aws ssm delete-parameter --name "/turnout/$name/$parameter" 2>/dev/null || true
 done
-say "The stack $name is gone. Snapshots of its data are left, and cost a little. These list them:"
+say "The stack $name is deleted. Snapshots of its data remain and incur a small cost. List them with:"
 [ "$disk" = None ] || say "  aws ec2 describe-snapshots --owner-ids self --filters Name=volume-id,Values=$disk"
 [ "$disk" != None ] || say '  aws rds describe-db-snapshots --snapshot-type manual'

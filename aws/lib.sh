@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# What the scripts of this folder share on an instance. They run as root. What they know beforehand is in node.env, which
-# the instance's user data writes: STACK, ROLE, BUCKET, AWS_DEFAULT_REGION, and on the store DATA_VOLUME.
+# Shared by the scripts of this folder on an instance, which run as root. node.env, written by the instance's user data, holds
+# STACK, ROLE, BUCKET, AWS_DEFAULT_REGION, and on the store DATA_VOLUME.
 
-# A fault inside $(…) is a fault.
+# A failure inside $(…) fails the script.
 shopt -s inherit_errexit
 
 TURNOUT_ENV=${TURNOUT_ENV:-/etc/turnout/node.env}
@@ -17,19 +17,19 @@ SWARM=$TURNOUT_ROOT/stack/swarm
 CREDENTIALS=${TURNOUT_CREDENTIALS:-/etc/turnout/credentials}
 METADATA=${TURNOUT_METADATA:-http://169.254.169.254}
 
-# metadata PATH: what EC2 says about this instance.
+# metadata PATH: prints EC2 metadata of this instance.
 metadata() {
   local token
   token=$(curl --fail --silent --show-error --max-time 5 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' "$METADATA/latest/api/token")
   curl --fail --silent --show-error --max-time 5 -H "X-aws-ec2-metadata-token: $token" "$METADATA/latest/meta-data/$1"
 }
 
-# parameter NAME: the value of the stack's parameter; nothing when there is none or this role may not read it.
+# parameter NAME: prints a parameter of the stack; nothing if it is missing or not readable by this role.
 parameter() {
   aws ssm get-parameter --with-decryption --name "/turnout/$STACK/$1" --query Parameter.Value --output text 2>/dev/null || true
 }
 
-# keep_parameter TYPE NAME: keeps standard input as the stack's parameter. It is in no argument, and written when it differs.
+# keep_parameter TYPE NAME: stores standard input as a parameter of the stack, if it differs. The value is in no argument.
 keep_parameter() {
   local value
   value=$(cat)
@@ -39,13 +39,13 @@ keep_parameter() {
   say "Wrote the parameter $2."
 }
 
-# The name of an instance in the Swarm, and the way back.
+# Converts between an instance id and the name of its node.
 node_name() { printf '%s-%s' "$1" "${2#i-}"; }
 instance_of() { printf 'i-%s' "${1##*-}"; }
 
 is_leader() { [ "$(docker node inspect self --format '{{with .ManagerStatus}}{{.Leader}}{{end}}' 2>/dev/null)" = true ]; }
 
-# A registry password lasts 12 hours, so it is drawn for each use and forgotten after it.
+# Registry passwords expire after 12 hours, so one is requested for each use.
 login_to_registry() {
   DOCKER_CONFIG=$(mktemp -d)
   export DOCKER_CONFIG
@@ -53,7 +53,7 @@ login_to_registry() {
   aws ecr get-login-password | docker login --username AWS --password-stdin "${1%%/*}" >/dev/null 2>&1
 }
 
-# The file of secrets.sh, on whichever manager needs it. Standard input and files are the only ways it travels.
+# Restores the credentials file of secrets.sh on a manager. It is passed through standard input and files only.
 fetch_credentials() {
   local value
   value=$(parameter credentials)

@@ -1,11 +1,11 @@
-# Makes the measures of one minute from the dashboard's ledger (GET /ledger, the input), and remembers what was accepted when.
+# Computes the metrics of a minute from the dashboard's audit (GET /ledger, the input), and records accepted votes over time.
 #
-#   $last  [what this program gave as .history the last time]: {node: [[time, accepted], …]}, oldest first
+#   $last  [.history of the previous run]: {node: [[time, accepted], …]}, oldest first
 #   $now   seconds since 1970
 #   $stack the stack's name
 #
-# The age of a queue: jobs leave it in their order. So the oldest vote that waits was accepted after the last minute at which
-# as much had been accepted in all as is done by now. True to a minute, counted from the first measure of a node.
+# Age of a queue: jobs leave it in order, so the oldest pending vote was accepted after the last minute at which the total of
+# accepted votes did not exceed the votes processed by now. Precise to a minute, from the first run for a node.
 def done: .accepted - .pending - .failed - .lost;
 
 . as $ledger |

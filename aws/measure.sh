@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# measure.sh: reads the dashboard's ledger once and sends what alarms need to CloudWatch: the age of the oldest vote that
-# waits, votes lost, failed, pending and accepted, and queues that cannot be reached. turnout-measure.timer runs it each
-# minute on every manager; only the leader does it. When it cannot, nothing is sent, and that is an alarm as well.
+# measure.sh: reads the dashboard's audit and publishes metrics to CloudWatch: age of the oldest pending vote; lost, failed,
+# pending and accepted votes; unreachable queues. turnout-measure.timer runs it every minute on every manager; only the leader
+# publishes. On failure it publishes nothing, which raises an alarm.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -17,10 +17,10 @@ read -r _ _ dashboard_host <<<"$release"
 
 url=${TURNOUT_DASHBOARD:-$(proxy_url)}
 
-# The password comes from standard input: arguments can be read by everybody.
+# The password is read from standard input: arguments are visible to every user.
 ledger=$(printf 'user = "operator:%s"\n' "$(sed -n 's/^operator=//p' "$CREDENTIALS")" |
   request "$dashboard_host" /ledger --config -)
-[ "$(jq .postgres.reachable <<<"$ledger")" = true ] || fail 'the dashboard cannot ask Postgres'
+[ "$(jq .postgres.reachable <<<"$ledger")" = true ] || fail 'Postgres is unavailable to the dashboard'
 
 install -d "$(dirname "$HISTORY")"
 [ -s "$HISTORY" ] || printf '{}\n' >"$HISTORY"

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# node.sh: makes this instance a node of its stack's Swarm. turnout-node.service runs it at every boot, and again until it
-# has succeeded, so it waits for nothing: what is not there yet is a failure, and a repetition changes nothing.
+# node.sh: makes this instance a node of its stack's Swarm. turnout-node.service runs it at every boot and retries until it
+# succeeds, so it waits for nothing: a missing precondition is a failure. It is idempotent.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
-# Where this machine's files are; elsewhere than in / only for tests.
+# Root of this machine's files; tests set another one.
 HOST=${TURNOUT_HOST_ROOT:-}
 VOLUMES=$HOST/var/lib/docker/volumes
 UNITS=$HOST/etc/systemd/system
@@ -15,7 +15,7 @@ FRONTEND_DISK_GIB=${FRONTEND_DISK_GIB:-20}
 DATA_SECONDS_MAX=120
 export DAEMON_CONFIG=$HOST/etc/docker/daemon.json
 
-# The name tells the instance, and is part of every receipt that a frontend gives.
+# The host name identifies the instance and is part of every receipt.
 take_name() {
   local name
   name=$(node_name "$ROLE" "$INSTANCE")
@@ -24,8 +24,8 @@ take_name() {
   [ "$(hostname)" = "$name" ] || hostnamectl set-hostname "$name"
 }
 
-# A frontend's disk outlives it, because there may be votes on it that nobody has counted. So a new frontend first looks
-# for a disk in its zone that a lost one has left, and the workers then drain that one's queue from here.
+# A frontend's disk outlives it, because it may hold uncounted votes. A new frontend first takes over such a disk in its zone,
+# and the workers drain its queue from here.
 find_frontend_volume() {
   local mine volume
   mine=$(volumes "Name=attachment.instance-id,Values=$INSTANCE")
@@ -34,7 +34,7 @@ find_frontend_volume() {
     return
   fi
   for volume in $(volumes Name=status,Values=available "Name=availability-zone,Values=$(metadata placement/availability-zone)"); do
-    # Somebody else may be faster.
+    # Another instance may be faster.
     if attach "$volume"; then
       say "Took over $volume." >&2
       printf '%s' "$volume"
@@ -56,12 +56,12 @@ volumes() {
 
 attach() { aws ec2 attach-volume --volume-id "$1" --instance-id "$INSTANCE" --device "$DATA_DEVICE_NAME" >/dev/null; }
 
-# The Swarm's volumes are on the data disk. Docker does not start without it: votes must never get onto a disk that goes.
+# Docker volumes are on the data disk. Docker does not start without it, so that votes never land on an ephemeral disk.
 mount_data() {
   local volume=$1 device uuid
   device=$HOST/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_${volume/-/}
   wait_until "$DATA_SECONDS_MAX" "the disk of $volume" test -e "$device"
-  # Makes a file system only where there is nothing at all; mkfs itself refuses any other disk.
+  # Formats an empty disk only; mkfs refuses any other.
   [ -n "$(probe TYPE "$device")" ] || mkfs.xfs -q "$device"
   uuid=$(probe UUID "$device")
   [ -n "$uuid" ] || fail "$device has no file system"
@@ -72,15 +72,15 @@ mount_data() {
   fi
   systemctl daemon-reload
   mountpoint -q "$VOLUMES" || mount "$VOLUMES"
-  # Snapshots and larger disks come back with the old size inside.
+  # Restored or enlarged disks still have a file system of the old size.
   xfs_growfs "$VOLUMES" >/dev/null
 }
 
-# Looks at the disk itself, because what is known of a disk that was attached a moment ago may be incomplete.
+# Probes the disk itself, because udev's data of a newly attached disk may be incomplete.
 probe() { blkid --probe --output value --match-tag "$1" "$2" || true; }
 
-# Swarm hands a registry password to the nodes with each deployment, and it is worthless after 12 hours. A node that comes
-# later gets its images with its own role; Swarm uses them when it cannot fetch newer ones.
+# Swarm passes a registry password to nodes with each deployment, which expires after 12 hours. A node that joins later pulls its
+# images with its own role; Swarm uses them when it cannot pull.
 pull_images() {
   local release registry version name names
   release=$(parameter release)
@@ -97,7 +97,7 @@ pull_images() {
   for name in $names; do docker pull --quiet "$registry/turnout-$name:$version"; done
 }
 
-# join KIND: joins through the first manager that answers.
+# join KIND: joins through the first manager that responds.
 join() {
   local token manager
   token=$(parameter "$1-token")
@@ -109,14 +109,14 @@ join() {
   return 1
 }
 
-# Only the first manager ever makes a Swarm, and only when there is no other manager whose Swarm it could join.
+# Only the first manager creates a Swarm, and only if it cannot join one.
 become_manager() {
   local managers kind
   read -r -a managers <<<"$(parameter managers)"
   if ! is_manager && ! join manager; then
-    [ "$ADDRESS" = "${managers[0]-}" ] || fail 'no manager lets this one in yet'
+    [ "$ADDRESS" = "${managers[0]-}" ] || fail 'no manager accepts this manager yet'
     if [ "${#managers[@]}" -gt 1 ] && [ -n "$(parameter manager-token)" ]; then
-      fail 'there was a Swarm, and none of its managers answers'
+      fail 'a Swarm exists, but none of its managers responds'
     fi
     "$SWARM/init.sh" --advertise "$ADDRESS"
   fi
@@ -143,6 +143,6 @@ if [ "$ROLE" = manager ]; then
   pull_images
 else
   pull_images
-  join worker || fail 'no manager lets this node in yet'
+  join worker || fail 'no manager accepts this node yet'
 fi
 say "This is $(node_name "$ROLE" "$INSTANCE"), at $ADDRESS."

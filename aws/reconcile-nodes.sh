@@ -1,29 +1,29 @@
 #!/usr/bin/env bash
-# reconcile-nodes.sh: what the leading manager looks after, every ten seconds (turnout-reconcile-nodes.timer): new nodes get their role, nodes whose
-# instance is gone are forgotten, and frontends that Auto Scaling wants to end are retired first.
+# reconcile-nodes.sh: run by the leading manager every ten seconds (turnout-reconcile-nodes.timer): labels new nodes, removes
+# nodes of terminated instances, and retires frontends that Auto Scaling wants to terminate.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
-# A node that is only down may come back; one whose instance EC2 no longer has does not.
+# A node that is down may return, unless EC2 has terminated its instance.
 forget_gone() {
   local down alive id name
   down=$(docker node ls --format '{{.ID}} {{.Hostname}} {{.Status}}' | awk '$3 == "Down" { print $1, $2 }')
   [ -n "$down" ] || return 0
   alive=$(aws ec2 describe-instances --query 'Reservations[].Instances[].InstanceId' --output text --filters \
     "Name=tag:turnout:stack,Values=$STACK" Name=instance-state-name,Values=pending,running,stopping,stopped | tr '\t\n' '  ')
-  # This instance runs; an answer without it is not to be believed about others.
-  [[ " $alive " == *" $(instance_of "$(hostname)") "* ]] || fail 'EC2 does not know this instance'
+  # A response without this running instance is incomplete.
+  [[ " $alive " == *" $(instance_of "$(hostname)") "* ]] || fail 'EC2 does not list this instance'
   while read -r id name; do
     [[ " $alive " != *" $(instance_of "$name") "* ]] || continue
     [ "$(docker node inspect --format '{{.Spec.Role}}' "$id")" = worker ] || docker node demote "$id" >/dev/null
     docker node rm "$id" >/dev/null
-    say "Forgot $name."
+    say "Removed $name."
   done <<<"$down"
 }
 
-# Each on its own, because a drain can take long. Starting one that is under way does nothing.
+# One unit per instance, because a drain can take long. Starting a running one has no effect.
 retire_leaving() {
   local id
   for id in $(aws autoscaling describe-auto-scaling-groups --auto-scaling-group-names "$STACK-frontend" --output text \

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# release.sh: run on the first manager by deploy.sh: waits for the nodes, builds the images here, where the processor is the
-# right one, pushes them to ECR, makes the secrets, deploys, and sends a vote. Running it again changes what has changed.
+# release.sh: run on the first manager by deploy.sh. Waits for the nodes, builds the images for their architecture, pushes them
+# to ECR, creates the secrets, deploys, and casts a vote. A second run updates what changed.
 #
-# stack.env beside this file says what CloudFormation made; settings.env holds the operator's settings and has the last word.
+# stack.env beside this file holds outputs of CloudFormation; settings.env, the operator's settings, takes precedence.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -11,10 +11,10 @@ set -euo pipefail
 NODES_SECONDS_MAX=${TURNOUT_NODES_SECONDS_MAX:-900}
 RDS_CA=/etc/turnout/rds.pem
 RDS_CA_URL=https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem
-# The official images that stack/Dockerfile names, from a mirror that does not count who asks.
+# The base images of stack/Dockerfile, from a mirror without a pull limit.
 MIRROR=public.ecr.aws/docker/library
 
-# Every instance that runs is a node that is ready; managers need no role.
+# Waits until every running instance is a ready node with a role; managers need none.
 nodes_are_ready() {
   local expected ready id
   expected=$(aws ec2 describe-instances --query 'Reservations[].Instances[].InstanceId' --output text --filters \
@@ -27,14 +27,14 @@ nodes_are_ready() {
 images() {
   local base
   if aws ecr describe-images --repository-name "$STACK/turnout-postgres" --image-ids "imageTag=$TURNOUT_VERSION" >/dev/null 2>&1; then
-    say "The images $TURNOUT_VERSION are in the registry."
+    say "Images of version $TURNOUT_VERSION are already in the registry."
     return
   fi
   for base in NODE_IMAGE REDIS_IMAGE HAPROXY_IMAGE POSTGRES_IMAGE; do
     [ -n "${!base-}" ] || export "$base=$MIRROR/$(sed -n "s/^ARG $base=//p" "$TURNOUT_ROOT/stack/Dockerfile")"
   done
   "$SWARM/images.sh" build
-  # Postgres is the last to be pushed, so its presence means that all are there.
+  # Postgres is pushed last, so its presence implies all others.
   "$SWARM/images.sh" push
 }
 
@@ -44,7 +44,7 @@ secrets() {
   keep_parameter SecureString credentials <"$CREDENTIALS"
 }
 
-# With RDS the roles are made from here; with a store node the image of Postgres makes them.
+# With RDS the roles are created from here; otherwise by the image of Postgres.
 database_roles() {
   local role
   curl --fail --silent --show-error --max-time 30 --output "$RDS_CA" "$RDS_CA_URL"
@@ -61,7 +61,7 @@ database_roles() {
     --volume "$RDS_CA:/rds.pem:ro" --entrypoint psql "$TURNOUT_REGISTRY/turnout-postgres:$TURNOUT_VERSION" \
     --quiet --no-psqlrc --host "$DATABASE_HOST" --username turnout_owner --dbname turnout -v ON_ERROR_STOP=1 --file -
   unset PGPASSWORD
-  say "The roles of $DATABASE_HOST are right."
+  say "The roles on $DATABASE_HOST are up to date."
 }
 
 require_manager

@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
-# cluster.sh MANAGER ROLE=ADDRESS…: run on the manager, as root, when all other machines are up: makes the Swarm, builds the
-# images and brings them to the nodes, deploys, and sends a vote. Running it again changes what has changed.
+# cluster.sh MANAGER ROLE=ADDRESS…: run on the manager as root once all other machines are up. Creates the Swarm, builds the
+# images and copies them to the nodes, deploys, and casts a vote. A second run updates what changed.
 #
-# Everything goes from here to the nodes over ssh. The token of the Swarm travels inside that connection, from one standard
-# output to one standard input; it is in no file, in no argument of ssh, and on no other machine.
+# It reaches the nodes over ssh. The Swarm's token is piped through that connection; it is in no file, argument or log.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../stack/swarm/lib.sh
@@ -14,8 +13,8 @@ KEY=${TURNOUT_KEY:-/root/turnout.key}
 SSH_SECONDS_MAX=300
 READY_SECONDS_MAX=120
 
-# on ADDRESS COMMAND…: runs a command there as root. Vagrant made these machines a moment ago on a network of this machine
-# alone, and may make them anew under the same address, so there is no key of theirs to know beforehand.
+# on ADDRESS COMMAND…: runs a command on a node as root. Vagrant has just created these machines on a host-only network and may
+# recreate them under the same address, so their host keys are not known in advance.
 on() {
   local address=$1
   shift
@@ -25,7 +24,7 @@ on() {
 
 answers() { on "$1" true </dev/null 2>/dev/null; }
 
-# image_ids [on ADDRESS]: which images of this version are here, or there.
+# image_ids [on ADDRESS]: prints the ids of this version's images, here or on a node.
 image_ids() {
   "$@" docker image ls --no-trunc --filter "reference=turnout-*:$TURNOUT_VERSION" --format '{{.ID}}' </dev/null | sort
 }
@@ -46,7 +45,7 @@ bring_images() {
   for node in "$@"; do
     [ "$(image_ids on "${node#*=}")" != "$(image_ids)" ] || continue
     [ -s "$archive" ] || "$SWARM/images.sh" save "$archive"
-    say "Bringing the images to ${node#*=} (${node%%=*})."
+    say "Copying the images to ${node#*=} (${node%%=*})."
     on "${node#*=}" /opt/turnout/stack/swarm/images.sh load /dev/stdin <"$archive"
   done
 }
@@ -64,14 +63,14 @@ roles_are_right() {
   done
 }
 
-# A machine that was destroyed and made anew is in the Swarm twice; the one that is down never comes back.
+# A recreated machine is in the Swarm twice; the entry that is down will never return.
 forget_former_selves() {
   local id state address seen
   seen=$(nodes)
   while read -r id state address _; do
     if [ "$state" = down ] && [[ $seen == *" ready $address "* ]]; then
       docker node rm "$id" >/dev/null
-      say "Forgot what $address was before."
+      say "Removed the previous node at $address."
     fi
   done <<<"$seen"
 }
@@ -86,7 +85,7 @@ export TURNOUT_VERSION
 join_all "$@"
 wait_until "$READY_SECONDS_MAX" 'all nodes with their roles' roles_are_right "$@"
 forget_former_selves
-say "Building the images, version $TURNOUT_VERSION. The first time this takes minutes."
+say "Building the images, version $TURNOUT_VERSION. The first time takes minutes."
 "$SWARM/images.sh" build
 bring_images "$@"
 "$SWARM/secrets.sh"

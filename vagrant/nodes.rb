@@ -1,14 +1,14 @@
 # frozen_string_literal: true
 
-# Which machines there are. Pure, so that the tests can ask it and Vagrant alike.
+# The list of machines. Pure, so that tests and Vagrant share it.
 module Turnout
-  # One machine: `memory` in MiB. `name` is also its host name, and part of every receipt that a frontend gives.
+  # A machine: `memory` in MiB. `name` is also its host name, which is part of a frontend's receipts.
   Node = Struct.new(:name, :role, :address, :memory, :cpus, keyword_init: true)
 
-  # A setting that cannot be used; the message says which and why.
+  # A faulty setting; the message names it and the reason.
   class BadSetting < StandardError; end
 
-  # Last numbers of the addresses. Frontends have .20 to .199, workers .200 to .249.
+  # Last octets of the addresses. Frontends use .20 to .199, workers .200 to .249.
   MANAGER = 11
   INTERLOCK = 12
   FRONTENDS_FROM = 20
@@ -19,11 +19,11 @@ module Turnout
 
   module_function
 
-  # All machines, in the order in which they start. The manager is the last, because it then makes the Swarm of the others.
+  # Returns all machines in start order. The manager is last, because it creates the Swarm from the others.
   #
   # @param env [Hash{String => String}] the environment: FRONTENDS (2), WORKERS (1), SUBNET (192.168.33)
   # @return [Array<Node>]
-  # @raise [BadSetting] when a value cannot be used
+  # @raise [BadSetting] for a faulty value
   def nodes(env)
     subnet = subnet(env)
     frontends = count(env, 'FRONTENDS', 2, FRONTENDS_MAX)

@@ -3,8 +3,8 @@
 require 'fileutils'
 
 module Turnout
-  # What the machines get from this one: the archive of what they run, and the key with which the manager reaches the
-  # others. Both are in a folder that only its owner can read.
+  # Files for the machines: the archive of what they run, and the key with which the manager reaches the others. Both are in a
+  # folder readable by its owner only.
   class Payload
     # Everything that stack/swarm/*.sh and stack/Dockerfile read.
     CONTENT = %w[.dockerignore package.json stack dist db/roles.sql vagrant/cluster.sh].freeze
@@ -12,22 +12,22 @@ module Turnout
     FILES = %w[turnout.tar.gz key key.pub].freeze
 
     # @param root [String] the project's folder
-    # @param folder [String] where the files are made
+    # @param folder [String] where the files are created
     def initialize(root, folder)
       @root = root
       @folder = folder
       @prepared = false
-      # Vagrant wants to see the files when it reads its configuration; `prepare` fills them.
+      # Vagrant requires the files to exist when it reads its configuration; `prepare` fills them.
       FileUtils.mkdir_p(folder, mode: 0o700)
       FileUtils.touch(FILES.map { |name| path(name) })
     end
 
-    # Where one of FILES is.
+    # Returns the path of one of FILES.
     def path(name)
       File.join(@folder, name)
     end
 
-    # Makes everything, once for each command however many machines it is about.
+    # Creates everything, once per command for any number of machines.
     def prepare
       return if @prepared
 
@@ -38,7 +38,7 @@ module Turnout
 
     private
 
-    # Only these machines know the key, and it opens nothing but them.
+    # A key for these machines only.
     def make_key
       return if File.size?(path('key')) && File.size?(path('key.pub'))
 

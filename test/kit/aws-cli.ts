@@ -11,7 +11,7 @@ interface AwsState {
   instances?: { id: string; state: string; role: string; lifecycle?: string }[];
   volumes?: { id: string; zone: string; instance?: string }[];
   images?: string[];
-  /** Outputs of the stack; absent when there is no stack. */
+  /** Outputs of the stack; absent when no stack is named. */
   outputs?: Record<string, string>;
   /** It has no answer for who asks about groups. */
   isThrottled?: boolean;

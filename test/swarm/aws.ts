@@ -94,9 +94,9 @@ async function formSwarm(first: Instance, second: Instance, frontend: Instance):
 
   // Before the first manager has published a token, the scripts fail; systemd retries.
   await expect(frontend.script('node.sh')).rejects.toMatchObject(
-    withDetail('no manager lets this node in yet'),
+    withDetail('no manager accepts this node yet'),
   );
-  await expect(second.script('node.sh')).rejects.toMatchObject(withDetail('no manager lets this one in yet'));
+  await expect(second.script('node.sh')).rejects.toMatchObject(withDetail('no manager accepts this manager yet'));
 
   expect(await first.script('node.sh')).toContain('Created a Swarm');
   expect(await second.script('node.sh')).toContain('Joined the Swarm');
@@ -121,7 +121,7 @@ async function terminate(first: Instance, frontend: Instance): Promise<void> {
   await first.standIns.write('aws.json', { instances: [...managers, instance('i-0f1', 'stopped')] });
   expect(await first.script('reconcile-nodes.sh')).toBe('');
   await first.standIns.write('aws.json', { instances: managers });
-  expect(await first.script('reconcile-nodes.sh')).toContain('Forgot frontend-0f1.');
+  expect(await first.script('reconcile-nodes.sh')).toContain('Removed frontend-0f1.');
   expect(await listNodes(first.engine)).toHaveLength(2);
 }
 

@@ -63,7 +63,7 @@ describe('node.sh on a manager', () => {
   test('waits when it is not the first and there is no Swarm yet', async () => {
     await instance.keep('managers', MANAGERS);
     await instance.become('manager', 'i-0a2', '10.42.8.26');
-    expect(await instance.failureOf('node.sh')).toContain('no manager lets this one in yet');
+    expect(await instance.failureOf('node.sh')).toContain('no manager accepts this manager yet');
     expect(await instance.callsOf('docker swarm init')).toEqual([]);
   });
 
@@ -72,7 +72,7 @@ describe('node.sh on a manager', () => {
     await instance.keep('manager-token', 'token-of-a-manager');
     await instance.standIns.write('docker.json', { unreachable: ['10.42.8.26', '10.42.8.42'] });
     await instance.become('manager', 'i-0a9', '10.42.8.10');
-    expect(await instance.failureOf('node.sh')).toContain('there was a Swarm');
+    expect(await instance.failureOf('node.sh')).toContain('a Swarm exists');
     expect(await instance.callsOf('docker swarm init')).toEqual([]);
   });
 });
@@ -104,7 +104,7 @@ describe('node.sh on a worker', () => {
   test('tries again later while the token is empty', async () => {
     await instance.keep('managers', MANAGERS);
     await instance.become('worker', 'i-0b1', '10.42.16.77');
-    expect(await instance.failureOf('node.sh')).toContain('no manager lets this node in yet');
+    expect(await instance.failureOf('node.sh')).toContain('no manager accepts this node yet');
   });
 
   test('declares its role to its engine', async () => {
@@ -236,7 +236,7 @@ describe('reconcile-nodes.sh', () => {
 
   test('forgets nobody on an answer that cannot be true', async () => {
     await lead(node('frontend-0d1', 'down', 'frontend'));
-    expect(await instance.failureOf('reconcile-nodes.sh')).toContain('EC2 does not know this instance');
+    expect(await instance.failureOf('reconcile-nodes.sh')).toContain('EC2 does not list this instance');
     expect(await nodes()).toHaveLength(2);
   });
 

@@ -42,7 +42,7 @@ beforeEach(async () => {
 
 afterEach(() => operator.remove());
 
-const FAST = { TURNOUT_LOOK_SECONDS: '0.01', TURNOUT_DRAIN_SECONDS_MAX: '1' };
+const FAST = { TURNOUT_POLL_SECONDS: '0.01', TURNOUT_DRAIN_SECONDS_MAX: '1' };
 
 describe('deploy.sh', () => {
   test('builds, makes the stack, hands over the archive, releases, and votes from outside', async () => {
@@ -71,7 +71,7 @@ describe('deploy.sh', () => {
         .filter((call) => call.includes('send-command'))
         .map((call) => call.match(/"commands":\["(.*?)"/)?.[1]),
     ).toEqual(['systemctl restart turnout-node.service', '/opt/turnout/aws/release.sh']);
-    expect(said).toContain('Voters come to http://vote.example.com');
+    expect(said).toContain('Vote: http://vote.example.com');
   });
 
   test('puts everything into the archive that the machines need, and what the stack is', async () => {
@@ -108,7 +108,7 @@ describe('deploy.sh', () => {
   });
 
   test.each([['Turnout'], ['a_b'], ['9lives']])('refuses %s as a name', async (name) => {
-    expect(await operator.failureOf('deploy.sh', '--name', name)).toContain('a name has lower-case letters');
+    expect(await operator.failureOf('deploy.sh', '--name', name)).toContain('NAME must be');
     expect(await operator.callsOf('aws')).toEqual([]);
   });
 
@@ -154,7 +154,7 @@ describe('destroy.sh', () => {
       outputs: OUTPUTS,
       volumes: [{ id: 'vol-1', zone: 'us-east-1a' }],
     });
-    expect(await answers('turnout')).toContain('may have votes that are not counted: vol-1');
+    expect(await answers('turnout')).toContain('may hold uncounted votes: vol-1');
     expect(await operator.callsOf('aws cloudformation delete-stack')).toEqual([]);
     await operator.run('destroy.sh', ['--undrained', '--yes'], FAST);
     expect(await operator.callsOf('aws cloudformation delete-stack')).toHaveLength(1);
@@ -173,7 +173,7 @@ describe('destroy.sh', () => {
 
   test('asks, and removes nothing on another answer', async () => {
     await operator.standIns.write('aws.json', { outputs: OUTPUTS });
-    expect(await answers('yes')).toContain('nothing was removed');
+    expect(await answers('yes')).toContain('nothing removed');
     expect((await operator.callsOf('aws')).filter((call) => !call.includes('describe'))).toEqual([]);
   });
 });

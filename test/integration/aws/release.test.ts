@@ -184,7 +184,7 @@ describe('measure.sh', () => {
     const dashboard = await serveDashboard({ ...LEDGER, postgres: { reachable: false } });
     try {
       await expect(instance.run('measure.sh', [], { TURNOUT_DASHBOARD: dashboard.url })).rejects.toThrow(
-        'the dashboard cannot ask Postgres',
+        'Postgres is unavailable to the dashboard',
       );
     } finally {
       dashboard.close();
