@@ -96,7 +96,9 @@ async function formSwarm(first: Instance, second: Instance, frontend: Instance):
   await expect(frontend.script('node.sh')).rejects.toMatchObject(
     withDetail('no manager accepts this node yet'),
   );
-  await expect(second.script('node.sh')).rejects.toMatchObject(withDetail('no manager accepts this manager yet'));
+  await expect(second.script('node.sh')).rejects.toMatchObject(
+    withDetail('no manager accepts this manager yet'),
+  );
 
   expect(await first.script('node.sh')).toContain('Created a Swarm');
   expect(await second.script('node.sh')).toContain('Joined the Swarm');
