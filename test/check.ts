@@ -74,4 +74,8 @@ for (const { title, status, details } of outcomes) {
   console.log(`${status.padEnd(8)}${title}`);
   if (details) console.log(details);
 }
-process.exitCode = outcomes.some(({ status }) => status === 'FAILED') ? 1 : 0;
+// In CI a skipped step must not pass for a successful one.
+const isStrict = process.env['TURNOUT_TEST_STRICT'] !== undefined;
+process.exitCode = outcomes.some(({ status }) => status === 'FAILED' || (isStrict && status === 'skipped'))
+  ? 1
+  : 0;

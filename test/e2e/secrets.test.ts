@@ -108,7 +108,7 @@ const logOf = (service: { output(): Promise<string> }, text: string) =>
 const hasEnded = ({ child }: { child: TestService['child'] }) =>
   until('the process has ended', () => child.exitCode !== null);
 
-describe('a system whose parts have passwords of their own', () => {
+describe('a system with a password for every part', () => {
   test('captures, counts and shows votes', async () => {
     expect((await castVote()).status).toBe(202);
     expect((await castVote(mint())).status).toBe(202);
@@ -124,8 +124,8 @@ describe('a system whose parts have passwords of their own', () => {
   });
 });
 
-describe('when things go wrong', () => {
-  test('with requests: they are answered', async () => {
+describe('under faults', () => {
+  test('of requests, responds', async () => {
     const token = mint();
     const cookie = `turnout_voter=${token}`;
     for (const body of ['{', '[]', '{"choice":"birds"}', 'x'.repeat(2_000), `{"choice":"${token}"}`, token]) {
@@ -156,7 +156,7 @@ describe('when things go wrong', () => {
     expect((await castVote(forged)).status).toBe(401);
   });
 
-  test('with Redis: it goes away and comes back', async () => {
+  test('of Redis, recovers after its restart', async () => {
     await logOf(system.worker, 'node reachable');
     await redis.down();
     try {
@@ -169,14 +169,14 @@ describe('when things go wrong', () => {
     await until('votes are taken', async () => (await castVote(mint())).status === 202);
   });
 
-  test('with a job: nobody can read it', async () => {
+  test('of a job, fails an unreadable one', async () => {
     const key = 'bull:votes:broken';
     await redis.client.hset(key, { name: 'batch', data: `{"votes":"${mint()}`, opts: '{}', timestamp: '1' });
     await redis.client.multi().lpush('bull:votes:wait', 'broken').zadd('bull:votes:marker', 0, '0').exec();
     await logOf(system.worker, 'job failed permanently');
   });
 
-  test('with Postgres: passwords change, and connections break', async () => {
+  test('of Postgres, survives changed passwords and broken connections', async () => {
     for (const role of ['turnout_worker', 'turnout_results', 'turnout_dashboard'] as const) {
       await sql.raw(`alter role ${role} password '${WRONG}x'`).execute(database.db);
     }
@@ -196,7 +196,7 @@ describe('when things go wrong', () => {
     await hearAll();
   });
 
-  test('with passwords: those of a process are wrong from the start', async () => {
+  test('of passwords, is not ready with wrong ones', async () => {
     const wrongUrl = (text: string) => text.replace(/:[^:@/]+@/, `:${WRONG}@`);
     const vote = await startWrong('vote', { REDIS_URL: wrongUrl(redis.url('vote')) }, 'wrong-vote');
     const worker = await startWrong(
@@ -217,7 +217,7 @@ describe('when things go wrong', () => {
     await logOf(worker, 'database not ready, retrying');
     for (const { adminUrl } of [vote, worker, results]) {
       await until(
-        'it says that it is not ready',
+        'it reports that it is not ready',
         async () => (await hear(adminUrl, '/readyz')).status === 503,
       );
     }
@@ -235,7 +235,7 @@ describe('when things go wrong', () => {
     );
   });
 
-  test('with settings: they are malformed, and the process ends', async () => {
+  test('of settings, exits on malformed ones', async () => {
     const wrong = await Promise.all([
       startWrong('vote', { VOTER_KEY: WRONG.slice(0, 31), REDIS_URL: `redis:/${WRONG}` }, 'malformed-1'),
       startWrong('vote', { REDIS_URL: `unix://vote:${WRONG}@host/r.sock` }, 'malformed-2'),
@@ -258,7 +258,7 @@ async function hearAll(): Promise<void> {
   }
 }
 
-test('no secret and no token is in any log, metric, answer or list of processes', async () => {
+test('no secret or token appears in logs, metrics, responses or the process list', async () => {
   await hearAll();
   const commands = await Promise.all(
     Object.values(system).map(({ child }) => readFile(`/proc/${child.pid}/cmdline`, 'utf8').catch(() => '')),

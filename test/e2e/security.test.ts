@@ -138,8 +138,8 @@ async function countedChoice(token: string): Promise<string | undefined> {
   return (await storedVotes(database.db)).get(`${POLL} ${voterOf(token)}`)?.[2];
 }
 
-describe('a token that we did not sign', () => {
-  test('is refused whichever of its bytes was changed, and no vote is taken', async () => {
+describe('a forged token', () => {
+  test('is refused whichever byte was changed, and captures no vote', async () => {
     const token = tokens.sign(tokens.mint());
     const before = await votesCaptured();
     const bytes = Buffer.from(token, 'base64url');
@@ -183,8 +183,8 @@ describe('a token that we did not sign', () => {
   }
 });
 
-describe('a token that is sent again', () => {
-  test('never makes a second voter, however often and in whatever order', async () => {
+describe('a replayed token', () => {
+  test('never creates a second voter, in any number and order', async () => {
     const first = await cast(vote, 'cats');
     const second = await cast(vote, 'dogs', first.token);
     const all = [first.token, second.token, first.token, second.token, first.token];
@@ -195,7 +195,7 @@ describe('a token that is sent again', () => {
     expect(votes.filter(([poll, voter]) => poll === POLL && voter === voterOf(first.token))).toHaveLength(1);
   });
 
-  test('is a vote of now, also when it is an old one: who has a token is the voter', async () => {
+  test('casts a current vote, even if it is an old token', async () => {
     const first = await cast(vote, 'cats');
     const second = await cast(vote, 'dogs', first.token);
     expect(await countedChoice(first.token)).toBe('dogs');
@@ -208,7 +208,7 @@ describe('a token that is sent again', () => {
     expect(await countedChoice(first.token)).toBe('cats');
   });
 
-  test('when it is older than the last vote cannot bring an older choice back through a node whose clock is behind', async () => {
+  test('older than the last vote cannot restore an older choice through a node with a slow clock', async () => {
     const first = await cast(vote, 'cats');
     const voter = tokens.verify(first.token) ?? tokens.mint();
     // As from a node whose clock is an hour ahead; the second node takes its time from there.
@@ -231,7 +231,7 @@ const HIDDEN = `POST ${VOTES} HTTP/1.1\r\nHost: vote.test\r\nContent-Type: appli
 const withLength = (head: string, body: string) => `${head}Content-Length: ${body.length}\r\n\r\n${body}`;
 const chunked = (body: string) => `${HEAD}Transfer-Encoding: chunked\r\n\r\n${body}`;
 
-describe('a request in disguise', () => {
+describe('a smuggled request', () => {
   /** After each comes an honest request for nothing: its 404 is the last answer of a connection that was not closed. */
   test.each<[string, string, number[], number]>([
     ['an honest vote', withLength(HEAD, 'choice=cats'), [202, 404], 1],
@@ -240,19 +240,19 @@ describe('a request in disguise', () => {
     ['trailers', chunked('b\r\nchoice=cats\r\n0\r\nHost: evil.test\r\n\r\n'), [202, 404], 1],
     ['a request in a field of the form', withLength(HEAD, `choice=cats&x=\r\n\r\n${HIDDEN}`), [202, 404], 1],
     [
-      'a request in the body of one that is refused for its path',
+      'a request in the body of one refused for its path',
       withLength('POST /nowhere HTTP/1.1\r\nHost: vote.test\r\n', HIDDEN),
       [404, 404],
       0,
     ],
     [
-      'a request in the body of one that is refused for its type',
+      'a request in the body of one refused for its type',
       withLength(`POST ${VOTES} HTTP/1.1\r\nHost: vote.test\r\nContent-Type: text/plain\r\n`, HIDDEN),
       [415, 404],
       0,
     ],
     [
-      'a request in the body of a method that takes none',
+      'a request in the body of a method without one',
       withLength(`DELETE ${VOTES} HTTP/1.1\r\nHost: vote.test\r\n`, HIDDEN),
       [405, 404],
       0,
@@ -317,7 +317,7 @@ describe('a request in disguise', () => {
     expect(answers).not.toMatch(INTERNALS);
   });
 
-  test('a change of protocol or a tunnel is not made', async () => {
+  test('neither upgrades nor tunnels are accepted', async () => {
     for (const bytes of [
       'CONNECT 127.0.0.1:6379 HTTP/1.1\r\nHost: 127.0.0.1:6379\r\n\r\n',
       `GET / HTTP/1.1\r\nHost: vote.test\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n\r\n`,
@@ -329,7 +329,7 @@ describe('a request in disguise', () => {
     }
   });
 
-  test('the handler serves on as before', async () => {
+  test('the handler continues to serve', async () => {
     expect((await cast(vote, 'cats')).status).toBe(202);
   });
 });
@@ -337,7 +337,7 @@ describe('a request in disguise', () => {
 describe('SQL and HTML', () => {
   const strings = [...HOSTILE, "cats' or '1'='1", 'cats; truncate votes', '../../etc/passwd', '%00', '\\'];
 
-  test('in a choice, a cookie, a path or a query reach nothing and come back as nothing', async () => {
+  test('in choice, cookie, path or query have no effect and are not echoed', async () => {
     const before = await votesCaptured();
     for (const text of strings) {
       const escaped = encodeURIComponent(text);
@@ -371,7 +371,7 @@ describe('SQL and HTML', () => {
     );
   });
 
-  test('in questions and labels are text on every page, and quoted in the table', async () => {
+  test('in questions and labels are text on every page, and quoted in CSV', async () => {
     for (const [place] of HOSTILE.entries()) {
       const { status } = await cast(vote, `choice-${place}`, undefined, `/polls/hostile-${place}/votes`);
       expect(status).toBe(202);
@@ -408,7 +408,7 @@ describe('SQL and HTML', () => {
     }
   });
 
-  test('in a ledger or a job that a node made up do not show, or show as text', async () => {
+  test('in a forged ledger or job are not shown, or shown as text', async () => {
     const evil = '<script>window.pwned=1</script>';
     await other.client.hset('turnout:ledger', { [evil]: '1:1', [`${evil}.t0-1`]: '1:1' });
     try {
@@ -503,7 +503,7 @@ describe('a stranger', () => {
     { name: 'dashboard', service: () => dashboard, open: [] },
   ];
 
-  test.each(PORTS)('reaches at $name what the contract has, and nothing else', async ({ service, open }) => {
+  test.each(PORTS)('reaches only the contract’s paths at $name', async ({ service, open }) => {
     const paths = [...new Set([...open.map(([path]) => path), ...EVERYWHERE])];
     const wrong: string[] = [];
     for (const path of paths) {
@@ -526,7 +526,7 @@ describe('a stranger', () => {
     expect(wrong).toEqual([]);
   });
 
-  test('at the dashboard gets 401 for everything, whatever credentials are made up', async () => {
+  test('at the dashboard gets 401 for everything, with any forged credentials', async () => {
     const basic = (text: string) => `Basic ${Buffer.from(text).toString('base64')}`;
     for (const authorization of [
       basic('ann:'),
@@ -550,7 +550,7 @@ describe('a stranger', () => {
     expect((await ask(dashboard.url, '/ledger', 'GET', ANN)).status).toBe(200);
   });
 
-  test('inside the network finds three pages on an admin port and nothing that takes a body', async () => {
+  test('inside the network finds only GET pages on an admin port', async () => {
     const open = ['/healthz', '/readyz', '/metrics'];
     for (const service of [vote, worker, results, dashboard]) {
       for (const path of [
@@ -625,28 +625,25 @@ describe.skipIf(!CHROMIUM)('in a real browser (skipped where chromium is not ins
   test.each(cases)('another site at %s cannot vote for its visitor: %s', async (host, path) => {
     const [before, refusedBefore] = [await votesCaptured(), await requestsRefused()];
     await page.goto(`http://${host}:${attackerPort}${path}`);
-    await until(
-      'the attack has arrived, and was refused',
-      async () => (await requestsRefused()) > refusedBefore,
-    );
+    await until('the attack arrived and was refused', async () => (await requestsRefused()) > refusedBefore);
     expect(await votesCaptured()).toBe(before);
   });
 
-  test('another site cannot show the page in a frame of its own', async () => {
+  test('another site cannot embed the page in a frame', async () => {
     await page.goto(`http://127.0.0.1:${attackerPort}/frame`);
     const frame = await until('the frame has loaded something', () => page.frames()[1]);
     await frame.waitForLoadState();
     expect(await frame.getByRole('button').count()).toBe(0);
   });
 
-  test('the voter goes on voting on our own page', async () => {
+  test('the voter can still vote on the real page', async () => {
     await page.goto(vote.url);
     expect(await page.getByRole('button', { name: 'Cats', pressed: true }).count()).toBe(1);
     await page.getByRole('button', { name: 'Dogs' }).click();
     await page.getByText('Your vote is in: Dogs').waitFor();
   });
 
-  test('hostile questions and labels run nothing on any page', async () => {
+  test('hostile questions and labels execute nothing on any page', async () => {
     const operator = await browser.newContext({ httpCredentials: { username: 'ann', password: PASSWORD } });
     const visited = await operator.newPage();
     const urls = [

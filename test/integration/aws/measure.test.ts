@@ -68,7 +68,7 @@ const measureOf = ({ metrics }: Measures, name: string): number | undefined =>
   metrics.find(({ MetricName }) => MetricName === name)?.Value;
 
 describe('measure.jq', () => {
-  test('measures the votes that are lost, failed, pending and accepted, over all nodes', () => {
+  test('sums lost, failed, pending and accepted votes over all nodes', () => {
     const measures = measure(60, {}, [
       row('a', { accepted: 100, counted: 80, pending: 15, failed: 3, lost: 2 }),
       row('b', { accepted: 10, counted: 9, pending: 1 }),
@@ -85,7 +85,7 @@ describe('measure.jq', () => {
       expect(Dimensions).toEqual([{ Name: 'Stack', Value: 'turnout' }]);
   });
 
-  test('tells how long the oldest vote has been waiting: since that much had been accepted in all', () => {
+  test('computes the age of the oldest pending vote from the history of accepted votes', () => {
     let { history } = measure(0, {}, [row('a', { accepted: 100, counted: 100 })]);
     ({ history } = measure(60, history, [row('a', { accepted: 200, counted: 100, pending: 100 })]));
     ({ history } = measure(120, history, [row('a', { accepted: 300, counted: 100, pending: 200 })]));
@@ -104,7 +104,7 @@ describe('measure.jq', () => {
     ).toBe(0);
   });
 
-  test('is not fooled by a node that stands still while others go on', () => {
+  test('finds the age of a stalled node while others progress', () => {
     let history: History = {};
     let measures: Measures | undefined;
     for (const minute of [0, 1, 2, 3, 4, 5]) {
@@ -118,7 +118,7 @@ describe('measure.jq', () => {
     expect(measureOf(measures as Measures, 'QueueAge')).toBe(300);
   });
 
-  test('remembers no more than it needs', () => {
+  test('keeps only the history it needs', () => {
     let history: History = {};
     for (let minute = 0; minute < 20; minute++) {
       ({ history } = measure(60 * minute, history, [row('a', { accepted: minute, counted: minute })]));
@@ -127,7 +127,7 @@ describe('measure.jq', () => {
     expect(measure(9_999, history, [row('b', {})]).history).not.toHaveProperty('a');
   });
 
-  test('counts the queues that cannot be reached', () => {
+  test('counts unreachable queues', () => {
     const state = {
       name: '10.0.0.1:6379',
       fault: 'gone',

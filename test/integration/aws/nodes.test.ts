@@ -18,7 +18,7 @@ afterEach(() => instance.remove());
 const MANAGERS = '10.42.8.10 10.42.8.26 10.42.8.42';
 
 describe('node.sh on a manager', () => {
-  test('makes the Swarm on the first one, and keeps its tokens where no argument shows them', async () => {
+  test('creates the Swarm on the first manager, and stores its tokens without showing them in an argument', async () => {
     await instance.keep('managers', MANAGERS);
     await instance.become('manager', 'i-0a1', '10.42.8.10');
     await instance.run('node.sh');
@@ -38,7 +38,7 @@ describe('node.sh on a manager', () => {
     );
   });
 
-  test('changes nothing when it runs again', async () => {
+  test('changes nothing on a second run', async () => {
     await instance.keep('managers', MANAGERS);
     await instance.become('manager', 'i-0a1', '10.42.8.10');
     await instance.run('node.sh');
@@ -47,7 +47,7 @@ describe('node.sh on a manager', () => {
     expect(await instance.callsOf('aws ssm put-parameter')).toHaveLength(2);
   });
 
-  test('joins the others as a manager, the next one if the first is away', async () => {
+  test('joins as a manager, through the next one if the first is down', async () => {
     await instance.keep('managers', MANAGERS);
     await instance.keep('manager-token', 'token-of-a-manager');
     await instance.standIns.write('docker.json', { unreachable: ['10.42.8.10'] });
@@ -60,14 +60,14 @@ describe('node.sh on a manager', () => {
     expect(await instance.callsOf('docker swarm init')).toEqual([]);
   });
 
-  test('waits when it is not the first and there is no Swarm yet', async () => {
+  test('fails on a later manager while there is no Swarm', async () => {
     await instance.keep('managers', MANAGERS);
     await instance.become('manager', 'i-0a2', '10.42.8.26');
     expect(await instance.failureOf('node.sh')).toContain('no manager accepts this manager yet');
     expect(await instance.callsOf('docker swarm init')).toEqual([]);
   });
 
-  test('never makes a second Swarm while there may be a first', async () => {
+  test('creates no second Swarm while the first may exist', async () => {
     await instance.keep('managers', MANAGERS);
     await instance.keep('manager-token', 'token-of-a-manager');
     await instance.standIns.write('docker.json', { unreachable: ['10.42.8.26', '10.42.8.42'] });
@@ -78,7 +78,7 @@ describe('node.sh on a manager', () => {
 });
 
 describe('node.sh on a worker', () => {
-  test('joins with the token that it may read, under a name that tells the instance', async () => {
+  test('joins with the worker token, under a name that identifies the instance', async () => {
     await instance.keep('managers', MANAGERS);
     await instance.keep('worker-token', 'token-of-a-worker');
     await instance.keep('release', '1.dkr.ecr.us-east-1.amazonaws.com/turnout abc123 dashboard.example.com');
@@ -101,13 +101,13 @@ describe('node.sh on a worker', () => {
     expect(calls.join('\n')).not.toContain('registry-password');
   });
 
-  test('tries again later while the token is empty', async () => {
+  test('fails while the token is empty, to be retried', async () => {
     await instance.keep('managers', MANAGERS);
     await instance.become('worker', 'i-0b1', '10.42.16.77');
     expect(await instance.failureOf('node.sh')).toContain('no manager accepts this node yet');
   });
 
-  test('declares its role to its engine', async () => {
+  test('declares its role to the engine', async () => {
     await instance.keep('managers', MANAGERS);
     await instance.keep('worker-token', 'token-of-a-worker');
     await instance.become('interlock', 'i-0c1', '10.42.16.78');
@@ -129,7 +129,7 @@ describe('node.sh on a frontend', () => {
     await instance.become('frontend', 'i-0d1', '10.42.16.79', 'FRONTEND_DISK_GIB=33\n');
   });
 
-  test('makes an encrypted disk, and puts the volumes of Docker on it before there is Docker', async () => {
+  test('creates an encrypted disk, and mounts it for Docker volumes before it installs Docker', async () => {
     await instance.run('node.sh');
     expect(await volumes()).toEqual([{ id: 'vol-0000', zone: 'us-east-1a', instance: 'i-0d1' }]);
     const [create] = await instance.callsOf('aws ec2 create-volume');
@@ -150,7 +150,7 @@ describe('node.sh on a frontend', () => {
     expect(guard).toContain(`RequiresMountsFor=${instance.root}/var/lib/docker/volumes`);
   });
 
-  test('takes over a disk that a lost frontend left in its zone, with what is on it', async () => {
+  test('takes over the disk of a lost frontend in its zone with its data', async () => {
     await instance.standIns.write('aws.json', {
       volumes: [
         { id: 'vol-0001', zone: 'us-east-1b' },
@@ -169,7 +169,7 @@ describe('node.sh on a frontend', () => {
     expect(await readFile(device('vol-0003'), 'utf8')).toBe('votes\n');
   });
 
-  test('keeps its disk when it starts again', async () => {
+  test('keeps its disk after a restart', async () => {
     await instance.run('node.sh');
     await instance.run('node.sh');
     expect(await volumes()).toHaveLength(1);
@@ -206,7 +206,7 @@ const nodes = async () =>
   );
 
 describe('reconcile-nodes.sh', () => {
-  test('gives new nodes the role that they declare', async () => {
+  test('labels new nodes with their declared role', async () => {
     await lead(node('frontend-0d1', 'ready'));
     await instance.run('reconcile-nodes.sh');
     expect(await nodes()).toEqual([
@@ -215,7 +215,7 @@ describe('reconcile-nodes.sh', () => {
     ]);
   });
 
-  test('forgets nodes whose instance is gone, and no others', async () => {
+  test('removes only nodes of terminated instances', async () => {
     await lead(
       node('frontend-0d1', 'down', 'frontend'),
       node('frontend-0d2', 'down', 'frontend'),
@@ -234,13 +234,13 @@ describe('reconcile-nodes.sh', () => {
     expect((await nodes()).map(([name]) => name)).toEqual(['manager-0a1', 'frontend-0d2', 'worker-0b1']);
   });
 
-  test('forgets nobody on an answer that cannot be true', async () => {
+  test('removes no node on an implausible response', async () => {
     await lead(node('frontend-0d1', 'down', 'frontend'));
     expect(await instance.failureOf('reconcile-nodes.sh')).toContain('EC2 does not list this instance');
     expect(await nodes()).toHaveLength(2);
   });
 
-  test('has every frontend retired that Auto Scaling wants to end', async () => {
+  test('retires every frontend that Auto Scaling wants to terminate', async () => {
     await lead();
     await instance.standIns.write('aws.json', {
       instances: [
@@ -256,7 +256,7 @@ describe('reconcile-nodes.sh', () => {
     ]);
   });
 
-  test('leaves everything to the leader', async () => {
+  test('does nothing except on the leader', async () => {
     await lead(node('frontend-0d1', 'ready'));
     const state = await instance.standIns.read<{ nodes: { ManagerStatus?: unknown }[] }>('docker.json');
     state.nodes[0] = { ...LEADER, ManagerStatus: { Leader: false } };
@@ -269,7 +269,7 @@ describe('reconcile-nodes.sh', () => {
 
 // stack/swarm/retire.sh itself is tested on a Swarm.
 describe('retire.sh', () => {
-  test('lets a drained frontend go, and its disk with it', async () => {
+  test('releases a drained frontend with its disk', async () => {
     await lead(node('frontend-0d1', 'ready', 'frontend'));
     await instance.keep('credentials', 'operator=secret');
     await instance.keep('release', 'registry version dashboard.example.com');
@@ -295,7 +295,7 @@ describe('retire.sh', () => {
     );
   });
 
-  test('keeps the disk of a frontend that could not be drained, and does not let it go', async () => {
+  test('keeps and does not release a frontend that could not be drained', async () => {
     await lead(node('frontend-0d1', 'ready', 'frontend'));
     await instance.replace('retire.sh', 'echo "the queue is not empty" >&2; exit 1');
     expect(await instance.failureOf('retire.sh', 'i-0d1')).toContain('the queue is not empty');
@@ -303,7 +303,7 @@ describe('retire.sh', () => {
     expect(await instance.callsOf('aws autoscaling complete')).toEqual([]);
   });
 
-  test('drains the one that is there, when a restart has left two of its name', async () => {
+  test('drains the ready node when a restart left two of its name', async () => {
     const former = { ...node('frontend-0d1', 'down', 'frontend'), ID: 'former' };
     await lead(former, node('frontend-0d1', 'ready', 'frontend'));
     await instance.keep('credentials', 'operator=secret');
@@ -312,7 +312,7 @@ describe('retire.sh', () => {
     expect(await instance.callsOf('retire.sh')).toEqual(['retire.sh id-frontend-0d1']);
   });
 
-  test('lets nothing go while the engine does not say who is in the Swarm', async () => {
+  test('releases nothing while the engine does not respond', async () => {
     await lead(node('frontend-0d1', 'ready', 'frontend'));
     const state = await instance.standIns.read<object>('docker.json');
     await instance.standIns.write('docker.json', { ...state, hasNoLeader: true });
@@ -320,7 +320,7 @@ describe('retire.sh', () => {
     expect(await instance.callsOf('aws autoscaling complete')).toEqual([]);
   });
 
-  test('keeps the disk of a frontend that was never in the Swarm, but does not hold it up', async () => {
+  test('keeps the disk of a frontend that never joined, and releases the instance', async () => {
     await lead();
     await instance.replace('retire.sh', 'exit 1');
     await instance.run('retire.sh', ['i-0d7']);

@@ -45,7 +45,7 @@ afterEach(() => operator.remove());
 const FAST = { TURNOUT_POLL_SECONDS: '0.01', TURNOUT_DRAIN_SECONDS_MAX: '1' };
 
 describe('deploy.sh', () => {
-  test('builds, makes the stack, hands over the archive, releases, and votes from outside', async () => {
+  test('builds, creates the stack, uploads the archive, releases, and casts a vote from outside', async () => {
     await operator.standIns.write('aws.json', { outputs: OUTPUTS });
     const said = await operator.run(
       'deploy.sh',
@@ -74,7 +74,7 @@ describe('deploy.sh', () => {
     expect(said).toContain('Vote: http://vote.example.com');
   });
 
-  test('puts everything into the archive that the machines need, and what the stack is', async () => {
+  test('packs everything the machines need, and the outputs of the stack', async () => {
     await operator.standIns.write('aws.json', { outputs: OUTPUTS });
     await operator.run('deploy.sh', [], FAST);
     const archive = join(operator.standIns.state, 'uploaded');
@@ -101,7 +101,7 @@ describe('deploy.sh', () => {
     ]);
   });
 
-  test('stops, and says what the manager said, when the release fails', async () => {
+  test('fails with the manager’s output when the release fails', async () => {
     await operator.standIns.write('aws.json', { outputs: OUTPUTS, commandStatus: 'Failed' });
     await expect(operator.run('deploy.sh', [], FAST)).rejects.toThrow('said there');
     expect(await operator.callsOf('verify.sh')).toEqual([]);
@@ -112,7 +112,7 @@ describe('deploy.sh', () => {
     expect(await operator.callsOf('aws')).toEqual([]);
   });
 
-  test('explains itself when it is called in a wrong way', async () => {
+  test('prints its usage on wrong arguments', async () => {
     expect(await operator.failureOf('deploy.sh', '--frontends', '3')).toContain('deploy.sh [--name NAME]');
   });
 });
@@ -128,7 +128,7 @@ describe('destroy.sh', () => {
     );
   };
 
-  test('drains, empties the bucket, removes everything, and says what is left', async () => {
+  test('drains, empties the bucket, deletes everything, and lists what remains', async () => {
     await operator.standIns.write('aws.json', {
       outputs: OUTPUTS,
       instances: [{ id: 'i-0d1', state: 'running', role: 'frontend' }],
@@ -149,7 +149,7 @@ describe('destroy.sh', () => {
     await expect(operator.kept('credentials')).rejects.toThrow('ENOENT');
   });
 
-  test('removes nothing while a disk of a frontend is left, unless it is told to', async () => {
+  test('deletes nothing while a frontend’s disk exists, except with --undrained', async () => {
     await operator.standIns.write('aws.json', {
       outputs: OUTPUTS,
       volumes: [{ id: 'vol-1', zone: 'us-east-1a' }],
@@ -163,7 +163,7 @@ describe('destroy.sh', () => {
     ]);
   });
 
-  test('takes a call that failed for no answer, and not for no frontends', async () => {
+  test('treats a failed call as an error, not as an empty result', async () => {
     await operator.standIns.write('aws.json', { outputs: OUTPUTS, isThrottled: true });
     expect(await answers('turnout', { TURNOUT_DRAIN_SECONDS_MAX: '1' })).toContain(
       'the end of all frontends: not within',
@@ -171,7 +171,7 @@ describe('destroy.sh', () => {
     expect(await operator.callsOf('aws cloudformation delete-stack')).toEqual([]);
   });
 
-  test('asks, and removes nothing on another answer', async () => {
+  test('asks for confirmation, and deletes nothing without it', async () => {
     await operator.standIns.write('aws.json', { outputs: OUTPUTS });
     expect(await answers('yes')).toContain('nothing removed');
     expect((await operator.callsOf('aws')).filter((call) => !call.includes('describe'))).toEqual([]);

@@ -74,7 +74,7 @@ describe('release.sh', () => {
     return Object.fromEntries(text.split('\n').map((line) => line.split(/=(.*)/s).slice(0, 2)));
   };
 
-  test('builds, keeps the passwords, deploys and sends a vote, in this order', async () => {
+  test('builds, stores the passwords, deploys and casts a vote, in this order', async () => {
     await instance.run('release.sh');
     const steps = (await instance.standIns.calls())
       .map((call) =>
@@ -108,7 +108,7 @@ describe('release.sh', () => {
     for (const secret of ['pass-of', 'registry-password']) expect(calls).not.toContain(secret);
   });
 
-  test('does not build again what is in the registry, and gives other content another version', async () => {
+  test('reuses images of the same content, and versions other content differently', async () => {
     await instance.run('release.sh');
     const first = (await environmentOf('deploy.sh'))['TURNOUT_VERSION'] ?? '';
     const state = await instance.standIns.read<object>('aws.json');
@@ -120,14 +120,14 @@ describe('release.sh', () => {
     expect(await instance.callsOf('images.sh build')).toHaveLength(2);
   });
 
-  test('uses the passwords that another manager made', async () => {
+  test('uses the passwords of another manager', async () => {
     await instance.keep('credentials', 'operator=older');
     await instance.run('release.sh');
     expect(await readFile(join(instance.root, 'etc/turnout/credentials'), 'utf8')).toBe('operator=older\n');
     expect((await instance.kept('credentials')).value).toBe('operator=older');
   });
 
-  test('waits for all instances, and says so when one does not become a node', async () => {
+  test('waits for all instances, and reports one that does not become a node', async () => {
     const state = await instance.standIns.read<{ instances: object[] }>('aws.json');
     await instance.standIns.write('aws.json', {
       instances: [...state.instances, { id: 'i-0e1', state: 'running' }],
@@ -159,7 +159,7 @@ describe('measure.sh', () => {
     return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, close: () => server.close() };
   }
 
-  test('sends the measures of the ledger, and shows the password to nobody', async () => {
+  test('publishes the metrics of the audit without exposing the password', async () => {
     await instance.keep('release', `${REGISTRY} abc dashboard.example.com`);
     await instance.keep('credentials', CREDENTIALS);
     const dashboard = await serveDashboard(LEDGER);
@@ -178,7 +178,7 @@ describe('measure.sh', () => {
     expect((await instance.standIns.calls()).join('\n')).not.toContain('pass-of');
   });
 
-  test('sends nothing when it cannot know, so that silence is the alarm', async () => {
+  test('publishes nothing when the audit is unavailable', async () => {
     await instance.keep('release', `${REGISTRY} abc dashboard.example.com`);
     await instance.keep('credentials', CREDENTIALS);
     const dashboard = await serveDashboard({ ...LEDGER, postgres: { reachable: false } });
@@ -192,7 +192,7 @@ describe('measure.sh', () => {
     expect(await instance.callsOf('aws cloudwatch')).toEqual([]);
   });
 
-  test('does nothing before there is a release', async () => {
+  test('does nothing before the first release', async () => {
     await instance.run('measure.sh');
     expect(await instance.callsOf('aws cloudwatch')).toEqual([]);
   });

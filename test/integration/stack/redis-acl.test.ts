@@ -105,7 +105,7 @@ const FOR_NOBODY: readonly Command[] = [
 ];
 const OTHERS_LEDGER: Command = ['HSET', 'turnout:ledger', SOURCE, '9:9'];
 
-test('what was captured is there after a crash, although the rules hold for those who wrote it', async () => {
+test('captured jobs survive a crash under the rules', async () => {
   await captureVotes([1, 2]);
   await redis.down();
   await redis.up();
@@ -116,7 +116,7 @@ test('what was captured is there after a crash, although the rules hold for thos
 });
 
 describe('the vote handler', () => {
-  test('captures votes, also a second time under the same key, and while the queue is paused', async () => {
+  test('captures votes, repeats a write under the same key, and captures while the queue is paused', async () => {
     await redis.client.hset('bull:votes:meta', 'paused', '1');
     await captureVotes([1, 2]);
     expect(await redis.client.lrange('bull:votes:wait', 0, -1)).toEqual([
@@ -132,7 +132,7 @@ describe('the vote handler', () => {
     expect(await refusals()).toEqual([]);
   });
 
-  test('sees when its Redis becomes unsafe, and takes votes again when it is mended', async () => {
+  test('refuses votes while its Redis is unsafe, and accepts them again afterwards', async () => {
     const queue = new VoteQueue(connectFailingFast(redis.address('vote')), SOURCE, recordLog().log);
     cleanups.push(() => queue.close());
     await redis.client.config('SET', 'appendfsync', 'everysec');
@@ -143,7 +143,7 @@ describe('the vote handler', () => {
     expect(await refusals()).toEqual([]);
   });
 
-  test('takes no vote on a Redis whose default user could not read it again', async () => {
+  test('accepts no vote on a Redis whose default user could not replay it', async () => {
     const { log, lines } = recordLog();
     const queue = new VoteQueue(connectFailingFast(redis.address('vote')), SOURCE, log);
     cleanups.push(() => queue.close());
@@ -157,7 +157,7 @@ describe('the vote handler', () => {
     expect(await refusals()).toEqual([]);
   });
 
-  test('takes nothing out, lists nothing and reads no ledger, within a script or without', async () => {
+  test('cannot remove jobs, list keys or read the ledger, in a script or outside', async () => {
     await captureVotes([1]);
     const client = connectAs('vote');
     const forbidden: readonly Command[] = [
@@ -195,7 +195,7 @@ describe('the vote handler', () => {
 });
 
 describe('the worker', () => {
-  test('drains and mirrors the ledger, a job that nobody can read included', async () => {
+  test('drains, including unreadable jobs, and mirrors the ledger', async () => {
     const database = await openDatabase();
     await captureVotes([1, 2, 3]);
     await redis.client.hset(`bull:votes:${jobKey(SOURCE, 2)}`, 'data', '{');
@@ -210,7 +210,7 @@ describe('the worker', () => {
     expect(await refusals()).toEqual([]);
   });
 
-  test('takes over a job whose worker died', async () => {
+  test('takes over a job of a dead worker', async () => {
     const database = await openDatabase();
     await captureVotes([1]);
     // What a worker leaves behind that died: the job is active, and its lock has run out.
@@ -220,7 +220,7 @@ describe('the worker', () => {
     expect(await refusals()).toEqual([]);
   });
 
-  test('never writes the ledger, and has nothing to do with other keys or with the server', async () => {
+  test('cannot write the ledger, access other keys or administer the server', async () => {
     await captureVotes([1]);
     const client = connectAs('worker');
     await expectRefused(client, [
@@ -285,7 +285,7 @@ describe('the dashboard', () => {
     expect(await refusals()).toEqual([]);
   });
 
-  test('deletes no job, and never writes the ledger', async () => {
+  test('cannot delete a job or write the ledger', async () => {
     await captureVotes([1]);
     await expectRefused(connectAs('dashboard'), [
       ...FOR_NOBODY,
@@ -304,8 +304,8 @@ describe('the dashboard', () => {
   });
 });
 
-describe('anybody else', () => {
-  test('gets nothing but the question for a password', async () => {
+describe('any other client', () => {
+  test('can do nothing without a password', async () => {
     await captureVotes([1]);
     await expectRefused(connectAs(undefined), [
       ...FOR_NOBODY,
@@ -318,7 +318,7 @@ describe('anybody else', () => {
     ]);
   });
 
-  test("does not get in with another user's password, the old default user, or none", async () => {
+  test("cannot log in with another user's password, as the default user, or without one", async () => {
     const { vote: password } = redis.passwords;
     const client = connectAs(undefined);
     for (const [user, word] of [
@@ -332,7 +332,7 @@ describe('anybody else', () => {
   });
 });
 
-test('the file with the rules holds no password', async () => {
+test('the rendered rules hold no password', async () => {
   const acl = await readFile(`${redis.folder}/users.acl`, 'utf8');
   for (const password of Object.values(redis.passwords)) expect(acl).not.toContain(password);
 });

@@ -68,7 +68,7 @@ const start = (...args: string[]) =>
   });
 
 describe('cluster.sh', () => {
-  test('joins all machines before it deploys, and ends with a vote and the passwords', async () => {
+  test('joins all machines, deploys, casts a vote and prints the passwords', async () => {
     await start('192.168.33.11', ...NODES);
     const steps = (await standIns.calls())
       .filter((call) => /^(init|token|images|secrets|deploy|verify)\.sh/.test(call))
@@ -85,7 +85,7 @@ describe('cluster.sh', () => {
     ]);
   });
 
-  test('sends the token through standard input, as which nobody can read it', async () => {
+  test('pipes the token through standard input', async () => {
     await start('192.168.33.11', ...NODES);
     expect(await readFile(join(standIns.state, 'stdin-of-join'), 'utf8')).toBe('the-secret-token\n');
     expect((await standIns.calls()).join('\n')).not.toContain('the-secret-token');
@@ -98,7 +98,7 @@ describe('cluster.sh', () => {
     );
   });
 
-  test('brings the images to the nodes, and not again when they are there', async () => {
+  test('copies the images to the nodes once', async () => {
     await start('192.168.33.11', ...NODES);
     const loads = async () => (await standIns.calls()).filter((call) => call.includes("'load'"));
     expect(await loads()).toHaveLength(3);
@@ -108,7 +108,7 @@ describe('cluster.sh', () => {
     expect(await loads()).toHaveLength(3);
   });
 
-  test('gives other content another version, and the same content the same', async () => {
+  test('derives the version from the content', async () => {
     const version = async () => {
       await start('192.168.33.11', ...NODES);
       return readFile(join(standIns.state, 'version'), 'utf8');
@@ -120,7 +120,7 @@ describe('cluster.sh', () => {
     expect(await version()).not.toBe(first);
   });
 
-  test('forgets what a machine was before it was made anew, and no other that is down', async () => {
+  test('removes only the previous node of a recreated machine', async () => {
     const down = [
       node('frontend', '192.168.33.20', 'down'),
       node('frontend', '192.168.33.21', 'down', 'resting'),

@@ -63,7 +63,7 @@ describe.skipIf(!findProgram('vagrant') || !findProgram('ruby'))('the Vagrantfil
     expect(stdout).toContain('Vagrantfile validated successfully.');
   });
 
-  test('has the cast of the smallest system', async () => {
+  test('defines the machines of the default system', async () => {
     const { machines, primary, parallel, prepared } = await evaluate();
     expect(machines.map((machine) => [machine.name, addressOf(machine)])).toEqual([
       ['store', ['192.168.33.250']],
@@ -79,7 +79,7 @@ describe.skipIf(!findProgram('vagrant') || !findProgram('ruby'))('the Vagrantfil
     expect(prepared).toEqual(['up', 'provision', 'reload']);
   });
 
-  test('makes as many frontends and workers as it is told to', async () => {
+  test('defines the requested number of frontends and workers', async () => {
     const { machines } = await evaluate({ FRONTENDS: '3', WORKERS: '2', SUBNET: '192.168.56' });
     expect(rolesOf(machines)).toEqual([
       ['store', 'store'],
@@ -105,7 +105,7 @@ describe.skipIf(!findProgram('vagrant') || !findProgram('ruby'))('the Vagrantfil
     ]);
   });
 
-  test('gives no two machines the same name or address, up to as many as fit', async () => {
+  test('gives every machine a unique name and address, up to the limit', async () => {
     const { stdout } = await run(
       'ruby',
       ['-rjson', '-r', join(FOLDER, 'nodes.rb'), '-e', 'puts JSON.generate(Turnout.nodes(ENV).map(&:to_h))'],
@@ -118,7 +118,7 @@ describe.skipIf(!findProgram('vagrant') || !findProgram('ruby'))('the Vagrantfil
     for (const { address } of machines) expect(Number(address.split('.')[3])).toBeLessThan(255);
   });
 
-  test('gives every machine the same start, and shares no folder with it', async () => {
+  test('provisions all machines alike, without shared folders', async () => {
     const { machines } = await evaluate();
     for (const { name, box, hostname, synced, provisioners, customizations } of machines) {
       expect(box).toBe('bento/debian-12');
@@ -141,7 +141,7 @@ describe.skipIf(!findProgram('vagrant') || !findProgram('ruby'))('the Vagrantfil
     ['WORKERS', '-1', 'WORKERS must be a whole number from 1 to 50'],
     ['SUBNET', '192.168.33.0/24', 'SUBNET must be the first three numbers of a network'],
     ['SUBNET', '300.1.1', 'SUBNET must be the first three numbers of a network'],
-  ])('says what is wrong with %s=%s', async (name, value, message) => {
+  ])('rejects %s=%s with a reason', async (name, value, message) => {
     const failed = await run('vagrant', ['validate', '--ignore-provider'], {
       cwd: FOLDER,
       env: environment({ [name]: value }),
@@ -150,7 +150,7 @@ describe.skipIf(!findProgram('vagrant') || !findProgram('ruby'))('the Vagrantfil
     expect(failed.stderr.trim().split('\n')).toHaveLength(1);
   });
 
-  test('keeps what it prepares where only its owner can read', async () => {
+  test('prepares files readable by their owner only', async () => {
     await evaluate();
     const folder = join(scratch.path, 'dot/turnout');
     const { mode } = await stat(folder);

@@ -38,7 +38,7 @@ Outputs: { Id: { Value: !Ref C }, None: { Condition: Big, Value: 1 } }
     expect(outputs).toEqual({ Id: '<C>', None: 1 });
   });
 
-  test('leaves out what the parameters do not make, and finds who refers to it all the same', () => {
+  test('omits conditional resources, and finds references to them', () => {
     const { resources, faults } = stackOf(`
 Conditions: { Never: !Equals [a, b] }
 Resources:
@@ -59,7 +59,7 @@ Resources:
     ['a dependence on nothing', 'A: { Type: T, DependsOn: X }', 'A: depends on X, which is not there'],
     ['a condition that is nowhere', 'A: { Type: T, Condition: X }', 'parameters: there is no condition X'],
     [
-      'a circle',
+      'a cycle',
       'A: { Type: T, DependsOn: B }\n  B: { Type: T, Properties: { P: !GetAtt A.X } }',
       'A → B → A is a circle',
     ],
@@ -77,7 +77,7 @@ Resources:
     expect(stackOf(`Resources:\n  ${resources}`).faults).toEqual([fault]);
   });
 
-  test('finds parameters that are unknown, missing or not allowed', () => {
+  test('finds unknown, missing and disallowed parameters', () => {
     const text =
       'Parameters: { A: { Type: String }, B: { Type: String, Default: x, AllowedValues: [x, y] } }';
     expect(stackOf(text, { B: 'z', C: '1' }).faults).toEqual([
@@ -87,7 +87,7 @@ Resources:
     ]);
   });
 
-  test('refuses the aliases of YAML, which CloudFormation does not know', () => {
+  test('rejects YAML aliases, which CloudFormation does not support', () => {
     expect(() => parseTemplate('Resources: { A: &a { Type: T }, B: *a }')).toThrow('aliases');
   });
 });
@@ -97,7 +97,7 @@ describe("AWS's specification", () => {
   const faultsOf = (type: string, properties: Resource['properties']) =>
     spec.faultsOf({ id: 'X', type, properties, dependsOn: [], deletionPolicy: undefined });
 
-  test('knows the resources of AWS', () => {
+  test('covers the resources of AWS', () => {
     expect(spec.size).toBeGreaterThan(1000);
   });
 
@@ -121,7 +121,7 @@ describe("AWS's specification", () => {
     expect(faultsOf(type, properties)).toEqual([fault]);
   });
 
-  test('finds an attribute that a resource does not have', () => {
+  test('finds an attribute that a resource lacks', () => {
     const template = parseTemplate(`
 Resources:
   A: { Type: AWS::EC2::VPC }

@@ -1,4 +1,3 @@
-import { spawnSync } from 'node:child_process';
 import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -11,29 +10,16 @@ const template = parseTemplate(read('aws/turnout.yaml'));
 const withRds = makeStack(template, { UseRds: 'true' });
 const withDisk = makeStack(template);
 
-describe('the scripts of aws/, vagrant/ and test/kit/', () => {
-  const scripts = globSync('{aws,vagrant,test/kit}/*.sh', { cwd: ROOT });
-
-  test('are all looked at', () => {
-    expect(scripts.length).toBeGreaterThanOrEqual(8);
-  });
-
-  test.each(scripts)('%s has no fault that shellcheck finds', (path) => {
-    const { status, stdout, error } = spawnSync('shellcheck', ['-x', path], { cwd: ROOT, encoding: 'utf8' });
-    if (error) throw new Error("shellcheck is missing; it is one of Debian's packages", { cause: error });
-    expect(stdout).toBe('');
-    expect(status).toBe(0);
-  });
-
-  test.each(globSync('aws/units/*', { cwd: ROOT }))('%s starts a script that is there', (path) => {
+describe('the units of systemd', () => {
+  test.each(globSync('aws/units/*', { cwd: ROOT }))('%s starts an existing script', (path) => {
     const [, script] = read(path).match(/^ExecStart=\/opt\/turnout\/(\S+)/m) ?? [];
     if (path.endsWith('.service')) expect(globSync(script ?? '', { cwd: ROOT })).toEqual([script]);
     else expect(read(path.replace('.timer', '.service'))).toBeTruthy();
   });
 });
 
-describe('what the files have in common', () => {
-  test('deploy.sh and destroy.sh read outputs that the template has', () => {
+describe('the files agree:', () => {
+  test('deploy.sh and destroy.sh read outputs of the template', () => {
     const outputs = { ...withRds.outputs, ...withDisk.outputs };
     const names = ['aws/deploy.sh', 'aws/destroy.sh'].flatMap((path) =>
       [...read(path).matchAll(/output "?(?<name>[A-Z]\w+)|[A-Z_]+:(?<pair>[A-Z]\w+)/g)].map(
@@ -44,7 +30,7 @@ describe('what the files have in common', () => {
     for (const name of names) expect(outputs, name).toHaveProperty(name);
   });
 
-  test('the registry has a place for every image, and the last one pushed is the one that is looked for', () => {
+  test('the registry has a repository for every image, and release.sh checks for the one pushed last', () => {
     const images =
       read('stack/swarm/images.sh')
         .match(/^NAMES='(.*)'$/m)?.[1]
@@ -57,7 +43,7 @@ describe('what the files have in common', () => {
     expect(read('aws/release.sh')).toContain('turnout-postgres');
   });
 
-  test('every image of a service is fetched by the nodes that run it', () => {
+  test('nodes pull every image of the services they run', () => {
     const { services } = parse(read('stack/turnout.yml'), { merge: true });
     const fetched = Object.fromEntries(
       [...read('aws/node.sh').matchAll(/^ {4}(\w+)\) names='?([\w -]+?)'? ;;$/gm)].map(([, role, names]) => [
@@ -76,26 +62,26 @@ describe('what the files have in common', () => {
     expect(fetched).toEqual(needed);
   });
 
-  test('logs.yml names all services, and rds.yml only those that there are', () => {
+  test('logs.yml lists all services, and rds.yml only existing ones', () => {
     const services = (path: string) => Object.keys(parse(read(path), { merge: true }).services).toSorted();
     const all = services('stack/turnout.yml');
     expect(services('aws/logs.yml')).toEqual(all);
     expect(all).toEqual(expect.arrayContaining(services('aws/rds.yml')));
   });
 
-  test('no process waits for the logs', () => {
+  test('logging never blocks a process', () => {
     for (const service of Object.values<object>(parse(read('aws/logs.yml')).services)) {
       expect(service).toMatchObject({ logging: { driver: 'awslogs', options: { mode: 'non-blocking' } } });
     }
   });
 
-  test('settings.env sets only what stack/turnout.yml reads', () => {
+  test('settings.env sets only variables of stack/turnout.yml', () => {
     const names = [...read('aws/settings.env').matchAll(/^([A-Z_]+)=/gm)].map(([, name]) => name);
     expect(names.length).toBeGreaterThan(5);
     for (const name of names) expect(read('stack/turnout.yml')).toContain(`\${${name}:-`);
   });
 
-  test('the scripts use the names that the template gives', () => {
+  test('the scripts use the resource names of the template', () => {
     const properties = (id: string) => withDisk.resources.find((one) => one.id === id)?.properties;
     expect(properties('Frontends')).toMatchObject({ AutoScalingGroupName: 'turnout-frontend' });
     for (const path of ['aws/reconcile-nodes.sh', 'aws/retire.sh'])

@@ -39,7 +39,7 @@ const field = (value: Value | undefined, ...path: string[]): Value | undefined =
   path.reduce<Value | undefined>((at, key) => (at as Record<string, Value> | undefined)?.[key], value);
 
 describe('the template', () => {
-  test('makes a stack for every combination of its choices', () => {
+  test('evaluates for every combination of its options', () => {
     expect(stacks).toHaveLength(2 ** 7);
     for (const { parameters, stack } of stacks) {
       expect(stack.faults, JSON.stringify(parameters)).toEqual([]);
@@ -47,7 +47,7 @@ describe('the template', () => {
     }
   });
 
-  test("has nothing that AWS's specification does not have, and lacks nothing that it requires", () => {
+  test("conforms to AWS's specification", () => {
     const faults = new Set(
       stacks.flatMap(({ stack }) => stack.resources.flatMap((one) => spec.faultsOf(one))),
     );
@@ -55,7 +55,7 @@ describe('the template', () => {
     expect(spec.unknownAttributes(template)).toEqual([]);
   });
 
-  test('uses every parameter, mapping and condition that it has, and describes its parameters', () => {
+  test('uses every parameter, mapping and condition, and describes its parameters', () => {
     for (const name of Object.keys({
       ...template.Parameters,
       ...template.Mappings,
@@ -69,13 +69,13 @@ describe('the template', () => {
     }
   });
 
-  test('fits into a request, so that it needs no bucket before there is one', () => {
+  test('fits into a request, so that it needs no bucket', () => {
     expect(Buffer.byteLength(text)).toBeLessThan(51_200);
   });
 });
 
 describe('the network', () => {
-  test('lets the world in to the two ports of the load balancer, and nowhere else', () => {
+  test('opens only the two ports of the load balancer to the world', () => {
     for (const { stack } of stacks) {
       const open = stack.resources.flatMap(({ id, properties }) =>
         [properties['SecurityGroupIngress'] ?? [], properties]
@@ -89,7 +89,7 @@ describe('the network', () => {
     }
   });
 
-  test('opens every other port to a group of its own, and none to ssh', () => {
+  test('opens every other port to a single security group, and none to ssh', () => {
     for (const { stack } of stacks) {
       const rules = stack.resources.flatMap(({ id, type, properties }) => [
         ...([properties['SecurityGroupIngress'] ?? []].flat() as Value[]).map((rule) => ({ id, rule })),
@@ -104,7 +104,7 @@ describe('the network', () => {
     }
   });
 
-  test('keeps all machines in private subnets, and gives none of them a public address', () => {
+  test('places all machines in private subnets without public addresses', () => {
     for (const { stack } of stacks) {
       const subnets = [
         ...ofType(stack, 'AWS::EC2::Instance').map(({ properties }) => properties['SubnetId']),
@@ -121,7 +121,7 @@ describe('the network', () => {
     expect(text).not.toMatch(/MapPublicIpOnLaunch|AssociatePublicIpAddress/);
   });
 
-  test('has subnets that do not overlap, and managers at addresses inside theirs', () => {
+  test('has disjoint subnets, with the managers’ addresses inside theirs', () => {
     const stack = makeStack(template, { Zones: '3', ManagerCount: '3' });
     const subnets = ofType(stack, 'AWS::EC2::Subnet').map(({ id, properties }) => {
       const [address = '', bits = ''] = String(properties['CidrBlock']).split('/');
@@ -144,7 +144,7 @@ describe('the network', () => {
     }
   });
 
-  test('tells the nodes the addresses that the managers have, the first one first', () => {
+  test('passes the managers’ addresses to the nodes, the first one first', () => {
     for (const { stack } of stacks) {
       const addresses = ofType(stack, 'AWS::EC2::Instance')
         .filter(({ id }) => id.startsWith('Manager'))
@@ -156,7 +156,7 @@ describe('the network', () => {
 });
 
 describe('the machines', () => {
-  test('give their credentials to no container, and have encrypted disks', () => {
+  test('withhold their credentials from containers, and have encrypted disks', () => {
     const templates = ofType(usual, 'AWS::EC2::LaunchTemplate');
     expect(templates).toHaveLength(5);
     for (const { properties } of templates) {
@@ -173,7 +173,7 @@ describe('the machines', () => {
     expect(named(rds, 'Database').properties['StorageEncrypted']).toBe(true);
   });
 
-  test.each(['arm64', 'amd64'])('on %s have images and families of that processor', (architecture) => {
+  test.each(['arm64', 'amd64'])('on %s have images and families of that architecture', (architecture) => {
     const [image, families] =
       architecture === 'arm64' ? ['arm64', /^(t4g|c7g|m7g)\./] : ['x86_64', /^(t3|c7i|m7i)\./];
     for (const { properties } of ofType(
@@ -187,7 +187,7 @@ describe('the machines', () => {
     }
   });
 
-  test('that keep something are never replaced by an update of the stack', () => {
+  test('with data are never replaced by a stack update', () => {
     for (const { properties } of ofType(usual, 'AWS::EC2::Instance')) {
       expect(field(properties, 'LaunchTemplate', 'Version')).toBe('1');
       expect(properties).not.toHaveProperty('ImageId');
@@ -200,7 +200,7 @@ describe('the machines', () => {
     }
   });
 
-  test('of a frontend wait for their drain before they end', () => {
+  test('of a frontend are drained before they terminate', () => {
     expect(named(usual, 'Drain').properties).toMatchObject({
       AutoScalingGroupName: '<Frontends>',
       LifecycleHookName: 'drain',
@@ -208,19 +208,22 @@ describe('the machines', () => {
     });
   });
 
-  test.each(ofType(usual, 'AWS::EC2::LaunchTemplate').map(({ id }) => id))('%s has a sound start', (id) => {
-    const data = field(named(usual, id).properties, 'LaunchTemplateData', 'UserData');
-    const script = Buffer.from(String(data), 'base64').toString();
-    expect(script).toMatch(/^#!\/bin\/bash\n/);
-    expect(script).toMatch(`ROLE=${id.replace('Template', '').toLowerCase()}\n`);
-    expect(script).not.toMatch(/token|password|secret/i);
-    const parsed = spawnSync('bash', ['-n'], { input: script, encoding: 'utf8' });
-    expect(parsed).toMatchObject({ status: 0, stderr: '' });
-    const checked = spawnSync('shellcheck', ['--shell=bash', '-'], { input: script, encoding: 'utf8' });
-    expect(checked).toMatchObject({ status: 0, stdout: '' });
-  });
+  test.each(ofType(usual, 'AWS::EC2::LaunchTemplate').map(({ id }) => id))(
+    '%s has a valid boot script without secrets',
+    (id) => {
+      const data = field(named(usual, id).properties, 'LaunchTemplateData', 'UserData');
+      const script = Buffer.from(String(data), 'base64').toString();
+      expect(script).toMatch(/^#!\/bin\/bash\n/);
+      expect(script).toMatch(`ROLE=${id.replace('Template', '').toLowerCase()}\n`);
+      expect(script).not.toMatch(/token|password|secret/i);
+      const parsed = spawnSync('bash', ['-n'], { input: script, encoding: 'utf8' });
+      expect(parsed).toMatchObject({ status: 0, stderr: '' });
+      const checked = spawnSync('shellcheck', ['--shell=bash', '-'], { input: script, encoding: 'utf8' });
+      expect(checked).toMatchObject({ status: 0, stdout: '' });
+    },
+  );
 
-  test('start in the same way but for what their role needs', () => {
+  test('share the boot script except for settings of their role', () => {
     const scripts = ofType(usual, 'AWS::EC2::LaunchTemplate').map(({ properties }) =>
       Buffer.from(String(field(properties, 'LaunchTemplateData', 'UserData')), 'base64')
         .toString()
@@ -250,7 +253,7 @@ describe('the rights', () => {
         [statement['Resource']].flat().some((one) => one === '*' || resource.test(String(one))),
     );
 
-  test('let only managers read the token of managers and the passwords, or write anything of that kind', () => {
+  test('permit only managers to read manager token and passwords, and to write parameters', () => {
     for (const secret of [/manager-token$/, /credentials$/]) {
       expect(ROLES.filter((role) => may(role, 'ssm:GetParameter', secret))).toEqual(['ManagerRole']);
     }
@@ -260,7 +263,7 @@ describe('the rights', () => {
     expect(ROLES.filter((role) => may(role, 'ecr:PutImage', /./))).toEqual(['ManagerRole']);
   });
 
-  test('name every action, and every resource where AWS lets them', () => {
+  test('name every action, and every resource where AWS supports that', () => {
     /** Actions that AWS allows on everything or on nothing, or that are narrowed by a condition. */
     const EVERYWHERE =
       /^(ssmmessages|ec2messages):|^ssm:UpdateInstanceInformation$|^ecr:GetAuthorizationToken$|:Describe|^cloudwatch:PutMetricData$/;
@@ -278,7 +281,7 @@ describe('the rights', () => {
     }
   });
 
-  test('take no policy of AWS that reads every parameter', () => {
+  test('use no AWS policy that reads all parameters', () => {
     const arns = stacks.flatMap(({ stack }) =>
       ofType(stack, 'AWS::IAM::Role').flatMap(({ properties }) => properties['ManagedPolicyArns'] ?? []),
     );
@@ -291,7 +294,7 @@ describe('the rights', () => {
 });
 
 describe('the alarms', () => {
-  test('look at what aws/measure.jq measures', () => {
+  test('use the metrics of aws/measure.jq', () => {
     const measured = [...readFileSync(join(ROOT, 'aws/measure.jq'), 'utf8').matchAll(/\["(\w+)", "/g)].map(
       ([, name]) => name,
     );
@@ -302,7 +305,7 @@ describe('the alarms', () => {
     expect(measured).toEqual(expect.arrayContaining(watched));
   });
 
-  test('tell somebody, and silence is one of them', () => {
+  test('notify the recipient, and treat missing data as breaching', () => {
     const alarms = ofType(usual, 'AWS::CloudWatch::Alarm');
     for (const { properties } of alarms) {
       expect(properties['AlarmActions']).toContain('<Alarms>');

@@ -67,7 +67,7 @@ test.runIf(process.platform === 'linux')(
   },
 );
 
-test('a port that another server has is refused, whether it shares it or not', async () => {
+test('refuses a port in use, whether its owner shares it or not', async () => {
   for (const acceptors of [1, ACCEPTORS_FOR_A_CROWD]) {
     const { port } = await serve(acceptors);
     for (const others of [1, ACCEPTORS_FOR_A_CROWD]) {
@@ -78,7 +78,7 @@ test('a port that another server has is refused, whether it shares it or not', a
   }
 });
 
-test('an orderly stop answers what was asked, and ends the idle connections of every socket', async () => {
+test('a graceful stop finishes open requests and closes idle connections of every socket', async () => {
   const { port, close } = await serve(ACCEPTORS_FOR_A_CROWD);
   const sockets = await crowd(port);
   const answers = sockets.map(async (socket) => {

@@ -134,13 +134,13 @@ describe('retire.sh', () => {
   const retired = { status: 200, body: { node: 'frontend01', status: 'retired' } };
   const unknown = { status: 404, body: { code: 'unknown_node' } };
 
-  test('lets a frontend go when the audit says that all is counted', async () => {
+  test('retires a frontend once the audit shows all its votes as counted', async () => {
     const { succeeded, hasLetGo, said } = await retire(report(), retired);
     expect(said).toContain('5 accepted, 0 pending');
     expect({ succeeded, hasLetGo }).toEqual({ succeeded: true, hasLetGo: true });
   });
 
-  test('lets one go that never took a vote', async () => {
+  test('retires a frontend without any vote', async () => {
     const { succeeded, hasLetGo } = await retire(report({ rows: [] }), unknown);
     expect({ succeeded, hasLetGo }).toEqual({ succeeded: true, hasLetGo: true });
   });
@@ -161,13 +161,13 @@ describe('retire.sh', () => {
     }
   });
 
-  test('takes no redirect for an answer', async () => {
+  test('does not accept a redirect as a response', async () => {
     expect(await retire(undefined, retired, 307)).toMatchObject({ succeeded: false, hasLetGo: false });
   });
 });
 
 describe('deploy.sh', () => {
-  test('says that all runs when all runs', async () => {
+  test('succeeds once every service is up to date', async () => {
     await writeFile(join(folder.path, 'update'), 'completed turnout_vote: update completed\n');
     expect(await run('deploy.sh')).toMatchObject({ succeeded: true });
   });
@@ -204,7 +204,7 @@ describe('verify.sh', () => {
     return { ...(await run('verify.sh', ['--url', url()], env)), votes };
   }
 
-  test('votes, and waits for the count', async () => {
+  test('casts a vote and waits for its count', async () => {
     const { succeeded, said, votes: cast } = await verify('open');
     expect({ succeeded, cast }).toEqual({ succeeded: true, cast: 1 });
     expect(said).toContain('The vote is counted.');
@@ -215,13 +215,13 @@ describe('verify.sh', () => {
     ['closed', {}],
     ['open', { VOTER_ADMISSION: 'issued' }],
     ['open', { TURNOUT_VERIFY_VOTE: 'no' }],
-  ])('only looks when a vote is not possible or not wanted: %s %j', async (phase, env) => {
+  ])('only reads pages when no vote is possible or wanted: %s %j', async (phase, env) => {
     expect(await verify(phase, env)).toMatchObject({ succeeded: true, votes: 0 });
   });
 });
 
 describe('join.sh', () => {
-  test('does not throw a node out of a Swarm whose managers do not answer yet', async () => {
+  test('keeps a node in a Swarm whose managers do not respond yet', async () => {
     await writeFile(join(folder.path, 'state'), 'pending\n');
     const args = ['--manager', '127.0.0.1:1', '--advertise', '127.0.0.1'];
     const { succeeded, said } = await run('join.sh', args, { TURNOUT_PENDING_SECONDS_MAX: '1' });

@@ -59,7 +59,7 @@ describe('secrets.sh', () => {
   });
   afterAll(() => folder.remove());
 
-  test('makes every secret that the stack names, and no other', () => {
+  test('creates exactly the secrets of the stack', () => {
     const stack = readFileSync(join(ROOT, 'stack/turnout.yml'), 'utf8');
     const named = [...stack.matchAll(/^ {2}(\w+): \{ external: true/gm)].map(([, name]) => name).toSorted();
     expect(named.length).toBeGreaterThan(5);
@@ -70,14 +70,14 @@ describe('secrets.sh', () => {
     ).toEqual(named);
   });
 
-  test('gives Redis the rules that stack/redis.acl describes', () => {
+  test('renders the rules of stack/redis.acl', () => {
     const template = readFileSync(join(ROOT, 'stack/redis.acl'), 'utf8');
     const of = (user: string) => new Secret(password(`redis_${user}`));
     const passwords = { vote: of('vote'), worker: of('worker'), dashboard: of('dashboard') };
     expect(secret('redis_acl')).toBe(renderRedisAcl(template, passwords));
   });
 
-  test('makes what the processes understand', async () => {
+  test('creates values that the processes accept', async () => {
     const environment = {
       REDIS_URL: secret('vote_redis_url'),
       VOTER_KEY: secret('voter_key').trim(),
@@ -100,7 +100,7 @@ describe('secrets.sh', () => {
     );
   });
 
-  test('shows no password in its output or in the arguments of a program, and keeps them from other users', () => {
+  test('exposes no password in output, arguments or file permissions', () => {
     const log = readFileSync(join(folder.path, 'log'), 'utf8');
     const passwords = readFileSync(credentials, 'utf8')
       .split('\n')
@@ -115,7 +115,7 @@ describe('secrets.sh', () => {
     expect(statSync(credentials).mode & 0o077).toBe(0);
   });
 
-  test('changes nothing when it runs again, and goes on where it was interrupted', () => {
+  test('changes nothing on a second run, and completes an interrupted one', () => {
     const before = files();
     expect(run()).not.toContain('Created');
     expect(files()).toEqual(before);
@@ -126,7 +126,7 @@ describe('secrets.sh', () => {
     expect(existsSync(lost) && readFileSync(lost, 'utf8')).toBe(content);
   });
 
-  test('tells an operator how to log in', () => {
+  test('prints the logins', () => {
     expect(run('--show')).toContain(`dashboard: operator ${password('operator')}`);
   });
 });

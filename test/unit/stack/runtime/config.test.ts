@@ -20,7 +20,7 @@ function faultsOf(read: () => unknown): readonly string[] {
 }
 
 describe('the configuration', () => {
-  test('takes defaults where nothing is set, and values where they are', () => {
+  test('reads values, and defaults of absent ones', () => {
     const read = { port: settings.port(8080), admission: settings.voterAdmission };
     expect(readConfig(read, {})).toEqual({ port: 8080, admission: 'open' });
     expect(readConfig(read, { PORT: '1234', VOTER_ADMISSION: 'issued' })).toEqual({
@@ -29,7 +29,7 @@ describe('the configuration', () => {
     });
   });
 
-  test('reads a secret from the file that NAME_FILE names, without its line end', () => {
+  test('reads a secret from the file of NAME_FILE without its newline', () => {
     const file = join(folder, 'key');
     writeFileSync(file, `${'k'.repeat(32)}\n`);
     const { keys } = readConfig({ keys: settings.voterKeys }, { VOTER_KEY_FILE: file });
@@ -45,7 +45,7 @@ describe('the configuration', () => {
     ]);
   });
 
-  test('lists every fault at once, and no value', () => {
+  test('lists every fault at once without values', () => {
     const faults = faultsOf(() =>
       readConfig(
         {
@@ -84,7 +84,7 @@ describe('the configuration', () => {
   });
 
   test.each(['redis://user:bad%@host', 'rediss://%zz@host'])(
-    'refuses %s, whose password nobody can decode',
+    'refuses %s, whose password cannot be decoded',
     (url) => {
       expect(faultsOf(() => readConfig({ redis: settings.redisUrl }, { REDIS_URL: url }))).toEqual([
         'REDIS_URL must be a URL in which a percent sign is written as %25',
@@ -92,13 +92,13 @@ describe('the configuration', () => {
     },
   );
 
-  test('says what is missing', () => {
+  test('names a missing setting', () => {
     expect(faultsOf(() => readConfig({ key: settings.voterKeys }, {}))).toEqual([
       'VOTER_KEY is missing (set it, or VOTER_KEY_FILE)',
     ]);
   });
 
-  test('refuses a setting that is there twice', () => {
+  test('refuses a setting given twice', () => {
     expect(
       faultsOf(() => readConfig({ key: settings.voterKeys }, { VOTER_KEY: 'a', VOTER_KEY_FILE: 'b' })),
     ).toEqual(['VOTER_KEY is set twice: keep either VOTER_KEY or VOTER_KEY_FILE']);
@@ -116,7 +116,7 @@ describe('the configuration', () => {
   });
 });
 
-test('a secret does not show itself', () => {
+test('a secret prints as a mask', () => {
   const secret = new Secret('hunter2');
   for (const text of [String(secret), JSON.stringify({ secret }), inspect({ secret }), `${secret}`]) {
     expect(text).not.toContain('hunter2');

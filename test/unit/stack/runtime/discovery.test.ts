@@ -17,7 +17,7 @@ describe('the nodes', () => {
     ]);
   });
 
-  test('are all addresses of a name, with the credentials, which do not show in their names', async () => {
+  test('are all addresses of a DNS name; their names hide the credentials', async () => {
     const nodes = await find('dns:worker:hunter2@localhost:7001');
     expect(nodes.length).toBeGreaterThan(0);
     for (const { name, options } of nodes) {
@@ -26,12 +26,12 @@ describe('the nodes', () => {
     }
   });
 
-  test('are not lost in silence when the name cannot be resolved', async () => {
+  test('are an error when the name cannot be resolved', async () => {
     await expect(find('dns:no-such-host.invalid:6379')).rejects.toThrow();
   });
 
   test.each(['', ',', 'http://host', 'dns:', 'redis://', 'redis://:6379'])(
-    'cannot be found in %j',
+    'cannot be parsed from %j',
     (text) => {
       expect(() => discoverNodes(new Secret(text))).toThrow(ConfigError);
     },

@@ -25,13 +25,13 @@ function faultsOf(polls: unknown): string {
 }
 
 describe('the polls file', () => {
-  test('that Turnout ships is valid and asks about cats and dogs first', () => {
+  test('of the repository is valid and starts with cats and dogs', () => {
     const polls = readPolls(join(ROOT, 'stack/polls.json'));
     expect(polls[0]?.id).toBe('cats-vs-dogs');
     expect(polls.length).toBeGreaterThan(1);
   });
 
-  test('gives times as milliseconds', () => {
+  test('yields times in milliseconds', () => {
     const [read] = parsePolls(
       JSON.stringify({
         polls: [poll({ opensAt: '2027-02-07T23:30:00Z', closesAt: '2027-02-08T01:30:00+01:00' })],
@@ -79,7 +79,7 @@ describe('the polls file', () => {
     expect(faultsOf(polls)).toMatch(message);
   });
 
-  test('with several faults has them all in one message', () => {
+  test('reports all faults in one message', () => {
     const faults = faultsOf([poll({ id: 'Cats', question: '' }), poll({ choices: [] })]);
     expect(faults.split('\n').length).toBeGreaterThanOrEqual(3);
   });

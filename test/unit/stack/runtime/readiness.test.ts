@@ -10,7 +10,7 @@ async function ask(readiness: Readiness): Promise<number[]> {
   return Promise.all(PATHS.map(async (path) => (await app.request(path)).status));
 }
 
-test('a process has started once every part was ready at the same time, and has started for good', async () => {
+test('a process has started once all parts were ready at the same time, and stays started', async () => {
   const readiness = new Readiness('queue', 'server');
   expect(await ask(readiness)).toEqual([200, 503, 503]);
   readiness.ready('queue');
@@ -24,7 +24,7 @@ test('a process has started once every part was ready at the same time, and has 
   expect(await ask(readiness)).toEqual([200, 200, 503]);
 });
 
-test('a process that is not ready says why', async () => {
+test('a process that is not ready reports the reasons', async () => {
   const readiness = new Readiness('queue');
   readiness.notReady('queue', 'not connected');
   const app = createAdminApp(readiness, createMetrics('vote'));

@@ -13,7 +13,7 @@ const passwords = (vote: string, worker: string, dashboard: string) => ({
   dashboard: new Secret(dashboard),
 });
 
-test('the rules are one line a user, closed for everybody without a password', () => {
+test('the rules are one line per user, all with a password', () => {
   const acl = renderRedisAcl(TEMPLATE, passwords('one', 'two', 'three'));
   const lines = acl.trimEnd().split('\n');
   expect(lines.map((line) => line.split(' ').slice(0, 4).join(' '))).toEqual([
@@ -27,18 +27,18 @@ test('the rules are one line a user, closed for everybody without a password', (
   expect(lines.slice(1).join()).not.toMatch(/allkeys|@all|~\* /);
 });
 
-test('a password is in them by its hash alone', () => {
+test('the rules hold only the hash of a password', () => {
   const acl = renderRedisAcl(TEMPLATE, passwords('one', 'two', 'hunter2'));
   expect(acl).toContain(`user dashboard reset on #${createHash('sha256').update('hunter2').digest('hex')} ~`);
   expect(acl).not.toContain('hunter2');
 });
 
-test('two users must not share a password: then one could do what the other may', () => {
+test('refuses two users with the same password', () => {
   expect(() => renderRedisAcl(TEMPLATE, passwords('hunter2', 'two', 'hunter2'))).toThrow(TypeError);
 });
 
 test.each(['user vote on #<vote> #<worker>', '#', 'user vote #<vote> #<worker> #<dashboard> #<root>'])(
-  'a template that does not name the users is refused: %s',
+  'refuses a template without the users: %s',
   (template) => {
     expect(() => renderRedisAcl(template, passwords('one', 'two', 'three'))).toThrow(TypeError);
   },

@@ -16,7 +16,7 @@ describe('the address of a Redis', () => {
     ['unix://vote:h%2F%40%3A%25@/r%20s?db=3', { path: '/r s', username: 'vote', password: 'h/@:%', db: 3 }],
     ['redis://vote:h%40@host', { host: 'host', port: 6379, username: 'vote', password: 'h@' }],
     ['rediss://host:7/1', { host: 'host', port: 7, db: 1, tls: {} }],
-  ])('%s is understood, and accepted as a setting', (url, options) => {
+  ])('%s is parsed, and accepted as a setting', (url, options) => {
     expect(parseRedisAddress(url).options).toEqual(options);
     expect(accept(url)).toBe(url);
   });
@@ -40,7 +40,7 @@ describe('the address of a Redis', () => {
     'unix://vote:hunter2@/run/r.sock?db=x',
     'http://hunter2@host',
     'hunter2',
-  ])('%s is none, and neither error says what it was', (url) => {
+  ])('%s is refused without being printed', (url) => {
     for (const read of [() => parseRedisAddress(url), () => accept(url)]) {
       expect(read).toThrow();
       expect(read).not.toThrow(/hunter2/);
@@ -49,7 +49,7 @@ describe('the address of a Redis', () => {
   });
 });
 
-test('the nodes in a list may have sockets with credentials, which do not show in their names', async () => {
+test('nodes in a list may be sockets with credentials, which their names hide', async () => {
   const list = 'unix://worker:hun%2Cter2@/run/a.sock, /run/b.sock,unix://worker:hunter3@/run/c.sock';
   expect(await discoverNodes(new Secret(list))()).toEqual([
     { name: '/run/a.sock', options: { path: '/run/a.sock', username: 'worker', password: 'hun,ter2' } },
@@ -58,7 +58,7 @@ test('the nodes in a list may have sockets with credentials, which do not show i
   ]);
 });
 
-test('a list with a wrong socket is refused without saying what it was', () => {
+test('a list with a malformed socket is refused without being printed', () => {
   const read = () => discoverNodes(new Secret('/run/a.sock,unix://worker:hunter2@host/run/b.sock'));
   expect(read).toThrow(ConfigError);
   expect(read).not.toThrow(/hunter2/);
