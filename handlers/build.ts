@@ -53,7 +53,7 @@ const BUNDLES: readonly Bundle[] = [
     entry: 'handlers/vote/main.ts',
     options: {
       plugins: [reduceModules],
-      // The metrics client reads OpenTelemetry's spans for exemplars, which no metric of ours has.
+      // The metrics client reads OpenTelemetry's spans for exemplars, which Turnout does not use.
       alias: { ...BUNDLING.alias, '@opentelemetry/api': 'data:text/javascript,' },
       // Naming each closure that a request creates would cost a twentieth of a vote.
       keepNames: false,

@@ -11,11 +11,11 @@ const READING_METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD']);
  */
 export function requireUser(users: ReadonlyMap<string, Secret>): MiddlewareHandler {
   const digests = new Map([...users].map(([name, password]) => [name, digestOf(password.reveal())]));
-  const nobody = randomBytes(32);
+  const unknownUser = randomBytes(32);
   return async (c, next) => {
     const [name, password] = credentialsOf(c);
     const expected = digests.get(name);
-    const isRight = timingSafeEqual(digestOf(password), expected ?? nobody);
+    const isRight = timingSafeEqual(digestOf(password), expected ?? unknownUser);
     if (isRight && expected) return next();
     return answerProblem(
       c,

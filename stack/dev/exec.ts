@@ -78,7 +78,7 @@ export function killGroup(pid: number | undefined, signal: NodeJS.Signals = 'SIG
   try {
     process.kill(-pid, signal);
   } catch {
-    // ESRCH: every process of the group has ended. EPERM is impossible, because the group is ours.
+    // ESRCH: every process of the group has ended. EPERM is impossible, because this process started the group.
   }
 }
 

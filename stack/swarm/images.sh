@@ -5,6 +5,7 @@
 #
 # Names are [TURNOUT_REGISTRY/]turnout-<name>:<TURNOUT_VERSION>. NODE_IMAGE, REDIS_IMAGE, HAPROXY_IMAGE and POSTGRES_IMAGE
 # override the base images of stack/Dockerfile, with a digest if you pin one; TURNOUT_PLATFORM overrides the platform.
+# OCI labels carry version, revision, license and, from TURNOUT_SOURCE, the URL of the source.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -13,13 +14,19 @@ set -euo pipefail
 NAMES='vote worker results dashboard interlock proxy docker-api redis postgres'
 
 version() {
-  [ -n "${TURNOUT_VERSION-}" ] || TURNOUT_VERSION=$(sed -n 's/^  "version": "\(.*\)",$/\1/p' "$TURNOUT_ROOT/package.json")
+  [ -n "${TURNOUT_VERSION-}" ] || TURNOUT_VERSION=$(package version)
   printf '%s' "$TURNOUT_VERSION"
 }
 
 image() { printf '%s' "${TURNOUT_REGISTRY:+$TURNOUT_REGISTRY/}turnout-$1:$(version)"; }
 
 images() { for name in $NAMES; do printf '%s\n' "$(image "$name")"; done; }
+
+# package FIELD: the text of a top-level field of package.json.
+package() { sed -n "s/^  \"$1\": \"\(.*\)\",\$/\1/p" "$TURNOUT_ROOT/package.json"; }
+
+# label KEY VALUE: appends an OCI label to args unless the value is empty.
+label() { [ -z "$2" ] || args+=(--label "org.opencontainers.image.$1=$2"); }
 
 build() {
   local name base args=()
@@ -30,6 +37,11 @@ build() {
     [ -z "${!base-}" ] || args+=(--build-arg "$base=${!base}")
   done
   [ -z "${TURNOUT_PLATFORM-}" ] || args+=(--platform "$TURNOUT_PLATFORM")
+  label version "$(version)"
+  label revision "$(git -C "$TURNOUT_ROOT" rev-parse HEAD 2>/dev/null || true)"
+  label source "${TURNOUT_SOURCE-}"
+  label licenses "$(package license)"
+  label description "$(package description)"
   for name in $NAMES; do
     docker build --quiet "${args[@]}" --file "$TURNOUT_ROOT/stack/Dockerfile" --target "$name" \
       --tag "$(image "$name")" "$TURNOUT_ROOT" >/dev/null

@@ -30,7 +30,7 @@ let system: Record<(typeof FAULTS_OF)[number], TestService>;
 /** All processes that ever ran, and the addresses that they answered on. */
 const started: (Awaited<ReturnType<typeof spawnService>> | TestService)[] = [];
 /** All that anybody said: answers, pages, metrics. Logs are added at the end. */
-const heard: string[] = [];
+const received: string[] = [];
 const voterTokens = new Set<string>();
 
 /** The whole system, each process as the user it should be, in Redis and in Postgres. */
@@ -71,16 +71,16 @@ function optionsOf(
   return { bundle, name, folder: folder.path, env: { LOG_LEVEL: 'debug', ...usual[bundle], ...env } };
 }
 
-/** Starts a process that is to fail, or to wait for ever. */
+/** Starts a process that fails or never becomes ready. */
 async function startWrong(...options: Parameters<typeof optionsOf>) {
   const service = await spawnService(optionsOf(...options));
   started.push(service);
   return service;
 }
 
-async function hear(...request: Parameters<typeof ask>): ReturnType<typeof ask> {
-  const answer = await ask(...request);
-  heard.push(answer.body);
+async function request(...options: Parameters<typeof ask>): ReturnType<typeof ask> {
+  const answer = await ask(...options);
+  received.push(answer.body);
   for (const cookie of [answer.headers['set-cookie'] ?? []].flat()) {
     const [, token] = /turnout_voter=([^;]+)/.exec(cookie) ?? [];
     if (token) voterTokens.add(token);
@@ -89,7 +89,7 @@ async function hear(...request: Parameters<typeof ask>): ReturnType<typeof ask> 
 }
 
 const castVote = (token?: string) =>
-  hear(
+  request(
     system.vote.url,
     VOTES,
     'POST',
@@ -113,11 +113,11 @@ describe('a system with a password for every part', () => {
     expect((await castVote()).status).toBe(202);
     expect((await castVote(mint())).status).toBe(202);
     await until('they are in the results', async () => {
-      const { body } = await hear(system.results.url, '/polls/cats-vs-dogs/results');
+      const { body } = await request(system.results.url, '/polls/cats-vs-dogs/results');
       return (JSON.parse(body) as { total: number }).total === 2;
     });
     await until('they are accounted for', async () => {
-      const { body } = await hear(system.dashboard.url, '/ledger', 'GET', { authorization: ANN });
+      const { body } = await request(system.dashboard.url, '/ledger', 'GET', { authorization: ANN });
       const { total } = JSON.parse(body) as { total: { accepted: number; counted: number; lost: number } };
       return total.accepted === 2 && total.counted === 2 && total.lost === 0;
     });
@@ -125,12 +125,12 @@ describe('a system with a password for every part', () => {
 });
 
 describe('under faults', () => {
-  test('of requests, responds', async () => {
+  test('in requests, responds', async () => {
     const token = mint();
     const cookie = `turnout_voter=${token}`;
     for (const body of ['{', '[]', '{"choice":"birds"}', 'x'.repeat(2_000), `{"choice":"${token}"}`, token]) {
-      await hear(system.vote.url, VOTES, 'POST', { ...JSON_TYPE, cookie }, body);
-      await hear(
+      await request(system.vote.url, VOTES, 'POST', { ...JSON_TYPE, cookie }, body);
+      await request(
         system.vote.url,
         VOTES,
         'POST',
@@ -140,14 +140,14 @@ describe('under faults', () => {
     }
     for (const path of [`/${token}`, `/polls/${token}`, `/polls/${token}/votes`, `/?token=${token}`]) {
       for (const { url } of [system.vote, system.results, system.dashboard]) {
-        await hear(url, path, 'GET', { cookie, authorization: ANN });
-        await hear(url, path, 'POST', { cookie, authorization: ANN, accept: 'text/html' }, token);
+        await request(url, path, 'GET', { cookie, authorization: ANN });
+        await request(url, path, 'POST', { cookie, authorization: ANN, accept: 'text/html' }, token);
       }
     }
-    // The answer repeats what was asked, by contract; nobody else must hear of it.
+    // The response echoes the receipt by contract; no log may contain it.
     await fetch(`${system.results.url}/receipts/${token}`);
     for (const { port } of [system.vote, system.results, system.dashboard]) {
-      heard.push(
+      received.push(
         await sendBytes(port, `GET / HTTP/1.1\r\nCookie: ${cookie}\r\nAuthorization: ${ANN}\r\nX\r\n\r\n`),
       );
     }
@@ -156,27 +156,27 @@ describe('under faults', () => {
     expect((await castVote(forged)).status).toBe(401);
   });
 
-  test('of Redis, recovers after its restart', async () => {
+  test('in Redis, recovers after its restart', async () => {
     await logOf(system.worker, 'node reachable');
     await redis.down();
     try {
       await until('votes are refused', async () => (await castVote(mint())).status === 503);
       await logOf(system.worker, 'node unreachable');
-      await hearAll();
+      await readMetrics();
     } finally {
       await redis.up();
     }
-    await until('votes are taken', async () => (await castVote(mint())).status === 202);
+    await until('votes are captured', async () => (await castVote(mint())).status === 202);
   });
 
-  test('of a job, fails an unreadable one', async () => {
+  test('in a job, fails it', async () => {
     const key = 'bull:votes:broken';
     await redis.client.hset(key, { name: 'batch', data: `{"votes":"${mint()}`, opts: '{}', timestamp: '1' });
     await redis.client.multi().lpush('bull:votes:wait', 'broken').zadd('bull:votes:marker', 0, '0').exec();
     await logOf(system.worker, 'job failed permanently');
   });
 
-  test('of Postgres, survives changed passwords and broken connections', async () => {
+  test('in Postgres, survives changed passwords and broken connections', async () => {
     for (const role of ['turnout_worker', 'turnout_results', 'turnout_dashboard'] as const) {
       await sql.raw(`alter role ${role} password '${WRONG}x'`).execute(database.db);
     }
@@ -186,17 +186,17 @@ describe('under faults', () => {
     await castVote(mint());
     await logOf(system.worker, 'password authentication failed');
     await until('the results cannot be read', async () => {
-      const { body } = await hear(system.results.url, '/receipts/one.t0-1.1');
+      const { body } = await request(system.results.url, '/receipts/one.t0-1.1');
       return body.includes('results_unavailable');
     });
-    await until('the dashboard says so', async () => {
-      const { body } = await hear(system.dashboard.url, '/ledger', 'GET', { authorization: ANN });
+    await until('the dashboard shows the error', async () => {
+      const { body } = await request(system.dashboard.url, '/ledger', 'GET', { authorization: ANN });
       return body.includes('password authentication failed');
     });
-    await hearAll();
+    await readMetrics();
   });
 
-  test('of passwords, is not ready with wrong ones', async () => {
+  test('in passwords, is not ready', async () => {
     const wrongUrl = (text: string) => text.replace(/:[^:@/]+@/, `:${WRONG}@`);
     const vote = await startWrong('vote', { REDIS_URL: wrongUrl(redis.url('vote')) }, 'wrong-vote');
     const worker = await startWrong(
@@ -218,15 +218,15 @@ describe('under faults', () => {
     for (const { adminUrl } of [vote, worker, results]) {
       await until(
         'it reports that it is not ready',
-        async () => (await hear(adminUrl, '/readyz')).status === 503,
+        async () => (await request(adminUrl, '/readyz')).status === 503,
       );
     }
-    await until('it says what is wrong', async () => {
-      const { body } = await hear(dashboard.url, '/', 'GET', { authorization: ANN });
+    await until('it shows the errors', async () => {
+      const { body } = await request(dashboard.url, '/', 'GET', { authorization: ANN });
       return body.includes('password authentication failed') && body.includes('WRONGPASS');
     });
-    await hear(dashboard.url, '/queues/api/queues', 'GET', { authorization: ANN });
-    await hear(
+    await request(dashboard.url, '/queues/api/queues', 'GET', { authorization: ANN });
+    await request(
       vote.url,
       VOTES,
       'POST',
@@ -235,7 +235,7 @@ describe('under faults', () => {
     );
   });
 
-  test('of settings, exits on malformed ones', async () => {
+  test('in settings, exits', async () => {
     const wrong = await Promise.all([
       startWrong('vote', { VOTER_KEY: WRONG.slice(0, 31), REDIS_URL: `redis:/${WRONG}` }, 'malformed-1'),
       startWrong('vote', { REDIS_URL: `unix://vote:${WRONG}@host/r.sock` }, 'malformed-2'),
@@ -252,14 +252,14 @@ describe('under faults', () => {
 });
 
 /** What every admin port of the system says now. */
-async function hearAll(): Promise<void> {
+async function readMetrics(): Promise<void> {
   for (const { adminUrl } of Object.values(system)) {
-    for (const path of ['/metrics', '/readyz', '/healthz']) await hear(adminUrl, path);
+    for (const path of ['/metrics', '/readyz', '/healthz']) await request(adminUrl, path);
   }
 }
 
 test('no secret or token appears in logs, metrics, responses or the process list', async () => {
-  await hearAll();
+  await readMetrics();
   const commands = await Promise.all(
     Object.values(system).map(({ child }) => readFile(`/proc/${child.pid}/cmdline`, 'utf8').catch(() => '')),
   );
@@ -269,7 +269,7 @@ test('no secret or token appears in logs, metrics, responses or the process list
   // It was worth looking: all kinds of faults have left their traces.
   for (const trace of ['WRONGPASS', 'password authentication failed', 'ECONNREFUSED', 'configuration:']) {
     expect(
-      [...logs, ...heard].some((text) => text.includes(trace)),
+      [...logs, ...received].some((text) => text.includes(trace)),
       trace,
     ).toBe(true);
   }
@@ -286,13 +286,13 @@ test('no secret or token appears in logs, metrics, responses or the process list
     ANN.slice('Basic '.length),
     ...voterTokens,
   ];
-  const places = [...logs, ...commands, ...heard];
+  const places = [...logs, ...commands, ...received];
   const found = secrets.flatMap((secret) =>
     places.filter((text) => text.includes(secret)).map((text) => around(text, secret)),
   );
   expect(found).toEqual([]);
 
-  // Who voted is nobody's business either; a voter is known by the id in the token.
+  // Voter ids, the unsigned part of a token, are personal data too.
   const voters = [...voterTokens].flatMap((token) => tokens.verify(token)?.id ?? []);
   expect(voters.length).toBeGreaterThan(5);
   expect(voters.filter((voter) => places.some((text) => text.includes(voter)))).toEqual([]);

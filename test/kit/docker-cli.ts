@@ -15,12 +15,12 @@ interface Node {
 interface DockerState {
   isActive?: boolean;
   isManager?: boolean;
-  /** What `swarm join` was told. */
+  /** Arguments of `swarm join`. */
   joined?: { manager: string; token: string };
-  /** Managers that nobody can reach. */
+  /** Addresses of unreachable managers. */
   unreachable?: string[];
   nodes?: Node[];
-  /** The managers are electing one. */
+  /** An election is under way. */
   hasNoLeader?: boolean;
   self?: string;
 }

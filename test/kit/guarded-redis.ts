@@ -31,7 +31,7 @@ export interface GuardedRedis {
   remove(): Promise<void>;
 }
 
-/** The rules of a real node in a file of their own, with passwords drawn at random. */
+/** The rules of a real node in a file of their own, with with random passwords. */
 export interface Guard {
   /** Arguments of the server. */
   readonly args: readonly string[];
@@ -60,12 +60,12 @@ export async function writeGuard(file: string): Promise<Guard> {
   };
 }
 
-/** Whether a Redis runs and lets nobody in without a password. */
+/** Whether a Redis runs and requires a password. */
 export async function isGuarded(socket: string): Promise<boolean> {
   return (await checkRedis(socket))?.startsWith('-NOAUTH') ?? false;
 }
 
-/** Starts a Redis with `stack/redis.acl`, passwords drawn at random. */
+/** Starts a Redis with `stack/redis.acl`, with random passwords. */
 export async function startGuardedRedis(): Promise<GuardedRedis> {
   const folder = await scratchFolder();
   const socket = join(folder.path, 'r.sock');

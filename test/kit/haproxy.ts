@@ -159,9 +159,9 @@ export interface TestDocker {
   readonly requests: string[];
   /** What it answers with instead, while set. */
   failure?: 'status' | 'nonsense' | 'silence' | undefined;
-  /** Tells all who listen to the events that something changed. */
+  /** Sends an event to every subscriber. */
   announce(): void;
-  /** Nobody listens any more, until `resume`. */
+  /** Stops listening until `resume`. */
   pause(): Promise<void>;
   resume(): Promise<void>;
   close(): Promise<void>;

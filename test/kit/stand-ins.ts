@@ -83,9 +83,9 @@ export async function placeStandIns(
 }
 
 /**
- * What an instance says about itself at 169.254.169.254, to those who ask with a token, as IMDSv2 wants it.
+ * EC2 instance metadata by IMDSv2: requires a session token.
  *
- * @param host the address of ours at which the instance can ask
+ * @param host address to listen on; the instance must reach it
  */
 export async function serveMetadata(
   values: Readonly<Record<string, string>>,

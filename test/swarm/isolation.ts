@@ -1,7 +1,10 @@
+import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import type { Cluster } from '#dev/cluster/cluster.ts';
 import type { Engine } from '#dev/cluster/engine.ts';
+import { ROOT } from '#dev/root.ts';
 import { ask } from '#kit/raw-http.ts';
 import { askProxy, basicAuth, containerOf, credential, VOTE_HOST } from './system.ts';
 
@@ -105,8 +108,26 @@ function testNetworks(cluster: Cluster): void {
   });
 }
 
-/** What a cluster exposes to strangers, and what a compromised process could do. */
+/** What a cluster exposes to clients, and what a compromised process could do. */
 function testExposure(cluster: Cluster): void {
+  test('images carry OCI labels, NOTICES and an SBOM', async () => {
+    const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
+    const engine = cluster.engine('frontend01');
+    const container = await containerOf(engine, 'vote');
+    const labels = JSON.parse(
+      await engine.docker('inspect', '--format', '{{json .Config.Labels}}', container),
+    );
+    expect(labels).toMatchObject({
+      'org.opencontainers.image.version': manifest.version,
+      'org.opencontainers.image.revision': expect.stringMatching(/^[0-9a-f]{40}$/),
+      'org.opencontainers.image.licenses': manifest.license,
+      'org.opencontainers.image.description': manifest.description,
+    });
+    expect(await engine.docker('exec', container, 'cat', 'NOTICES.txt')).toContain('hono');
+    const sbom = JSON.parse(await engine.docker('exec', container, 'cat', 'sbom.cdx.json'));
+    expect(sbom).toMatchObject({ bomFormat: 'CycloneDX' });
+  });
+
   test('only the proxy publishes ports', async () => {
     const isOpen = (host: string, port: number): Promise<boolean> =>
       new Promise((resolve) => {

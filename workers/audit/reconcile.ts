@@ -224,18 +224,18 @@ const NO_JOBS: Queued = { queued: new Set(), failed: new Set() };
 
 function sortJobs(nodes: readonly NodeReading[]): Map<string, Queued> {
   const bySource = new Map<string, Queued>();
-  const sort = (ids: readonly string[], fate: keyof Queued): void => {
+  const add = (ids: readonly string[], state: keyof Queued): void => {
     for (const id of ids) {
       const key = parseJobKey(id);
       if (!key) continue;
       const jobs = bySource.get(key.source) ?? { queued: new Set(), failed: new Set() };
-      jobs[fate].add(key.seq);
+      jobs[state].add(key.seq);
       bySource.set(key.source, jobs);
     }
   };
   for (const { jobs } of nodes) {
-    sort(jobs?.queued ?? [], 'queued');
-    sort(jobs?.failed ?? [], 'failed');
+    add(jobs?.queued ?? [], 'queued');
+    add(jobs?.failed ?? [], 'failed');
   }
   return bySource;
 }

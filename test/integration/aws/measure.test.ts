@@ -13,7 +13,7 @@ interface Measures {
   readonly metrics: { MetricName: string; Value: number; Unit: string; Dimensions: unknown }[];
 }
 
-function row(node: string, fates: Partial<SourceAccount>): SourceAccount {
+function row(node: string, outcomes: Partial<SourceAccount>): SourceAccount {
   return {
     source: `${node}.x`,
     node,
@@ -29,7 +29,7 @@ function row(node: string, fates: Partial<SourceAccount>): SourceAccount {
     lost: 0,
     jobs: { accepted: 0, committed: 0, pending: 0, failed: 0, lost: 0 },
     lostJobs: [],
-    ...fates,
+    ...outcomes,
   };
 }
 

@@ -29,10 +29,10 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
 });
 
-/** A connection as one of the users, or as nobody. */
+/** A connection as one of the users, or unauthenticated. */
 function connectAs(user: GuardedUser | undefined): Redis {
   const options = user ? redis.address(user).options : { path: redis.socket };
-  // Says nothing by itself, so that nobody's connection is not closed before the test has asked.
+  // Sends nothing of its own: Redis would close an unauthenticated connection before the test's first command.
   const client = new Redis({ ...options, protocol: 2, enableReadyCheck: false, disableClientInfo: true });
   client.on('error', () => {});
   cleanups.push(() => client.disconnect());
@@ -75,8 +75,8 @@ async function expectRefused(client: Redis, commands: readonly Command[]): Promi
   }
 }
 
-/** Nobody but whoever holds the machine. */
-const FOR_NOBODY: readonly Command[] = [
+/** Refused to every user. */
+const ALWAYS_REFUSED: readonly Command[] = [
   ['FLUSHALL'],
   ['FLUSHDB'],
   ['CONFIG', 'SET', 'appendfsync', 'no'],
@@ -181,7 +181,7 @@ describe('the vote handler', () => {
       ['HGET', 'turnout:ledger', SOURCE],
       ['LPUSH', 'turnout:ledger', 'x'],
     ];
-    await expectRefused(client, [...FOR_NOBODY, ...forbidden]);
+    await expectRefused(client, [...ALWAYS_REFUSED, ...forbidden]);
     // Scripts of its own it may run: BullMQ's come in the same way. What is in them is held to the same rules.
     const byScript = forbidden.map(([name, ...args]): Command => {
       const list = [name, ...args].map((text) => `'${text}'`).join(',');
@@ -224,7 +224,7 @@ describe('the worker', () => {
     await captureVotes([1]);
     const client = connectAs('worker');
     await expectRefused(client, [
-      ...FOR_NOBODY,
+      ...ALWAYS_REFUSED,
       OTHERS_LEDGER,
       ['EVAL', `return redis.call('HSET', 'turnout:ledger', '${SOURCE}', '9:9')`, '0'],
       ['EVAL', 'return 1', '1', 'turnout:ledger'],
@@ -288,7 +288,7 @@ describe('the dashboard', () => {
   test('cannot delete a job or write the ledger', async () => {
     await captureVotes([1]);
     await expectRefused(connectAs('dashboard'), [
-      ...FOR_NOBODY,
+      ...ALWAYS_REFUSED,
       OTHERS_LEDGER,
       ['DEL', JOB],
       ['UNLINK', JOB],
@@ -308,7 +308,7 @@ describe('any other client', () => {
   test('can do nothing without a password', async () => {
     await captureVotes([1]);
     await expectRefused(connectAs(undefined), [
-      ...FOR_NOBODY,
+      ...ALWAYS_REFUSED,
       OTHERS_LEDGER,
       ['PING'],
       ['INFO'],

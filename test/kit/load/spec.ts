@@ -24,7 +24,7 @@ export interface LoadSpec {
   readonly kind: RequestKind;
   /** Connections over all targets; also the maximum number of requests in flight. */
   readonly connections: number;
-  /** How many of the connections are opened anew for every request; default 0. */
+  /** Number of the connections that are reopened for every request; default 0. */
   readonly shortLived?: number;
   /** Infinity: until the load is stopped. */
   readonly seconds: number;

@@ -82,7 +82,7 @@ describe('a closed loop', () => {
     expect(cookies.slice(0, 3)).toEqual(['', 'turnout_voter=token-1', 'turnout_voter=token-2']);
   });
 
-  test('runs until it is stopped, and opens short-lived connections anew for every request', async () => {
+  test('runs until it is stopped, and reopens short-lived connections for every request', async () => {
     const { targets, requests, connections } = await serve((n) => {
       if (n === 40) load.stop();
       return { status: 202 };

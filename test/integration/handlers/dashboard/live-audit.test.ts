@@ -45,7 +45,7 @@ async function report(ledger = newLedger()) {
   const { rows, nodes, postgresFault } = await ledger.latest();
   expect(postgresFault).toBe(undefined);
   const { accepted, counted, pending, failed, lost } = sumOutcomes(rows);
-  return { fates: { accepted, counted, pending, failed, lost }, rows, nodes };
+  return { outcomes: { accepted, counted, pending, failed, lost }, rows, nodes };
 }
 
 function newLedger(): LiveAudit {
@@ -61,13 +61,13 @@ describe('the live audit', () => {
   test('follows votes from the queues of all nodes into Postgres', async () => {
     await capture(first, ONE, 3);
     await capture(second, TWO, 2);
-    expect((await report()).fates).toEqual({ accepted: 9, counted: 0, pending: 9, failed: 0, lost: 0 });
+    expect((await report()).outcomes).toEqual({ accepted: 9, counted: 0, pending: 9, failed: 0, lost: 0 });
     await count(first, ONE, 2);
-    expect((await report()).fates).toEqual({ accepted: 9, counted: 2, pending: 7, failed: 0, lost: 0 });
+    expect((await report()).outcomes).toEqual({ accepted: 9, counted: 2, pending: 7, failed: 0, lost: 0 });
     for (const seq of [1, 3]) await count(first, ONE, seq);
     for (const seq of [1, 2]) await count(second, TWO, seq);
-    const { fates, nodes } = await report();
-    expect(fates).toEqual({ accepted: 9, counted: 9, pending: 0, failed: 0, lost: 0 });
+    const { outcomes, nodes } = await report();
+    expect(outcomes).toEqual({ accepted: 9, counted: 9, pending: 0, failed: 0, lost: 0 });
     expect(nodes).toMatchObject([
       { fault: undefined, appendOnlyFile: 'on', memory: { max: 2 ** 30 } },
       { fault: undefined, appendOnlyFile: 'on' },
@@ -80,7 +80,7 @@ describe('the live audit', () => {
     const { rows } = await report();
     expect(rows[0]?.jobs).toEqual({ accepted: 3, committed: 0, pending: 2, failed: 1, lost: 0 });
     for (const seq of [1, 3]) await count(first, ONE, seq);
-    expect((await report()).fates).toEqual({ accepted: 6, counted: 4, pending: 0, failed: 2, lost: 0 });
+    expect((await report()).outcomes).toEqual({ accepted: 6, counted: 4, pending: 0, failed: 2, lost: 0 });
   });
 
   test('reports a job that disappeared', async () => {
@@ -89,7 +89,7 @@ describe('the live audit', () => {
     const { rows } = await report();
     expect(rows[0]?.jobs).toEqual({ accepted: 3, committed: 0, pending: 2, failed: 0, lost: 1 });
     for (const seq of [1, 3]) await count(first, ONE, seq);
-    expect((await report()).fates).toEqual({ accepted: 6, counted: 4, pending: 0, failed: 0, lost: 2 });
+    expect((await report()).outcomes).toEqual({ accepted: 6, counted: 4, pending: 0, failed: 0, lost: 2 });
   });
 
   test('reports the losses of a Redis that came back empty', async () => {
@@ -97,9 +97,9 @@ describe('the live audit', () => {
     await count(first, ONE, 1);
     await mirrorLedger(database.db, new Map([[ONE, { seq: 3, votes: 6 }]]));
     await first.client.flushall();
-    expect((await report()).fates).toMatchObject({ pending: 5, lost: 0 });
+    expect((await report()).outcomes).toMatchObject({ pending: 5, lost: 0 });
     await capture(first, 'frontend01.t0-2', 1);
-    expect((await report()).fates).toMatchObject({ accepted: 7, counted: 1, pending: 1, lost: 5 });
+    expect((await report()).outcomes).toMatchObject({ accepted: 7, counted: 1, pending: 1, lost: 5 });
   });
 
   test.each(['SIGKILL', 'SIGSTOP'] as const)(
@@ -112,11 +112,11 @@ describe('the live audit', () => {
       const { pid } = second.process.child;
       if (signal === 'SIGSTOP') process.kill(pid as number, signal);
       else await second.down(signal);
-      const { fates, nodes, rows } = await until('it is known to be down', async () => {
+      const { outcomes, nodes, rows } = await until('it is known to be down', async () => {
         const seen = await report();
         return seen.nodes.some(({ fault }) => fault !== undefined) && seen;
       });
-      expect(fates).toEqual({ accepted: 9, counted: 0, pending: 9, failed: 0, lost: 0 });
+      expect(outcomes).toEqual({ accepted: 9, counted: 0, pending: 9, failed: 0, lost: 0 });
       expect(rows.map(({ reachable }) => reachable)).toEqual([true, false]);
       expect(nodes.find(({ fault }) => fault !== undefined)).toMatchObject({
         name: second.socket,
@@ -126,7 +126,7 @@ describe('the live audit', () => {
       if (signal === 'SIGSTOP') process.kill(pid as number, 'SIGCONT');
       else await second.up();
       await until('it is back', async () => (await report()).nodes.every(({ fault }) => fault === undefined));
-      expect((await report()).fates).toEqual(fates);
+      expect((await report()).outcomes).toEqual(outcomes);
     },
   );
 
@@ -136,6 +136,6 @@ describe('the live audit', () => {
     await until('it is gone', () => queues.all.length === 1);
     expect((await report()).nodes.length).toBe(1);
     addresses = [addressOf(first), addressOf(second)];
-    await until('it is back', async () => (await report()).fates.pending === 1);
+    await until('it is back', async () => (await report()).outcomes.pending === 1);
   });
 });

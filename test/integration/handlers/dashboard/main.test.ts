@@ -55,7 +55,7 @@ test('serves audit and queues to known users, and stops on SIGTERM', async () =>
 test('starts while nodes and Postgres are down', async () => {
   const port = await freePort();
   const { dashboard, url } = await start({
-    DATABASE_URL: `postgres://nobody@127.0.0.1:${port}/nothing`,
+    DATABASE_URL: `postgres://turnout@127.0.0.1:${port}/nothing`,
     QUEUE_NODES: `127.0.0.1:${port}`,
   });
   const response = await fetch(`${url}/ledger`, { headers: HEADERS });

@@ -149,7 +149,7 @@ describe('the results', () => {
     await post();
     await second.down('SIGKILL');
     await drain();
-    const settled = await untilResults('all that is known of is committed', ({ total }) => total === 2);
+    const settled = await untilResults('all registered votes are committed', ({ total }) => total === 2);
     await until('the other node has been read', async () => {
       const { rows } = await sql`select from ledgers where source = ${ONE}`.execute(database.db);
       return rows.length === 1;

@@ -212,8 +212,8 @@ describe.skipIf(haproxyIsMissing)('routes', () => {
     await interlock.deploy(service('other', { hosts: 'other.test', port, service_cluster: 'west' }), [
       '127.0.4.95',
     ]);
-    await interlock.deploy(service('ours', { hosts: 'ours.test', port }), ['127.0.4.96']);
-    await untilRouted(interlock, 'ours.test');
+    await interlock.deploy(service('own', { hosts: 'own.test', port }), ['127.0.4.96']);
+    await untilRouted(interlock, 'own.test');
     expect(await interlock.status('other.test')).toBe(404);
   });
 });

@@ -79,7 +79,7 @@ const url = () => `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 const commands = async () => (await readFile(join(folder.path, 'log'), 'utf8')).split('\n');
 
 describe('retire.sh', () => {
-  const fates = {
+  const outcomes = {
     accepted: 5,
     counted: 5,
     changed: 0,
@@ -95,7 +95,7 @@ describe('retire.sh', () => {
     node: 'frontend01',
     reachable: true,
     retired: false,
-    ...fates,
+    ...outcomes,
     jobs,
     lostJobs: [],
   };
@@ -150,7 +150,7 @@ describe('retire.sh', () => {
     ['Postgres could never be asked', report({ postgresFault: 'away', rows: [], reconciledAt: undefined })],
     ['the node cannot be asked', report({ rows: [{ ...row, reachable: false }] })],
     [
-      'a node that nobody knows yet cannot be asked',
+      'a node that is not in the ledger has no status',
       report({ rows: [], nodes: [{ ...queue, fault: 'away' }] }),
     ],
     ['votes wait', report({ rows: [{ ...row, pending: 1 }] })],

@@ -182,7 +182,7 @@ describe('the audit', () => {
     const port = await freePort();
     await second.down('SIGKILL');
     const { code, output } = await audit([], {
-      DATABASE_URL: `postgres://nobody@127.0.0.1:${port}/nothing`,
+      DATABASE_URL: `postgres://turnout@127.0.0.1:${port}/nothing`,
       QUEUE_NODES: `${first.socket},${second.socket}`,
     });
     expect(output).toMatch(/^Unreachable: Postgres: .*ECONNREFUSED/m);

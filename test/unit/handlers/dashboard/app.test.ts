@@ -97,7 +97,7 @@ describe('the dashboard', () => {
   test('serves the audit as JSON that no cache may keep', async () => {
     const response = await createApp().request('/ledger', { headers: KNOWN });
     expect(response.headers.get('cache-control')).toBe('no-store');
-    const fates = {
+    const outcomes = {
       accepted: 30,
       counted: 20,
       changed: 0,
@@ -111,15 +111,15 @@ describe('the dashboard', () => {
       asOf: '2027-02-07T12:00:00.000Z',
       reconciledAt: '2027-02-07T12:00:00.000Z',
       postgres: { reachable: true, reason: null },
-      total: fates,
-      nodes: [{ node: 'frontend01', reachable: true, retired: false, ...fates }],
+      total: outcomes,
+      nodes: [{ node: 'frontend01', reachable: true, retired: false, ...outcomes }],
       sources: [
         {
           source: SOURCE,
           node: 'frontend01',
           reachable: true,
           retired: false,
-          ...fates,
+          ...outcomes,
           jobs: { accepted: 3, committed: 2, pending: 1, failed: 0, lost: 0 },
           lostJobs: [],
         },

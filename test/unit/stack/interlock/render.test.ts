@@ -251,7 +251,7 @@ describe('the routes', () => {
     );
     expect(faultOf({ network: 'public' })).toMatch(/^network must name one/);
     expect(faultOf({ network: 'public' }, { stack: 'stack' })).toBeUndefined();
-    expect(faultOf({ ssl_cert: 'nobody' })).toBe('the proxy has no secret nobody');
+    expect(faultOf({ ssl_cert: 'absent' })).toBe('the proxy has no secret absent');
     expect(faultOf({ ssl_cert: 'both.pem' })).toBeUndefined();
     expect(faultOf({ backend_mode: 'vip' })).toBe('backend_mode vip needs a service with endpoint_mode vip');
     const { model } = compose([web('x', { ssl_cert: 'cert', ssl_key: 'key' }, { stack: 'stack' })]);
@@ -266,12 +266,12 @@ describe('the routes', () => {
 
   test('are those of the own cluster, which must have exactly one proxy', () => {
     const west = { 'com.docker.lb.service_cluster': 'west' };
-    const ours = web('ours');
+    const own = web('own');
     const theirs = { ...web('theirs'), labels: { ...web('theirs').labels, ...west } };
     const theirProxy = { ...PROXY, id: 'p2', name: 'p2', labels: { ...PROXY.labels, ...west } };
-    const swarm = swarmOf(ours, theirs, theirProxy);
+    const swarm = swarmOf(own, theirs, theirProxy);
     const names = (cluster: string) => readRoutes(swarm, cluster).routes.map(({ service: name }) => name);
-    expect(names('')).toEqual(['ours']);
+    expect(names('')).toEqual(['own']);
     expect(names('west')).toEqual(['theirs']);
     expect(() => readRoutes(swarm, 'east')).toThrow(ProxyNotFoundError);
     expect(() => readRoutes(swarmOf({ ...PROXY, id: 'p3', name: 'p3' }), '')).toThrow(ProxyNotFoundError);
