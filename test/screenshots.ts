@@ -60,7 +60,7 @@ async function isUp(port: number): Promise<boolean> {
   );
 }
 
-/** Every vote without a token is a voter of its own; the two frontends take turns. */
+/** Each vote without a token creates a voter; votes alternate between the two frontends. */
 async function castVotes(): Promise<void> {
   const choices = Object.entries(VOTES).flatMap(([choice, count]) => Array<string>(count).fill(choice));
   await Promise.all(

@@ -251,7 +251,7 @@ describe('under faults', () => {
   });
 });
 
-/** What every admin port of the system says now. */
+/** Reads all pages of every admin port. */
 async function readMetrics(): Promise<void> {
   for (const { adminUrl } of Object.values(system)) {
     for (const path of ['/metrics', '/readyz', '/healthz']) await request(adminUrl, path);

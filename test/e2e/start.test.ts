@@ -14,7 +14,7 @@ const VOTE = `http://127.0.0.1:${BASE_PORT}`;
 const OTHER_VOTE = `http://127.0.0.1:${BASE_PORT + 10}`;
 const RESULTS = `http://127.0.0.1:${BASE_PORT + 1}/polls/cats-vs-dogs/results`;
 const START_MS_MAX = 90_000;
-/** From the 202 to the count, on a machine that is busy with nothing else. */
+/** Limit from the 202 to the count on an idle machine. */
 const COUNTED_MS_MAX = 2_000;
 
 let folder: Awaited<ReturnType<typeof scratchFolder>>;

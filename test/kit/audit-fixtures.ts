@@ -4,7 +4,7 @@ import { jobKey, type LedgerEntry } from '#job';
 
 export const SOURCE = 'frontend01.t0-1';
 
-/** What Postgres knows of a source whose jobs have 10 votes each: receipts of all numbers but the missing ones. */
+/** PostgreSQL's reading of a source with 10 votes per job: receipts of all numbers except the missing ones. */
 export function audit(jobs: number, missing: readonly number[] = [], source = SOURCE): SourceAudit {
   const acceptedSeq = jobs + missing.length;
   return {
@@ -36,7 +36,7 @@ interface NodeParts {
   readonly source?: string;
 }
 
-/** A node that answers, and whose jobs have 10 votes each. */
+/** A reachable node with 10 votes per job. */
 export function node(parts: NodeParts = {}): NodeState {
   const { name = 'r1', fault, seqs = {}, queued = [], failed = [], isListed = true, source = SOURCE } = parts;
   const idsOf = (numbers: readonly number[]): string[] => numbers.map((seq) => jobKey(source, seq));

@@ -3,7 +3,7 @@ import { basename, join } from 'node:path';
 
 /**
  * Stands in for the AWS command line (see stand-ins.ts), for exactly the calls that aws/*.sh make. Parameters of Systems
- * Manager are files, which several machines may share; the rest is in `aws.json`. A call that it does not know fails.
+ * Manager are files, which several machines may share; the rest is in `aws.json`. Any other call fails.
  */
 interface AwsState {
   /** Names of parameters that this machine's role may not read. */
@@ -13,9 +13,9 @@ interface AwsState {
   images?: string[];
   /** Outputs of the stack; absent when no stack is named. */
   outputs?: Record<string, string>;
-  /** It has no answer for who asks about groups. */
+  /** Calls about Auto Scaling groups fail. */
   isThrottled?: boolean;
-  /** How Systems Manager's commands end; `Success` when it is not said. */
+  /** Status of Systems Manager's commands; default `Success`. */
   commandStatus?: string;
 }
 
@@ -79,7 +79,7 @@ function attachVolume(): void {
   if (!volume || volume.instance !== undefined) refuse('IncorrectState');
   volume.instance = option('instance-id');
   save();
-  // EC2 keeps what is on it.
+  // EC2 keeps the data of a detached volume.
   const device = join(
     process.env['TURNOUT_HOST_ROOT'] ?? '',
     'dev/disk/by-id',
@@ -101,7 +101,7 @@ function describeInstances(): void {
   say(found.map(({ id }) => id).join('\t'));
 }
 
-/** Those that leave, if that is the question; else all. */
+/** Instances in the life-cycle state that the query filters by, or all. */
 function describeGroups(): void {
   if (state.isThrottled) refuse('Throttling');
   const wantsLeaving = option('query').includes('Terminating:Wait');
@@ -123,13 +123,13 @@ function describeCommand(): void {
   else say(option('query') === 'StandardOutputContent' ? 'done there' : 'said there');
 }
 
-/** A group that is told to have no machines has none. */
+/** A group set to no machines terminates all of its own. */
 function updateGroup(): void {
   state.instances = [];
   save();
 }
 
-/** Keeps what was uploaded, so that a test can look into it. */
+/** Keeps uploaded files for assertions. */
 function copyToBucket(): void {
   const [, , from = ''] = args.filter((arg) => !arg.startsWith('--'));
   copyFileSync(from, join(folder, 'uploaded'));

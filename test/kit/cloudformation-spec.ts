@@ -2,11 +2,11 @@ import { loadAwsServiceSpecSync } from '@aws-cdk/aws-service-spec';
 import type { Property, PropertyType, SpecDatabase } from '@aws-cdk/service-spec-types';
 import type { Resource, Template, Value } from './cloudformation.ts';
 
-/** AWS's own description of all its resources, as the CDK uses it. */
+/** AWS's specification of its resource types, from the CDK's package. */
 export class ResourceSpec {
   readonly #db: SpecDatabase = loadAwsServiceSpecSync();
 
-  /** How many types it knows. */
+  /** Number of resource types. */
   get size(): number {
     return this.#db.all('resource').length;
   }
@@ -15,14 +15,14 @@ export class ResourceSpec {
     return this.#db.lookup('resource', 'cloudFormationType', 'equals', type)[0];
   }
 
-  /** Everything about a resource that AWS does not know: its type, properties, their types, and what is missing. */
+  /** Returns what contradicts the specification: unknown type or property, wrong value type, missing property. */
   faultsOf({ id, type, properties }: Resource): string[] {
     const known = this.#find(type);
     if (!known) return [`${id}: there is no ${type}`];
     return this.#fields(id, properties, known.properties);
   }
 
-  /** Attributes that a template asks for and that their resources do not have. */
+  /** Returns attributes in `Fn::GetAtt` that their resources do not have. */
   unknownAttributes(template: Template): string[] {
     const asked = new Set<string>();
     collectAttributes(template.Resources as Value, asked);
@@ -46,7 +46,7 @@ export class ResourceSpec {
     return [...missing, ...wrong];
   }
 
-  /** A value may be of any of the types; if it is of none, what is wrong with the one that comes closest. */
+  /** Checks a value that may have any of several types; returns the errors of the type with the fewest. */
   #either(where: string, value: Value, types: readonly PropertyType[]): string[] {
     const faults = types.map((type) => this.#value(where, value, type));
     return (

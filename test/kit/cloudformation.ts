@@ -12,7 +12,7 @@ export interface Template {
   readonly Outputs: Readonly<Record<string, Fields>>;
 }
 
-/** A resource that a set of parameters makes, with everything resolved. Physical names are `<LogicalId>`. */
+/** A resource for given parameters, with all functions resolved. Physical names are `<LogicalId>`. */
 export interface Resource {
   readonly id: string;
   readonly type: string;
@@ -24,11 +24,11 @@ export interface Resource {
 export interface Stack {
   readonly resources: readonly Resource[];
   readonly outputs: Readonly<Record<string, Value>>;
-  /** What CloudFormation would refuse, a line each. */
+  /** Errors that CloudFormation would report, one line each. */
   readonly faults: readonly string[];
 }
 
-/** What a stack knows of itself. */
+/** Pseudo parameters of a stack. */
 const PSEUDO: Readonly<Record<string, string>> = {
   'AWS::AccountId': '123456789012',
   'AWS::Partition': 'aws',
@@ -41,9 +41,9 @@ const NO_VALUE = Symbol('AWS::NoValue');
 type Resolved = Value | typeof NO_VALUE;
 
 /**
- * Reads a template as CloudFormation does: YAML 1.1 with its own tags, and without aliases, which it does not know.
+ * Parses a template: YAML 1.1 with CloudFormation's tags. Aliases are errors, because CloudFormation does not support them.
  *
- * @throws when it is not such a YAML
+ * @throws on invalid YAML
  */
 export function parseTemplate(text: string): Template {
   const document = parseDocument(text, { version: '1.1', merge: false, logLevel: 'error' });
@@ -80,9 +80,8 @@ function plainValue(node: unknown): Value {
 }
 
 /**
- * Makes the stack that the template describes for these parameters (those that are missing take their defaults). It finds
- * what CloudFormation would find before it makes anything: references to nothing, or to a resource whose condition does not
- * hold, values that a parameter does not allow, circles, unknown functions.
+ * Evaluates a template for these parameters; missing ones take their defaults. Reports what CloudFormation validates before it
+ * creates anything: references to unknown or conditional resources, disallowed parameter values, cycles, unknown functions.
  */
 export function makeStack(template: Template, parameters: Readonly<Record<string, string>> = {}): Stack {
   return new Evaluation(template, parameters).run();
@@ -92,7 +91,7 @@ class Evaluation {
   readonly #template: Template;
   readonly #parameters: Map<string, Value>;
   readonly #faults: string[] = [];
-  /** Which resources the one that is being resolved refers to. */
+  /** Resources that the current resource references. */
   #references = new Set<string>();
   #where = '';
 
@@ -176,7 +175,7 @@ class Evaluation {
     if (typeof value !== 'object' || value === null) return value;
     const [[name, argument] = ['', null], ...others] = Object.entries(value);
     if (others.length === 0 && (name === 'Ref' || name.startsWith('Fn::'))) return this.#call(name, argument);
-    // Also a property's name, of statements of a policy; those are never text.
+    // `Condition` also names a property of policy statements, whose value is an object.
     if (others.length === 0 && name === 'Condition' && typeof argument === 'string')
       return this.#holds(argument);
     const fields = Object.entries(value).map(([key, item]) => [key, this.#resolve(item)] as const);

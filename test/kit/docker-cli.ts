@@ -2,8 +2,8 @@ import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /**
- * Stands in for Docker's command line (see stand-ins.ts) where a test is about our scripts and not about Docker: one engine and
- * the nodes that its Swarm has, in `docker.json`. A call that it does not know fails.
+ * Stands in for Docker's command line (see stand-ins.ts) in tests of scripts: one engine and the nodes of its Swarm, in
+ * `docker.json`. Any other call fails.
  */
 interface Node {
   ID: string;
@@ -44,7 +44,7 @@ function fail(why: string): never {
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
 const save = (): void => writeFileSync(stateFile, JSON.stringify(state));
 
-/** As much of Go's templates as the scripts use: fields, `index`, and `with`. */
+/** The subset of Go templates that the scripts use: fields, `index` and `with`. */
 function render(template: string, value: unknown): string {
   const at = (path: string, from: unknown): unknown =>
     path

@@ -13,12 +13,12 @@ import { until } from './until.ts';
 const BASE = join(ROOT, 'stack/interlock/proxy.cfg');
 export const OPERATOR = { name: 'operator', password: 'correct-horse' } as const;
 
-/** Why the tests with HAProxy are skipped; `undefined` when they run. */
+/** Reason for which the tests with HAProxy are skipped; `undefined` if they run. */
 export const haproxyIsMissing = findProgram('haproxy') === undefined;
 
-/** A real HAProxy in master-worker mode, as the image `proxy` starts it. */
+/** A real HAProxy in master-worker mode, started as in the image `proxy`. */
 export interface TestHaProxy {
-  /** What it shares with the controller. */
+  /** Files and sockets shared with the controller. */
   readonly folder: string;
   readonly port: number;
   readonly tlsPort: number;
@@ -32,8 +32,8 @@ export interface TestHaProxy {
 /**
  * Starts HAProxy on free ports, with no routes.
  *
- * @param dnsPort where it asks for the tasks
- * @param env more of what `proxy.cfg` takes from the environment
+ * @param dnsPort port of the name server that resolves tasks
+ * @param env further variables of `proxy.cfg`
  */
 export async function startHaProxy(dnsPort: number, env: Record<string, string> = {}): Promise<TestHaProxy> {
   const scratch = await scratchFolder();
@@ -90,12 +90,12 @@ export async function startHaProxy(dnsPort: number, env: Record<string, string> 
   };
 }
 
-/** A name server that knows what the test tells it, as Docker's own in every container knows the tasks. */
+/** A name server with the test's records, in place of Docker's DNS for `tasks.<service>`. */
 export interface TestDns {
   readonly port: number;
-  /** Addresses by name; a name that is not there does not exist. */
+  /** Addresses by name; other names do not exist (NXDOMAIN). */
   readonly names: Map<string, readonly string[]>;
-  /** Questions that it did not answer, while it `isSilent`. */
+  /** Queries dropped while `isSilent`. */
   unanswered: number;
   isSilent: boolean;
   close(): Promise<void>;
@@ -105,7 +105,7 @@ const RCODE_NX = 3;
 const TYPE_A = 1;
 const HEADER_BYTES = 12;
 
-/** Starts a name server for A records on UDP. Tasks in tests have addresses in 127.0.0.0/8, all of which are this machine. */
+/** Starts a name server for A records on UDP. Tasks of tests have addresses in 127.0.0.0/8, all of which are loopback. */
 export async function startDns(): Promise<TestDns> {
   const names = new Map<string, readonly string[]>();
   const server = createSocket('udp4');
@@ -149,7 +149,7 @@ function answerOf(query: Buffer, names: ReadonlyMap<string, readonly string[]>):
   return Buffer.concat([header, query.subarray(HEADER_BYTES, questionEnd), ...records]);
 }
 
-/** A Docker engine's API, as far as the controller asks it. `npm run lab` tries the true one. */
+/** The part of the Docker API that the controller uses. `npm run test:swarm` covers the real one. */
 export interface TestDocker {
   readonly url: string;
   readonly services: Map<string, Service>;
@@ -157,7 +157,7 @@ export interface TestDocker {
   readonly networks: Map<string, string>;
   /** Requests seen, as method and path with query. */
   readonly requests: string[];
-  /** What it answers with instead, while set. */
+  /** Fault to inject, while set. */
   failure?: 'status' | 'nonsense' | 'silence' | undefined;
   /** Sends an event to every subscriber. */
   announce(): void;
@@ -240,7 +240,7 @@ function toAnswer(service: Service): unknown {
   };
 }
 
-/** A service with these labels, prefix left out, that is on the network `n1` and is older the smaller `age` is. */
+/** A service on the network `n1` with these labels, given without prefix; a smaller `age` means an older service. */
 export function service(
   name: string,
   labels: Readonly<Record<string, string>>,

@@ -1,26 +1,26 @@
 import { once } from 'node:events';
 import { connect, createServer, type NetConnectOpts, type Socket } from 'node:net';
 
-/** Where a proxy listens, or what it stands before: a port of this machine, or the path of a socket. */
+/** Address of a proxy or of its server: a local port or the path of a unix socket. */
 type Endpoint = { readonly port: number } | { readonly path: string };
 
-/** A byte-for-byte proxy that a test can cut. */
+/** A TCP proxy that can interrupt its connections. */
 export interface TestProxy {
-  /** Breaks every connection now. */
+  /** Resets all connections. */
   cut(): void;
-  /** Passes nothing on any more, on the connections that are open now; for them, the machine behind has vanished. */
+  /** Stops forwarding on the open connections, as if the server's machine had lost power. */
   silence(): void;
-  /** Breaks every connection as soon as an answer has passed it by half. */
+  /** Resets each connection after half of a response. */
   cutInMidAnswer(): void;
-  /** Resolves when a client has sent at least `bytes` at a time, before the answer can have come. */
+  /** Resolves when a client has sent at least `bytes` in one chunk, before the server can respond. */
   onceSent(bytes: number): Promise<void>;
   close(): Promise<void>;
 }
 
 /**
- * Starts a proxy before a server that may come and go.
+ * Starts a proxy for a server that may stop and restart.
  *
- * @param answersLateMs every answer takes this much longer, as if the server's disk were slow
+ * @param answersLateMs delays every response, as a slow disk would
  */
 export async function startProxy(
   listenOn: Endpoint,

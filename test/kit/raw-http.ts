@@ -4,13 +4,13 @@ import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { until } from './until.ts';
 
-/** Longer than a server waits for a request that never ends. */
+/** Longer than a server's request timeout. */
 const ANSWER_MS_MAX = 20_000;
 
 /**
- * Sends bytes as they are, and gives all that comes back.
+ * Sends raw bytes and returns everything received.
  *
- * @param isDone when to stop reading; otherwise when the server closes the connection
+ * @param isDone ends reading when true; default: reads until the server closes the connection
  */
 export async function sendBytes(
   port: number,
@@ -38,12 +38,12 @@ export async function sendBytes(
   return answer;
 }
 
-/** The statuses of all answers on a connection, in their order. */
+/** Returns the statuses of all responses on a connection, in order. */
 export function statusesOf(answers: string): number[] {
   return [...answers.matchAll(/HTTP\/1\.1 (\d{3}) [A-Z]/g)].map(([, status]) => Number(status));
 }
 
-/** What `fetch` would not send: any method, and a path exactly as it is written. */
+/** Sends a request that `fetch` would reject or normalize: any method, and the path unchanged. */
 export async function ask(
   url: string,
   path: string,

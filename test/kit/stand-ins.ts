@@ -8,10 +8,10 @@ import { ROOT } from '#dev/root.ts';
 import { scratchFolder } from './process.ts';
 
 /**
- * Stand-ins for what tests have no machine for: the AWS command line (aws-cli.ts), the instance's metadata, and a machine's
- * systemd, disks and host name (machine-cli.sh); where there is no engine, also Docker's command line (docker-cli.ts). They
- * take the place of the real programs on the PATH, keep their state in files, and write down how they were called. What they
- * answer was written after the documentation, so they show what the scripts do, and not what AWS does.
+ * Stand-ins for programs that tests cannot run: the AWS command line (aws-cli.ts), EC2 instance metadata, systemd, disks and
+ * host name of a machine (machine-cli.sh) and, in tests without an engine, Docker's command line (docker-cli.ts). They replace
+ * the real programs on the PATH, keep their state in files and record their calls. Their responses follow AWS's documentation;
+ * such tests show what the scripts do, not what AWS does.
  */
 const MACHINE = [
   'blkid',
@@ -26,20 +26,20 @@ const MACHINE = [
 ];
 
 export interface StandIns {
-  /** The environment of a script that is to meet them. */
+  /** Environment for scripts that run with the stand-ins. */
   readonly env: Readonly<Record<string, string>>;
-  /** The folder with their state: `aws.json`, `docker.json`, `parameters/`, `calls`. */
+  /** Folder of the state: `aws.json`, `docker.json`, `parameters/`, `calls`. */
   readonly state: string;
-  /** Every call so far, a line each: program and arguments. */
+  /** All calls so far, one line each: program and arguments. */
   calls(): Promise<string[]>;
   read<T>(name: string): Promise<T>;
   write(name: string, value: unknown): Promise<void>;
 }
 
 /**
- * Puts the stand-ins into a folder.
+ * Installs the stand-ins in a folder.
  *
- * @param programs those to stand in for, besides those of the machine: `aws`, `docker`
+ * @param programs to replace besides those of the machine: `aws`, `docker`
  */
 export async function placeStandIns(
   folder: string,
@@ -55,7 +55,7 @@ export async function placeStandIns(
     await chmod(join(bin, name), 0o755);
   };
   for (const name of programs) {
-    // They are started hundreds of times, and so without the work that TypeScript makes at each start.
+    // Compiled once: they start hundreds of times.
     const source = await readFile(join(import.meta.dirname, `${name}-cli.ts`), 'utf8');
     await writeFile(join(bin, `${name}.mjs`), stripTypeScriptTypes(source));
     await place(name, `${process.execPath} ${join(bin, `${name}.mjs`)}`);
@@ -109,28 +109,28 @@ export async function serveMetadata(
 
 const RUN_MS_MAX = 50_000;
 
-/** An instance of the stack `turnout` that is not there: a copy of the scripts, between stand-ins for AWS, Docker and machine. */
+/** A simulated instance of the stack `turnout`: a copy of the scripts, with stand-ins for AWS, Docker and the machine. */
 export interface StandInInstance {
-  /** The copy of `aws/` and `stack/swarm/`, and the folder that the scripts take for the machine's root. */
+  /** The copy of `aws/` and `stack/swarm/`, and the folder that replaces `/`. */
   readonly project: string;
   readonly root: string;
   readonly standIns: StandIns;
-  /** Says who this is. `more` are further lines of node.env. */
+  /** Writes the instance's identity; `more` are further lines of node.env. */
   become(role: string, id: string, address: string, more?: string): Promise<void>;
-  /** Runs one of the scripts of `aws/`; what it says. Throws with its standard error when it fails. */
+  /** Runs a script of `aws/` and returns its standard output. Throws with its standard error if it fails. */
   run(script: string, args?: readonly string[], env?: Readonly<Record<string, string>>): Promise<string>;
-  /** Runs one that must fail; its standard error. */
+  /** Runs a script that must fail and returns its standard error. */
   failureOf(script: string, ...args: string[]): Promise<string>;
-  /** Lets a script of `stack/swarm/` only write down that it was called, and then do what `more` says. */
+  /** Replaces a script of `stack/swarm/` by one that records its call and then runs `more`. */
   replace(script: string, more?: string): Promise<void>;
-  /** Calls so far that begin like this. */
+  /** Returns the calls so far that start with this text. */
   callsOf(start: string): Promise<string[]>;
   keep(parameter: string, value: string): Promise<void>;
   kept(parameter: string): Promise<{ type: string; value: string }>;
   remove(): Promise<void>;
 }
 
-/** Makes one. Call `remove` at the end. */
+/** Creates a simulated instance; call `remove` at the end. */
 export async function standInInstance(): Promise<StandInInstance> {
   const scratch = await scratchFolder();
   const project = join(scratch.path, 'project');

@@ -44,7 +44,7 @@ export function testIsolation(cluster: Cluster): void {
   testExposure(cluster);
 }
 
-/** Who can reach whom. Every refused connection has a permitted one beside it, so that a typo does not pass as isolation. */
+/** Network reachability. Each refused connection is paired with a permitted one, so that a typo does not pass as isolation. */
 function testNetworks(cluster: Cluster): void {
   // Functions, because the engines exist only once the cluster is open.
   const frontend = (): Engine => cluster.engine('frontend01');

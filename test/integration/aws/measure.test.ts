@@ -33,7 +33,7 @@ function row(node: string, outcomes: Partial<SourceAccount>): SourceAccount {
   };
 }
 
-/** What measure.jq makes of the dashboard's own JSON. */
+/** Output of measure.jq for the dashboard's JSON. */
 function measure(
   now: number,
   history: History,
@@ -89,7 +89,7 @@ describe('measure.jq', () => {
     let { history } = measure(0, {}, [row('a', { accepted: 100, counted: 100 })]);
     ({ history } = measure(60, history, [row('a', { accepted: 200, counted: 100, pending: 100 })]));
     ({ history } = measure(120, history, [row('a', { accepted: 300, counted: 100, pending: 200 })]));
-    // 210 are done: the oldest that waits was accepted after second 60, when there were 200.
+    // 210 are counted: the oldest pending vote was accepted after second 60, when 200 were accepted.
     const measures = measure(180, history, [row('a', { accepted: 300, counted: 210, pending: 90 })]);
     expect(measureOf(measures, 'QueueAge')).toBe(120);
     expect(measures.history).toEqual({

@@ -4,8 +4,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type StandInInstance, standInInstance } from '#kit/stand-ins.ts';
 
 /**
- * The scripts that AWS's machines run, on stand-ins for AWS, for Docker and for the machine: what is tested is what the scripts
- * do, in which order, and what they keep to themselves.
+ * The scripts of AWS instances, with stand-ins for AWS, Docker and the machine: their actions, the order, and that they do not
+ * expose secrets.
  */
 let instance: StandInInstance;
 
@@ -178,7 +178,7 @@ describe('node.sh on a frontend', () => {
   });
 });
 
-/** A node of the Swarm as Docker tells it. */
+/** A Swarm node in the format of `docker node`. */
 const node = (name: string, state: string, role = '', more = {}) => ({
   ID: `id-${name}`,
   Status: { State: state, Addr: '10.42.16.1' },
@@ -188,7 +188,7 @@ const node = (name: string, state: string, role = '', more = {}) => ({
 });
 const LEADER = node('manager-0a1', 'ready', '', { ManagerStatus: { Leader: true } });
 
-/** Makes this the leading manager of a Swarm with these other nodes. */
+/** Makes this instance the leader of a Swarm with these other nodes. */
 async function lead(...nodes: unknown[]): Promise<void> {
   await instance.become('manager', 'i-0a1', '10.42.8.10');
   await writeFile(join(instance.standIns.state, 'hostname'), 'manager-0a1\n');
@@ -273,7 +273,7 @@ describe('retire.sh', () => {
     await lead(node('frontend-0d1', 'ready', 'frontend'));
     await instance.keep('credentials', 'operator=secret');
     await instance.keep('release', 'registry version dashboard.example.com');
-    // Long enough for the heart to beat.
+    // Long enough for one heartbeat.
     await instance.replace(
       'retire.sh',
       'echo "$DASHBOARD_HOST $(cat "$TURNOUT_CREDENTIALS")" >"$STAND_INS/seen"; until grep -q heartbeat "$STAND_INS/calls"; do sleep 0.05; done',

@@ -5,7 +5,7 @@ import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type StandInInstance, standInInstance } from '#kit/stand-ins.ts';
 
-/** What an operator runs, on a stand-in for AWS. Nothing here shows that AWS makes what the template says. */
+/** The operator's scripts, with a stand-in for AWS: nothing here shows that AWS would create the stack. */
 const OUTPUTS = {
   Registry: '123456789012.dkr.ecr.us-east-1.amazonaws.com/turnout',
   LogGroup: '/turnout/turnout',

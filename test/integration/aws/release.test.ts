@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { ROOT } from '#dev/root.ts';
 import { type StandInInstance, standInInstance } from '#kit/stand-ins.ts';
 
-/** What the first manager does for an operator, on stand-ins for AWS, Docker and the scripts of stack/swarm/. */
+/** Scripts that the first manager runs, with stand-ins for AWS, Docker and the scripts of stack/swarm/. */
 const CREDENTIALS = 'operator=pass-of-the-operator\nworker=pass-of-the-worker\n';
 const REGISTRY = '123456789012.dkr.ecr.us-east-1.amazonaws.com/turnout';
 const READY = { State: 'ready', Addr: '10.42.8.10' };
@@ -147,7 +147,7 @@ describe('measure.sh', () => {
     queues: [],
   };
 
-  /** A dashboard that answers an operator who knows the password. */
+  /** A dashboard that requires the operator's password. */
   async function serveDashboard(ledger: object): Promise<{ url: string; close: () => void }> {
     const digest = Buffer.from('operator:pass-of-the-operator').toString('base64');
     const server = createServer(({ headers, url }, response) => {

@@ -39,7 +39,7 @@ function connectAs(user: GuardedUser | undefined): Redis {
   return client;
 }
 
-/** What Redis refused anybody so far, except what clients try on every server and do without. */
+/** Commands that Redis has refused so far, except optional ones that clients try on every server. */
 async function refusals(): Promise<string[]> {
   const entries = (await redis.client.call('ACL', 'LOG')) as unknown[];
   return entries
@@ -182,7 +182,7 @@ describe('the vote handler', () => {
       ['LPUSH', 'turnout:ledger', 'x'],
     ];
     await expectRefused(client, [...ALWAYS_REFUSED, ...forbidden]);
-    // Scripts of its own it may run: BullMQ's come in the same way. What is in them is held to the same rules.
+    // It may run any script, because BullMQ loads its own; the rules also apply inside scripts.
     const byScript = forbidden.map(([name, ...args]): Command => {
       const list = [name, ...args].map((text) => `'${text}'`).join(',');
       return ['EVAL', `return redis.call(${list})`, '0'];
@@ -213,7 +213,7 @@ describe('the worker', () => {
   test('takes over a job of a dead worker', async () => {
     const database = await openDatabase();
     await captureVotes([1]);
-    // What a worker leaves behind that died: the job is active, and its lock has run out.
+    // The state after a worker died: the job is active and its lock has expired.
     await redis.client.multi().rpop('bull:votes:wait').lpush('bull:votes:active', jobKey(SOURCE, 1)).exec();
     await drain(database);
     await until('it is counted', async () => (await storedVotes(database.db)).size === 1);

@@ -8,8 +8,8 @@ import { scratchFolder } from '#kit/process.ts';
 import { placeStandIns, type StandIns } from '#kit/stand-ins.ts';
 
 /**
- * vagrant/cluster.sh on stand-ins for ssh, for Docker and for the scripts of stack/swarm/: in which order it does what, and what
- * ssh gets to see. The scripts themselves run on a real Swarm in the lab.
+ * vagrant/cluster.sh with stand-ins for ssh, Docker and the scripts of stack/swarm/: its actions, their order, and the arguments
+ * of ssh. `npm run test:swarm` runs the scripts themselves on a real Swarm.
  */
 const RUN_MS_MAX = 50_000;
 const NODES = ['store=192.168.33.250', 'frontend=192.168.33.20', 'worker=192.168.33.200'];
@@ -26,7 +26,7 @@ const node = (role: string, address: string, state = 'ready', id = `${role}-${st
 });
 const READY = NODES.map((one) => node(one.split('=')[0] ?? '', one.split('=')[1] ?? ''));
 
-/** Replaces a program by one that writes down how it was called, and then does what `more` says. */
+/** Replaces a program by one that records its call and then runs `more`. */
 async function replace(path: string, more = ''): Promise<void> {
   const name = path.split('/').at(-1);
   await writeFile(path, `#!/bin/bash\nprintf '%s\\n' "${name} $*" >>"$STAND_INS/calls"\n${more}\n`);

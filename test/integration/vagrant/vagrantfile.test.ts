@@ -7,7 +7,7 @@ import { findProgram } from '#dev/path.mjs';
 import { ROOT } from '#dev/root.ts';
 import { scratchFolder } from '#kit/process.ts';
 
-/** The Vagrantfile, read by Vagrant itself. No machine is started: there is nothing here that could run one. */
+/** The Vagrantfile, evaluated by Vagrant. No virtual machine starts, because no provider is installed. */
 const FOLDER = join(ROOT, 'vagrant');
 const EVALUATE = join(ROOT, 'test/kit/vagrant.rb');
 const run = promisify(execFile);
@@ -74,7 +74,7 @@ describe.skipIf(!findProgram('vagrant') || !findProgram('ruby'))('the Vagrantfil
       ['manager', ['192.168.33.11']],
     ]);
     expect(primary).toBe('manager');
-    // The manager needs all the others.
+    // The manager comes last: it needs all other machines.
     expect(parallel).toBe('yes');
     expect(prepared).toEqual(['up', 'provision', 'reload']);
   });

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { makeStack, parseTemplate, type Resource } from '#kit/cloudformation.ts';
 import { ResourceSpec } from '#kit/cloudformation-spec.ts';
 
-/** The judges of the template must themselves be able to say no. */
+/** Tests of the checkers that the template's tests rely on: each must detect an error. */
 const stackOf = (text: string, parameters = {}) => makeStack(parseTemplate(text), parameters);
 
 describe('the evaluator', () => {

@@ -11,7 +11,7 @@ const text = readFileSync(join(ROOT, 'aws/turnout.yaml'), 'utf8');
 const template = parseTemplate(text);
 const spec = new ResourceSpec();
 
-/** Everything that conditions look at, in every combination. */
+/** All combinations of the parameters that conditions use. */
 const CHOICES: Readonly<Record<string, readonly string[]>> = {
   Architecture: ['arm64', 'amd64'],
   Zones: ['2', '3'],
@@ -234,7 +234,7 @@ describe('the machines', () => {
 });
 
 describe('the rights', () => {
-  /** All statements that a role has, its managed policies of this template included. */
+  /** All policy statements of a role, including managed policies of this template. */
   function statementsOf(stack: Stack, role: string): Record<string, Value>[] {
     const { properties } = named(stack, role);
     const policies = [
@@ -264,7 +264,7 @@ describe('the rights', () => {
   });
 
   test('name every action, and every resource where AWS supports that', () => {
-    /** Actions that AWS allows on everything or on nothing, or that are narrowed by a condition. */
+    /** Actions without resource-level permissions, or restricted by a condition. */
     const EVERYWHERE =
       /^(ssmmessages|ec2messages):|^ssm:UpdateInstanceInformation$|^ecr:GetAuthorizationToken$|:Describe|^cloudwatch:PutMetricData$/;
     for (const role of ROLES) {

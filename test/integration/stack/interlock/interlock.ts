@@ -20,7 +20,7 @@ import { ask } from '#kit/raw-http.ts';
 import { until } from '#kit/until.ts';
 import { Readiness } from '#runtime/readiness.ts';
 
-/** What a task tells of a request that reached it. */
+/** A task's echo of a request. */
 export interface Seen {
   readonly task: string;
   readonly method: string;
@@ -28,7 +28,7 @@ export interface Seen {
   readonly headers: Readonly<Record<string, string>>;
 }
 
-/** A task of a service: a server at an address of its own. */
+/** A task of a service: a server with its own address. */
 export interface TestTask {
   readonly address: string;
   /** Paths, as they arrived. */

@@ -8,7 +8,7 @@ import { ACCEPTORS_FOR_A_CROWD, type Listening, listen } from '#runtime/server.t
 
 const HOST = '127.0.0.1';
 const CLIENTS = 160;
-/** With one socket a turn accepts one connection, so this is far from enough. */
+/** One socket accepts one connection per turn of the event loop, far fewer than this. */
 const TURNS_MAX = CLIENTS / 2;
 
 const cleanups: (() => unknown)[] = [];
@@ -26,7 +26,7 @@ async function serve(acceptors: number, onRequest: () => void = () => {}): Promi
   return server;
 }
 
-/** Clients that have connected and asked, as far as the kernel is concerned, before the server has a turn. */
+/** Clients that the kernel has connected and whose requests it holds before the server's event loop runs. */
 async function crowd(port: number): Promise<Socket[]> {
   return Promise.all(
     Array.from({ length: CLIENTS }, async () => {
@@ -51,12 +51,12 @@ test.runIf(process.platform === 'linux')(
       if (asked === CLIENTS) turnsNeeded = turns;
     });
     const turn = (): void => {
-      // Counts from the first who was let in, so that it does not matter how fast the crowd comes.
+      // Counts from the first accepted connection, so the rate of connecting does not matter.
       if (asked > 0) turns += 1;
       if (!isOver) setImmediate(turn);
     };
     const sockets = crowd(port);
-    // Meanwhile nothing else happens in this process, and so the crowd gathers before the door.
+    // Blocks the event loop while the connections queue in the kernel.
     const gathered = performance.now() + 300;
     while (performance.now() < gathered);
     turn();
