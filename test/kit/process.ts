@@ -9,9 +9,15 @@ import { until } from './until.ts';
 
 /** Longer than the shutdown deadline of every process that tests start. */
 const STOP_MS_MAX = 30_000;
-/** Below 32768, where Linux's range of ephemeral ports begins. */
+/**
+ * Vitest's workers, numbered from 1, draw ports from disjoint ranges, so that two never draw the same one. All are below
+ * 32768, where Linux's ephemeral ports begin.
+ */
 const PORT_MIN = 20_000;
-const PORT_MAX = 32_000;
+const PORTS_PER_WORKER = 1_500;
+const WORKERS_MAX = 8;
+const firstPort = PORT_MIN + (Number(process.env['VITEST_POOL_ID'] ?? 0) % WORKERS_MAX) * PORTS_PER_WORKER;
+let drawn = Math.floor(Math.random() * PORTS_PER_WORKER);
 
 /** A process that a test started. */
 export interface TestProcess {
@@ -69,10 +75,10 @@ export function startNode(script: string, env: Record<string, string>, log: stri
   return startProgram(process.execPath, [script], { env, log });
 }
 
-/** Returns a port that no process listens on. */
+/** Returns a port that no process listens on, and that this process has not returned before. */
 export async function freePort(): Promise<number> {
   return until('a free port', async () => {
-    const port = PORT_MIN + Math.floor(Math.random() * (PORT_MAX - PORT_MIN));
+    const port = firstPort + (drawn++ % PORTS_PER_WORKER);
     const server = createServer();
     try {
       server.listen(port, '127.0.0.1');

@@ -68,6 +68,7 @@ export let secondVote: TestService;
 export let worker: TestService;
 export let results: TestService;
 export let dashboard: TestService;
+const started: TestService[] = [];
 
 beforeAll(async () => {
   database = await createDatabase();
@@ -81,16 +82,19 @@ beforeAll(async () => {
     name: string = bundle,
   ) => startService({ bundle, name, folder: folder.path, env: { POLLS_FILE: pollsFile, ...env } });
   const counting = { DATABASE_URL: database.url, QUEUE_NODES: `${redis.socket},${other.socket}` };
-  [vote, secondVote, worker, results, dashboard] = await Promise.all([
+  const starting = [
     start('vote', voteEnv('one', redis.socket)),
     start('vote', voteEnv('two', other.socket), 'second-vote'),
     start('worker', counting),
     start('results', counting),
     start('dashboard', { ...counting, DASHBOARD_USERS: `ann:${PASSWORD}` }),
-  ]);
+  ] as const;
+  // Also after a failed start, the others must be ended.
+  await Promise.allSettled(starting.map(async (service) => started.push(await service)));
+  [vote, secondVote, worker, results, dashboard] = await Promise.all(starting);
 });
 afterAll(async () => {
-  await Promise.all([vote, secondVote, worker, results, dashboard].map((service) => service?.end()));
+  await Promise.all(started.map((service) => service.end()));
   await Promise.all([redis, other].map((node) => node?.remove()));
   await database?.remove();
   await folder?.remove();

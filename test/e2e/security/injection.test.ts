@@ -15,6 +15,7 @@ import {
   POLL,
   POLLS,
   results,
+  secondVote,
   untilAllCounted,
   VOTES,
   vote,
@@ -96,6 +97,7 @@ describe('SQL and HTML', () => {
   });
 
   test('in a forged ledger entry are not shown as markup', async () => {
+    expect((await cast(secondVote, 'cats')).status).toBe(202);
     const evil = '<script>window.pwned=1</script>';
     await other.client.hset('turnout:ledger', { [evil]: '1:1', [`${evil}.t0-1`]: '1:1' });
     try {
