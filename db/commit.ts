@@ -13,6 +13,7 @@ export interface CommitResult {
   readonly rejected: number;
 }
 
+/** Placeholders of malformed votes, which keep the arrays parallel. Pairs are numbered from 1, so 0 matches none. */
 const MALFORMED_PAIR = 0;
 const NO_VOTER = '00000000-0000-0000-0000-000000000000';
 const MALFORMED_CHARACTERS_MAX = 2_000;

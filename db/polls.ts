@@ -1,7 +1,7 @@
 import { sql } from 'kysely';
 import type { Db } from './client.ts';
 
-/** A poll as defined in the polls file. Times are in milliseconds since the epoch. */
+/** A poll as defined in the polls file. Times are in milliseconds since 1970. */
 interface PollDefinition {
   readonly id: string;
   readonly question: string;

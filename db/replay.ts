@@ -2,9 +2,9 @@ import { sql } from 'kysely';
 import type { Db } from './client.ts';
 import { tallyWritten, WRITE_LATEST } from './votes.ts';
 
-/** Most votes of one transaction: about 100 ms of work for Postgres, during which commits wait. */
+/** Maximum votes per transaction: about 100 ms of work for Postgres, during which commits wait. */
 const VOTES_PER_TRANSACTION_MAX = 10_000;
-/** Any shard: the table lock excludes commits. */
+/** The shard is arbitrary, because the table lock excludes commits. */
 const SHARD = 0;
 
 /**

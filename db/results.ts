@@ -2,7 +2,7 @@ import { sql } from 'kysely';
 import { parseJobKey } from '#job';
 import type { Db } from './client.ts';
 
-/** The counts of a poll in one snapshot. Times are in milliseconds since the epoch. */
+/** The counts of a poll in one snapshot. Times are in milliseconds since 1970. */
 export interface PollResult {
   readonly poll: string;
   readonly question: string;
@@ -18,8 +18,8 @@ export interface Results {
   /** Whether, for every source, all jobs up to the last number in its ledger have been committed. */
   readonly settled: boolean;
   /**
-   * The oldest of the nodes' last ledger reads, without retired nodes. Null while there is no node, or one whose ledger
-   * has not been read.
+   * The oldest of the nodes' last ledger reads, without retired nodes. Null if no source is known, or if the ledger of a
+   * node that is not retired has never been read; the current time if all nodes are retired.
    */
   readonly observedAt: number | null;
 }
@@ -109,7 +109,7 @@ export async function readResults(db: Db): Promise<Results> {
 export type ReceiptStatus = 'counted' | 'pending' | 'unknown';
 
 /**
- * Returns the status of a receipt: `counted` once its job is committed, `pending` while only the ledger contains the job,
+ * Returns the status of a receipt: `counted` once its job is committed, whatever the outcome of each vote, `pending` while only the ledger contains the job,
  * otherwise `unknown`, which includes the seconds until the ledger is mirrored.
  */
 export async function readReceipt(db: Db, receipt: string): Promise<ReceiptStatus> {

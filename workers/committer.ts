@@ -23,7 +23,7 @@ export interface CommitterOptions {
 export const LANES = 2;
 /** A group closes when it reaches this many votes: about 70 ms of work for Postgres. */
 const VOTES_PER_COMMIT_MAX = 10_000;
-/** Shards are drawn at random. Two lanes that draw the same one wait for each other: slower, still correct. */
+/** The first lane draws its shard at random. Lanes of two workers with the same shard wait for each other: slower, still correct. */
 const SHARDS = 1_024;
 const RETRY_DELAY_MS_MIN = 100;
 const RETRY_DELAY_MS_MAX = 2_000;
@@ -49,7 +49,7 @@ interface PendingJob {
 export class Committer {
   readonly #options: CommitterOptions;
   readonly #pending: PendingJob[] = [];
-  readonly #idleShards: number[] = Array.from({ length: LANES }, () => Math.floor(Math.random() * SHARDS));
+  readonly #idleShards: number[] = drawShards();
   readonly #faults = new Map<number, string>();
   readonly #stopped = new AbortController();
   #isStarting = false;
@@ -76,7 +76,7 @@ export class Committer {
     });
   }
 
-  /** Stops retrying. Jobs that are not committed stay in their queues. */
+  /** Stops retrying. Jobs that are not committed stay in their queues; their promises never settle. */
   stop(): void {
     this.#stopped.abort();
   }
@@ -158,4 +158,10 @@ export class Committer {
     if (!hasFault) this.#options.log.info('commit recovered');
     this.#options.onFault?.(fault);
   }
+}
+
+/** Returns a shard for each lane, all different: a lane's fault is reported under its shard. */
+function drawShards(): number[] {
+  const first = Math.floor(Math.random() * SHARDS);
+  return Array.from({ length: LANES }, (_, lane) => (first + lane) % SHARDS);
 }

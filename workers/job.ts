@@ -9,7 +9,7 @@ export const JOB_NAME = 'batch';
 /** The hash in each node's Redis that maps every source to `<seq>:<votes>`, its totals so far. */
 export const LEDGER_KEY = 'turnout:ledger';
 
-/** One vote: poll, voter (UUID), choice, and the time it was cast in microseconds since the epoch. */
+/** One vote: poll, voter (UUID), choice, and the time it was cast in microseconds since 1970. */
 export type Vote = readonly [poll: string, voter: string, choice: string, castAt: number];
 
 /** The data of a job: a batch of votes, and the key that makes it count once. */
@@ -41,7 +41,7 @@ const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 const ID_CHARACTERS_MAX = 200;
 /** The year 9999; `timestamptz` reaches further. */
 const CAST_AT_MAX = Date.UTC(9999, 0, 1) * 1_000;
-/** The most votes that a job may hold. Handlers assert that theirs never exceed it. */
+/** Largest job that a worker accepts, in votes: above `VOTES_PER_JOB_CEILING`, so that a newer handler may raise that first. */
 export const JOB_VOTES_MAX = 10_000;
 
 /** Returns the key of a job, `<source>.<seq>`: BullMQ job id, key of the row in `batches`, and the voter's receipt. */

@@ -21,7 +21,7 @@ export class LedgerMirror {
   /**
    * Stores a node's ledger.
    *
-   * @param readAt when the ledger was read, in milliseconds since the epoch
+   * @param readAt when the ledger was read, in milliseconds since 1970
    * @throws what the store throws; the next call stores the same changes again
    */
   async update(node: string, ledger: ReadonlyMap<string, LedgerEntry>, readAt: number): Promise<void> {

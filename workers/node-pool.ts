@@ -38,7 +38,7 @@ export interface NodePoolOptions {
   readonly discover: Discover;
   /** Commits a job, see `Committer.submit`. */
   readonly submit: (batch: ReceivedBatch) => Promise<void>;
-  /** Called with each ledger read and the time of the read, in milliseconds since the epoch. */
+  /** Called with each ledger read and the time of the read, in milliseconds since 1970. */
   readonly onLedger: (
     node: string,
     ledger: ReadonlyMap<string, LedgerEntry>,
@@ -63,7 +63,7 @@ interface Member {
 
 /**
  * Drains the queues of all nodes. Every round discovers the nodes, starts a node worker for each new one, stops those of
- * nodes that are gone, and probes the rest. An unreachable node stays in the pool, so its votes count once it returns.
+ * nodes that are gone, and probes the rest. An unreachable node stays in the pool, so its votes are counted when it returns.
  */
 export class NodePool {
   readonly #options: NodePoolOptions;

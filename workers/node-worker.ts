@@ -8,7 +8,7 @@ import { QueueWorker } from './queue-worker.ts';
 
 /** A job whose lock is not renewed for this long goes to another worker. Running it twice is harmless. */
 const LOCK_MS = 15_000;
-/** Effectively unlimited: that its workers died says nothing against a job. */
+/** Effectively unlimited: a job is not failed because its workers died. */
 const STALLS_MAX = 1_000_000;
 /** A worker with free capacity that fetches none of the waiting jobs for this long is hung. */
 const HANG_MS = 15_000;
@@ -82,7 +82,7 @@ export class NodeWorker {
     const { address, timings } = this.#options;
     const what = `probing ${address.name}`;
     const replies = await withDeadline(pending, timings.probeMsMax, what).catch((error: unknown) => {
-      // If the machine vanished without closing the connection, only a new one notices its return.
+      // If the machine vanished without closing the connection, only a new connection detects its return.
       if (error instanceof DeadlineError) this.#probeRedis.disconnect(true);
       throw error;
     });

@@ -4,7 +4,7 @@ import { streamSSE } from 'hono/streaming';
 import { withDeadline } from '#runtime/deadline.ts';
 import type { Feed, Snapshot } from './feed.ts';
 
-/** Open streams; more are refused, since each is a connection that another process may have room for. */
+/** Maximum of open streams. More are refused, so that the client can retry on another process. */
 const STREAMS_MAX = 5_000;
 /** Proxies close idle connections; this is well below their timeouts. */
 const HEARTBEAT_INTERVAL_MS = 15_000;
@@ -14,7 +14,7 @@ const STALL_MS_MAX = 10_000;
 const RECONNECT_MS_MIN = 1_000;
 const RECONNECT_MS_MAX = 5_000;
 
-/** A rendered snapshot: `body` is sent if `content` differs from the last one sent. */
+/** A rendered snapshot: `body` is sent if `content`, which lacks the time of the snapshot, differs from the last one sent. */
 export interface Edition {
   readonly content: string;
   readonly body: string;

@@ -3,7 +3,7 @@ import { CAPTURE_MS_MAX, LEDGER_READ_MS_MAX } from '#runtime/capture-limits.ts';
 import { CONNECTIONS_CHECK_INTERVAL_MS, REQUEST_TIMEOUT_MS } from '#runtime/server.ts';
 import type { Snapshot } from './feed.ts';
 
-/** Longest difference between a handler's clock, which closes a poll, and that of PostgreSQL, which dates ledgers. */
+/** Longest lead of PostgreSQL's clock, the upper bound of `observedAt`, over the clock of a handler, which closes a poll. */
 const CLOCK_SKEW_MS_MAX = 5_000;
 
 /**

@@ -10,7 +10,7 @@ import { isBrowserForm, prefersHtml, prefersJson, requestOf } from './request.ts
 import { JSON_HEADERS, respond } from './response.ts';
 import { issueVoterCookie, submitVote, type VotingParts } from './voting.ts';
 
-/** The page shows its voter's choice. */
+/** Private: the page shows the voter's choice. */
 const VOTER_PAGE_HEADERS = { ...PAGE_HEADERS, 'Cache-Control': 'private, no-cache' };
 const VARY = { Vary: 'Accept, Cookie' };
 /** A random delay spreads the retries of voters who were refused at the same moment. */

@@ -68,22 +68,22 @@ interface Write {
 }
 
 /**
- * Group commit: votes that arrive while a write is in flight queue up and share the next write.
+ * Group commit: votes that arrive while a write is in flight wait in the buffer and share the next write.
  *
- *   idle ──vote──▶ writing ──written, queue empty──▶ idle
- *                    │  ▲ └──written, votes queued──▶ writing
+ *   idle ──vote──▶ writing ──written, buffer empty──▶ idle
+ *                    │  ▲ └──written, votes waiting──▶ writing
  *       write failed │  │ written
  *                    ▼  │
  *                 retrying: repeats the same write with growing delays and refuses votes
  *
  * Only one write is in flight, so jobs reach the queue in the order of their numbers and the ledger only grows. A failed
- * write blocks the head of the line and is retried under the same keys until its outcome is known, so a gap in the
+ * write blocks all later ones and is retried under the same keys until its outcome is known, so a gap in the
  * numbers is a real loss. Its requests time out after `CAPTURE_MS_MAX` and are answered 503; their votes may still count,
  * and a voter who votes again replaces theirs.
  */
 export class Capture {
   readonly #options: CaptureOptions;
-  readonly #queue: Waiting[] = [];
+  readonly #buffer: Waiting[] = [];
   #mode: 'idle' | 'writing' | 'retrying' = 'idle';
   #write: Write | undefined;
   #writeStartedAt = 0;
@@ -100,10 +100,10 @@ export class Capture {
     this.#options = options;
   }
 
-  /** Returns the numbers of votes that are queued and in flight. */
-  get waitingVotes(): { readonly queued: number; readonly inFlight: number } {
+  /** Returns the numbers of votes in the buffer and in flight. */
+  get waitingVotes(): { readonly buffered: number; readonly inFlight: number } {
     const inFlight = this.#write?.batches.reduce((sum, { votes }) => sum + votes.length, 0) ?? 0;
-    return { queued: this.#queue.length, inFlight };
+    return { buffered: this.#buffer.length, inFlight };
   }
 
   /** Why a vote would be refused now; `undefined` when it would be accepted. */
@@ -112,7 +112,7 @@ export class Capture {
     if (this.#options.sink.fault) return this.#options.sink.fault;
     if (this.#mode === 'retrying') return 'the last write failed';
     if (this.#isStalled(performance.now())) return 'the write is stalled';
-    if (this.#queue.length >= this.#options.bufferVotesMax) return 'the buffer is full';
+    if (this.#buffer.length >= this.#options.bufferVotesMax) return 'the buffer is full';
     return undefined;
   }
 
@@ -126,17 +126,17 @@ export class Capture {
     const { refusal } = this;
     if (refusal) return Promise.reject(new NotCapturedError(refusal));
     return new Promise((resolve, reject) => {
-      this.#queue.push({ vote, expiresAt: performance.now() + CAPTURE_MS_MAX, resolve, reject });
+      this.#buffer.push({ vote, expiresAt: performance.now() + CAPTURE_MS_MAX, resolve, reject });
       if (this.#mode === 'idle') this.#begin();
     });
   }
 
   /**
-   * Refuses new votes and waits until the queued ones are written, for at most `msMax`.
+   * Refuses new votes and waits until the buffered ones are written, for at most `msMax`.
    *
    * @returns how many votes are still unwritten; none of them was acknowledged
    */
-  async drain(msMax: number): Promise<number> {
+  async flush(msMax: number): Promise<number> {
     this.#closed = true;
     const idle = new Promise<void>((resolve) => {
       if (this.#mode === 'idle') resolve();
@@ -148,8 +148,8 @@ export class Capture {
     });
     await Promise.race([idle, expiry]);
     clearTimeout(timer);
-    const { queued, inFlight } = this.waitingVotes;
-    return queued + inFlight;
+    const { buffered, inFlight } = this.waitingVotes;
+    return buffered + inFlight;
   }
 
   get #votesPerWriteMax(): number {
@@ -164,7 +164,7 @@ export class Capture {
   }
 
   async #run(): Promise<void> {
-    while (this.#queue.length > 0) {
+    while (this.#buffer.length > 0) {
       const write = this.#seal();
       await this.#writeUntilDone(write);
       this.#write = undefined;
@@ -174,7 +174,7 @@ export class Capture {
         for (const waiting of group) waiting.resolve(receipt);
       });
       // Yields so that requests of this event-loop turn join the next write.
-      if (this.#queue.length < this.#votesPerWriteMax) await new Promise((resolve) => setImmediate(resolve));
+      if (this.#buffer.length < this.#votesPerWriteMax) await new Promise((resolve) => setImmediate(resolve));
     }
     this.#mode = 'idle';
     clearInterval(this.#sweeper);
@@ -184,7 +184,7 @@ export class Capture {
   /** Moves queued votes into jobs and gives those the next numbers, once and irrevocably. */
   #seal(): Write {
     const { source, votesPerJobMax } = this.#options;
-    const sealed = this.#queue.splice(0, this.#votesPerWriteMax);
+    const sealed = this.#buffer.splice(0, this.#votesPerWriteMax);
     const batches: Batch[] = [];
     const waiting: Waiting[][] = [];
     for (let start = 0; start < sealed.length; start += votesPerJobMax) {
@@ -239,6 +239,6 @@ export class Capture {
 
   /** Queued votes have no number yet, so dropping them leaves no gap. */
   #refuseQueued(reason: string): void {
-    for (const { reject } of this.#queue.splice(0)) reject(new NotCapturedError(reason));
+    for (const { reject } of this.#buffer.splice(0)) reject(new NotCapturedError(reason));
   }
 }

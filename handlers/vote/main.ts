@@ -11,8 +11,8 @@ import { ACCEPTORS_FOR_A_CROWD, listen } from '#runtime/server.ts';
 import { createVoteApp } from './app.ts';
 import { Capture } from './capture.ts';
 import { createClock } from './clock.ts';
-import { aggregateMetrics, DRAIN_MS_MAX, reportToPrimary, superviseProcesses } from './cluster.ts';
 import { createVoteMetrics } from './metrics.ts';
+import { aggregateMetrics, FLUSH_MS_MAX, reportToPrimary, superviseProcesses } from './processes.ts';
 import { VoteQueue } from './queue.ts';
 import { createVoterTokens } from './voter.ts';
 
@@ -72,7 +72,7 @@ async function serve(config: Config<typeof SETTINGS>, { log, shutdown }: Process
     onWrite: metrics.onWrite,
   });
   shutdown.defer('write the votes in the buffer', async () => {
-    const left = await capture.drain(DRAIN_MS_MAX);
+    const left = await capture.flush(FLUSH_MS_MAX);
     if (left > 0) log.warn('stopped with unwritten votes, none of them acknowledged', { votes: left });
   });
 
@@ -86,7 +86,7 @@ async function serve(config: Config<typeof SETTINGS>, { log, shutdown }: Process
     onProblem: metrics.onProblem,
   });
   const server = await listen(app, config.port, {
-    // Cluster processes share one socket instead; connections that wait on the own socket of a killed process are lost.
+    // Several processes share one socket: connections waiting on a socket of a single process are lost when it is killed.
     acceptors: cluster.isWorker ? 1 : ACCEPTORS_FOR_A_CROWD,
   });
   shutdown.defer('finish the requests', server.close);

@@ -19,7 +19,7 @@ interface VoteMetrics {
  */
 export function createVoteMetrics(
   registry: Registry,
-  waitingVotes: () => { readonly queued: number; readonly inFlight: number },
+  waitingVotes: () => { readonly buffered: number; readonly inFlight: number },
 ): VoteMetrics {
   const registers = [registry];
   const votes = new Counter({
@@ -57,8 +57,8 @@ export function createVoteMetrics(
     labelNames: ['stage'],
     registers,
     collect() {
-      const { queued, inFlight } = waitingVotes();
-      this.set({ stage: 'queued' }, queued);
+      const { buffered, inFlight } = waitingVotes();
+      this.set({ stage: 'queued' }, buffered);
       this.set({ stage: 'in_flight' }, inFlight);
     },
   });

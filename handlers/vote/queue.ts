@@ -95,6 +95,7 @@ export class VoteQueue implements Sink {
   }
 
   async write(batches: readonly Batch[], ledger: LedgerEntry): Promise<void> {
+    // Full memory refuses new votes, in `Capture`; numbered jobs are still written.
     if (this.#state.fault) throw new WriteRefusedError(this.#state.fault);
     const backend: RedisQueueBackend = this.#queue.getBackend();
     const client = await backend.client;
@@ -194,7 +195,7 @@ export class VoteQueue implements Sink {
     return wrong;
   }
 
-  /** Whether Redis can replay our writes. A successful write as the default user proves it for that user. */
+  /** Returns why Redis could not replay the writes. For the default user, a successful write is the proof. */
   async #replayFaults(): Promise<string[]> {
     if ((this.#redis.options.username ?? DEFAULT_USER) === DEFAULT_USER) return [];
     const answers = await Promise.all(

@@ -24,7 +24,7 @@ export function requestOf(c: Context): VoteRequest {
   return incoming ? nodeRequest(incoming) : fetchRequest(c);
 }
 
-/** Whether the client wants a page: browsers do, programs rarely say so. */
+/** Whether the client wants a page: browsers accept `text/html`, programs rarely do. */
 export function prefersHtml(request: VoteRequest): boolean {
   return request.header('accept')?.includes('text/html') ?? false;
 }
@@ -41,15 +41,15 @@ export function isBrowserForm(request: VoteRequest): boolean {
 }
 
 /**
- * Refuses a vote that another site makes a browser send, with the voter's cookie. Browsers state the site in
- * `Sec-Fetch-Site`, older ones the origin in `Origin`; programs send neither.
+ * Refuses a vote that a page of another origin makes a browser send, with the voter's cookie. Browsers state the relation
+ * in `Sec-Fetch-Site`, older ones the origin in `Origin`; programs send neither.
  *
  * @throws Problem `cross_site`
  */
-export function assertSameSite(request: VoteRequest): void {
+export function assertSameOrigin(request: VoteRequest): void {
   const site = request.header('sec-fetch-site');
-  const isSameSite = site === undefined ? hasOwnOrigin(request) : site === 'same-origin' || site === 'none';
-  if (!isSameSite) throw new Problem('cross_site', 'the request comes from another origin');
+  const isSameOrigin = site === undefined ? hasOwnOrigin(request) : site === 'same-origin' || site === 'none';
+  if (!isSameOrigin) throw new Problem('cross_site', 'the request comes from another origin');
 }
 
 function hasOwnOrigin(request: VoteRequest): boolean {

@@ -36,7 +36,7 @@ const TOKEN_CHARACTERS = 76;
 const TWO_TO_32 = 2 ** 32;
 
 /**
- * Creates the tokens of a key ring: the first key signs, all of them verify. All handlers share the ring, so any of them can
+ * Creates issuer and verifier of tokens for a key ring: the first key signs, all of them verify. All handlers share the ring, so any of them can
  * verify a voter. To rotate, add the new key behind the old one on every handler, then put it first, and remove the old key
  * once its cookies have expired.
  *

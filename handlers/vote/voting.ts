@@ -4,7 +4,7 @@ import type { Capture } from './capture.ts';
 import { type Clock, formatMicros } from './clock.ts';
 import { choiceCookie, readVoterCookie, voterCookie } from './cookies.ts';
 import { Problem, toProblem } from './problem.ts';
-import { assertSameSite, isBrowserForm, type VoteRequest } from './request.ts';
+import { assertSameOrigin, isBrowserForm, type VoteRequest } from './request.ts';
 import { JSON_HEADERS, respond } from './response.ts';
 import type { Voter, VoterTokens } from './voter.ts';
 
@@ -26,7 +26,7 @@ export interface VotingParts {
  */
 export async function submitVote(parts: VotingParts, poll: Poll, request: VoteRequest): Promise<Response> {
   const { polls, capture, tokens, clock } = parts;
-  const choice = await readVote(parts, poll, request);
+  const choice = await validateVote(parts, poll, request);
   const { id, lastCastAt } = authenticate(parts, request);
   const castAt = clock(lastCastAt);
   const cookie = voterCookie(request, tokens.sign({ id, lastCastAt: castAt }));
@@ -62,10 +62,14 @@ export function issueVoterCookie(
   return voterCookie(request, tokens.sign(tokens.mint()));
 }
 
-/** Returns the choice of a valid vote, with the cheap checks first. @throws Problem */
-async function readVote({ now = Date.now }: VotingParts, poll: Poll, request: VoteRequest): Promise<string> {
+/** Validates a vote, cheap checks first, and returns its choice. @throws Problem */
+async function validateVote(
+  { now = Date.now }: VotingParts,
+  poll: Poll,
+  request: VoteRequest,
+): Promise<string> {
   const format = ballotFormat(request);
-  assertSameSite(request);
+  assertSameOrigin(request);
   const phase = phaseOf(poll, now());
   if (phase === 'not open') throw new Problem('poll_not_open', 'the poll opens later');
   if (phase === 'closed') throw new Problem('poll_closed', 'the poll has closed');

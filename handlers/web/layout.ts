@@ -74,7 +74,7 @@ export function pageHeaders(script?: string): Readonly<Record<string, string>> {
   };
 }
 
-/** Headers of every response. */
+/** Security headers of pages, problems and results. */
 export const SAFE_HEADERS: Readonly<Record<string, string>> = {
   'X-Content-Type-Options': 'nosniff',
   'Referrer-Policy': 'same-origin',

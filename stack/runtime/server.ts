@@ -31,7 +31,7 @@ export interface ServeOptions {
   /** The address to listen on; all addresses by default. */
   readonly hostname?: string;
   /**
-   * Number of sockets that accept on the port, on Linux. Node accepts one connection per socket and turn of the event loop, so
+   * Number of sockets that accept on the port, on Linux. Node.js accepts one connection per socket and turn of the event loop, so
    * with a single socket a crowd of new connections waits for seconds while the process is busy.
    */
   readonly acceptors?: number;

@@ -139,7 +139,7 @@ describe('while a write is in flight', () => {
     await settle();
     expect(outcomes.slice(0, 5)).toEqual([undefined, undefined, undefined, undefined, undefined]);
     expect(outcomes.slice(5)).toEqual([expect.any(NotCapturedError), expect.any(NotCapturedError)]);
-    expect(capture.waitingVotes).toEqual({ queued: 5, inFlight: 1 });
+    expect(capture.waitingVotes).toEqual({ buffered: 5, inFlight: 1 });
   });
 
   test('rejects a request at its deadline, and refuses votes while the write is stalled', async () => {
@@ -232,19 +232,19 @@ describe('when the sink has a fault', () => {
   });
 });
 
-describe('drain', () => {
+describe('flush', () => {
   test('refuses new votes, writes the queued ones and returns 0', async () => {
     const capture = createCapture();
     const first = captureMany(capture, 1);
     await settle();
     const second = captureMany(capture, 1);
-    const drained = capture.drain(5_000);
+    const flushed = capture.flush(5_000);
     expect(capture.refusal).toBe('the process is stopping');
     sink.last.succeed();
     await settle();
     sink.last.succeed();
     await settle();
-    expect(await drained).toBe(0);
+    expect(await flushed).toBe(0);
     expect([...first, ...second]).toEqual(['node.t0-1.1', 'node.t0-1.2']);
   });
 
@@ -252,13 +252,13 @@ describe('drain', () => {
     const capture = createCapture();
     captureMany(capture, 3);
     await settle();
-    const drained = capture.drain(5_000);
+    const flushed = capture.flush(5_000);
     await vi.advanceTimersByTimeAsync(5_000);
-    expect(await drained).toBe(3);
+    expect(await flushed).toBe(3);
   });
 
   test('returns at once when idle', async () => {
-    expect(await createCapture().drain(5_000)).toBe(0);
+    expect(await createCapture().flush(5_000)).toBe(0);
   });
 });
 

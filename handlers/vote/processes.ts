@@ -6,12 +6,12 @@ import { SHUTDOWN_MS_MAX, type Shutdown } from '#runtime/shutdown.ts';
 
 const RESTART_DELAY_MS = 1_000;
 /** How long a process writes the votes in its buffer when it stops. By then every request for them has timed out. */
-export const DRAIN_MS_MAX = 10_000;
+export const FLUSH_MS_MAX = 10_000;
 const STOP_MS_MAX = 20_000;
 
-if (DRAIN_MS_MAX >= STOP_MS_MAX || STOP_MS_MAX >= SHUTDOWN_MS_MAX) {
+if (FLUSH_MS_MAX >= STOP_MS_MAX || STOP_MS_MAX >= SHUTDOWN_MS_MAX) {
   throw new RangeError(
-    'each stop must fit into the one around it: DRAIN_MS_MAX < STOP_MS_MAX < SHUTDOWN_MS_MAX',
+    'each stop must fit into the one around it: FLUSH_MS_MAX < STOP_MS_MAX < SHUTDOWN_MS_MAX',
   );
 }
 

@@ -1,0 +1,41 @@
+import { afterEach, expect, test, vi } from 'vitest';
+import type { CommitResult } from '#db/commit.ts';
+import type { ReceivedBatch } from '#job';
+import { recordLog } from '#kit/log.ts';
+import { until } from '#kit/until.ts';
+import { Committer, LANES } from '#workers/committer.ts';
+
+const RESULT: CommitResult = { jobs: 1, counted: 0, changed: 0, superseded: 0, rejected: 0, duplicates: 0 };
+
+afterEach(() => {
+  vi.restoreAllMocks();
+});
+
+test('lanes have different shards, whatever is drawn', async () => {
+  vi.spyOn(Math, 'random').mockReturnValue(0.999_999);
+  const shards: number[] = [];
+  let finish = (): void => {};
+  const finished = new Promise<void>((resolve) => {
+    finish = resolve;
+  });
+  const committer = new Committer({
+    log: recordLog().log,
+    commit: async (_, shard) => {
+      shards.push(shard);
+      await finished;
+      return RESULT;
+    },
+  });
+  const submitted: Promise<void>[] = [];
+  for (let seq = 1; seq <= LANES; seq++) {
+    submitted.push(committer.submit(batch(seq)));
+    await until(`lane ${seq} commits`, () => shards.length === seq);
+  }
+  expect(new Set(shards).size).toBe(LANES);
+  finish();
+  await Promise.all(submitted);
+});
+
+function batch(seq: number): ReceivedBatch {
+  return { source: 'one.t0-1', seq, votes: [] };
+}
