@@ -125,6 +125,8 @@ describe('a system with a password for every part', () => {
 });
 
 describe('under faults', () => {
+  const ROLES = ['turnout_worker', 'turnout_results', 'turnout_dashboard'] as const;
+
   test('in requests, responds', async () => {
     const token = mint();
     const cookie = `turnout_voter=${token}`;
@@ -177,12 +179,7 @@ describe('under faults', () => {
   });
 
   test('in Postgres, survives changed passwords and broken connections', async () => {
-    for (const role of ['turnout_worker', 'turnout_results', 'turnout_dashboard'] as const) {
-      await sql.raw(`alter role ${role} password '${WRONG}x'`).execute(database.db);
-    }
-    await sql`select pg_terminate_backend(pid) from pg_stat_activity where usename like 'turnout_%'`.execute(
-      database.db,
-    );
+    await changePasswords(() => `${WRONG}x`);
     await castVote(mint());
     await logOf(system.worker, 'password authentication failed');
     await until('the results cannot be read', async () => {
@@ -194,7 +191,21 @@ describe('under faults', () => {
       return body.includes('password authentication failed');
     });
     await readMetrics();
+    await changePasswords((role) => new URL(urls[role]).password);
+    await until('the results are available again', async () => {
+      const { status } = await request(system.results.url, '/receipts/one.t0-1.1');
+      return status === 200;
+    });
   });
+
+  async function changePasswords(passwordOf: (role: (typeof ROLES)[number]) => string): Promise<void> {
+    for (const role of ROLES) {
+      await sql.raw(`alter role ${role} password '${passwordOf(role)}'`).execute(database.db);
+    }
+    await sql`select pg_terminate_backend(pid) from pg_stat_activity where usename like 'turnout_%'`.execute(
+      database.db,
+    );
+  }
 
   test('in passwords, is not ready', async () => {
     const wrongUrl = (text: string) => text.replace(/:[^:@/]+@/, `:${WRONG}@`);
