@@ -42,13 +42,16 @@ export function testOverload(cluster: Cluster): void {
       rates: [{ atSeconds: 0, perSecond: UNKNOWN_PER_SECOND }],
     });
 
+  /** Returns the median milliseconds of a response without load, which shows whether other processes use the machine. */
+  const measureAtRest = async (): Promise<number> =>
+    (await sendUnknown(PHASE_SECONDS / 5)).answers['404']?.latency.p50 ?? Number.NaN;
+
   test('at three times the CPU capacity of the handlers, the proxy refuses the rest at once', async ({
     skip,
   }) => {
     const frontends = cluster.engines('frontend');
     try {
-      const before = await sendUnknown(PHASE_SECONDS / 5);
-      const atRestMs = before.answers['404']?.latency.p50 ?? Number.NaN;
+      const msBefore = await measureAtRest();
       // V8 compiles the hot functions while it has the CPU for it.
       await send(VOTE_HOST, { connections: PEAK_CLIENTS, seconds: PHASE_SECONDS / 2 });
       for (const engine of frontends) await limitVote(engine, VOTE_CPUS);
@@ -63,6 +66,7 @@ export function testOverload(cluster: Cluster): void {
         }),
         sendUnknown(PHASE_SECONDS),
       ]);
+      const atRestMs = Math.max(msBefore, await measureAtRest());
 
       expect(Object.keys(unknown.answers)).toEqual(['404']);
       const unknownMs = unknown.answers['404']?.latency.p50 ?? Number.NaN;
