@@ -6,7 +6,7 @@ const SWARM_TEST_MS_MAX = 5 * 60_000;
 /** Generous, so that a loaded machine fails no test. Every wait inside a test has a shorter deadline. */
 const TEST_MS_MAX = 60_000;
 /** Integration tests mostly wait for Redis, PostgreSQL, HAProxy and timers, so more files than processors run at once. */
-const FILES_AT_ONCE = 6;
+const FILES_AT_ONCE = 4;
 
 const common = { root: import.meta.dirname, testTimeout: TEST_MS_MAX, hookTimeout: TEST_MS_MAX };
 
