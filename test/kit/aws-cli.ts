@@ -170,7 +170,7 @@ const COMMANDS: Readonly<Record<string, () => void>> = {
 
 const run = COMMANDS[command];
 if (!run) {
-  process.stderr.write(`the stand-in of aws does not know ${command}\n`);
+  process.stderr.write(`the stand-in for aws does not implement: ${command}\n`);
   process.exit(252);
 }
 run();

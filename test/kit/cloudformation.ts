@@ -55,7 +55,7 @@ export function parseTemplate(text: string): Template {
 
 function toValue(node: unknown): Value {
   if (isAlias(node) || (node as Node | null)?.['anchor' as keyof Node]) {
-    throw new Error('CloudFormation knows no aliases');
+    throw new Error('CloudFormation does not support YAML aliases');
   }
   const value = plainValue(node);
   const tag = (node as Node | null)?.tag;

@@ -135,5 +135,5 @@ const COMMANDS: Readonly<Record<string, () => void>> = {
   pull: () => {},
 };
 
-const run = COMMANDS[command] ?? (() => fail(`the stand-in of docker does not know ${command}`));
+const run = COMMANDS[command] ?? (() => fail(`the stand-in for docker does not implement: ${command}`));
 run();

@@ -41,9 +41,27 @@ function environment(settings: Readonly<Record<string, string>>): Record<string,
   };
 }
 
-async function evaluate(settings: Readonly<Record<string, string>> = {}) {
+interface Evaluation {
+  readonly machines: Machine[];
+  readonly primary: string;
+  readonly parallel: string;
+  readonly prepared: string[];
+}
+
+async function evaluate(settings: Readonly<Record<string, string>> = {}): Promise<Evaluation> {
   const { stdout } = await run('ruby', [EVALUATE, FOLDER, 'virtualbox'], { env: environment(settings) });
-  return JSON.parse(stdout) as { machines: Machine[]; primary: string; parallel: string; prepared: string[] };
+  return JSON.parse(stdout) as Evaluation;
+}
+
+/** Evaluates nodes.rb alone, which takes a tenth of the time of Vagrant. */
+async function nodesOf(
+  settings: Readonly<Record<string, string>>,
+): Promise<{ name: string; address: string }[]> {
+  const program = 'puts JSON.generate(Turnout.nodes(ENV).map(&:to_h))';
+  const { stdout } = await run('ruby', ['-rjson', '-r', join(FOLDER, 'nodes.rb'), '-e', program], {
+    env: environment(settings),
+  });
+  return JSON.parse(stdout) as { name: string; address: string }[];
 }
 
 const addressOf = ({ networks }: Machine) =>
@@ -106,12 +124,7 @@ describe.skipIf(!findProgram('vagrant') || !findProgram('ruby'))('the Vagrantfil
   });
 
   test('gives every machine a unique name and address, up to the limit', async () => {
-    const { stdout } = await run(
-      'ruby',
-      ['-rjson', '-r', join(FOLDER, 'nodes.rb'), '-e', 'puts JSON.generate(Turnout.nodes(ENV).map(&:to_h))'],
-      { env: environment({ FRONTENDS: '180', WORKERS: '50' }) },
-    );
-    const machines = JSON.parse(stdout) as { name: string; address: string }[];
+    const machines = await nodesOf({ FRONTENDS: '180', WORKERS: '50' });
     expect(machines).toHaveLength(180 + 50 + 3);
     expect(new Set(machines.map(({ name }) => name)).size).toBe(machines.length);
     expect(new Set(machines.map(({ address }) => address)).size).toBe(machines.length);
@@ -142,11 +155,18 @@ describe.skipIf(!findProgram('vagrant') || !findProgram('ruby'))('the Vagrantfil
     ['SUBNET', '192.168.33.0/24', 'SUBNET must be the first three numbers of a network'],
     ['SUBNET', '300.1.1', 'SUBNET must be the first three numbers of a network'],
   ])('rejects %s=%s with a reason', async (name, value, message) => {
+    await expect(nodesOf({ [name]: value })).rejects.toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(new RegExp(`${RegExp.escape(message)}.*\\(Turnout::BadSetting\\)`)),
+    });
+  });
+
+  test('reports a rejected setting in a single line', async () => {
     const failed = await run('vagrant', ['validate', '--ignore-provider'], {
       cwd: FOLDER,
-      env: environment({ [name]: value }),
+      env: environment({ FRONTENDS: '0' }),
     }).catch((error: { code: number; stderr: string }) => error);
-    expect(failed).toMatchObject({ code: 1, stderr: expect.stringContaining(message) });
+    expect(failed).toMatchObject({ code: 1, stderr: expect.stringContaining('FRONTENDS must be') });
     expect(failed.stderr.trim().split('\n')).toHaveLength(1);
   });
 

@@ -13,8 +13,8 @@ import { Secret } from '#runtime/secret.ts';
 const SCRIPT = join(ROOT, 'stack/swarm/secrets.sh');
 
 /**
- * Stands in for Docker's client, of which the script needs very little: every secret becomes a file, every command a line of
- * a log. On a real Swarm the script runs in `npm run test:swarm`.
+ * Stands in for Docker's command line: stores every secret as a file and logs every command. `npm run test:swarm` runs the
+ * script on a real Swarm.
  */
 const DOCKER = `#!/usr/bin/env bash
 printf '%s\\n' "$*" >>"$FAKE/log"
