@@ -6,7 +6,7 @@ import type { Db } from './client.ts';
  * Stores ledger entries. Stored totals never decrease, so an outdated read or a Redis that lost its data changes
  * nothing, and concurrent calls may run in any order.
  *
- * @param readAt when the ledger was read; a slow write must not make it look more recent. Times after Postgres' own clock
+ * @param readAt when the ledger was read; a slow write must not make it more recent. Times after Postgres' own clock
  *   are capped, because a worker's clock may be fast.
  */
 export async function mirrorLedger(

@@ -10,11 +10,11 @@ interface PollDefinition {
   readonly closesAt?: number | undefined;
 }
 
-/** Position of choices that are no longer in the file. */
+/** Position of choices that the file does not contain. */
 const LAST_POSITION = 2 ** 31 - 1;
 
 /**
- * Upserts the polls and choices of the polls file. One that is no longer in the file stays, because votes for it may still
+ * Upserts the polls and choices of the polls file. One that was removed from the file stays, because votes for it may still
  * be queued: the poll is hidden, the choice moves to the end.
  */
 export async function upsertPolls(db: Db, polls: readonly PollDefinition[]): Promise<void> {

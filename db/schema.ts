@@ -8,7 +8,7 @@ interface PollsTable {
   question: string;
   opens_at: Date | null;
   closes_at: Date | null;
-  /** Position in the polls file; null once the poll is no longer in it. */
+  /** Position in the polls file; null once the poll was removed from it. */
   position: number | null;
 }
 

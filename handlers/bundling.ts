@@ -8,7 +8,7 @@ export const ROOT = dirname(import.meta.dirname);
 const REQUIRE_FOR_COMMONJS =
   "import { createRequire as createRequireOf } from 'node:module'; const require = createRequireOf(import.meta.url);";
 
-/** The esbuild options that our bundles and the baselines they are measured against share. */
+/** The esbuild options of the bundles and of the baselines that they are measured against. */
 export const BUNDLING = {
   absWorkingDir: ROOT,
   bundle: true,
@@ -20,7 +20,7 @@ export const BUNDLING = {
   mainFields: ['module', 'main'],
   external: ['pg-native'],
   banner: { js: REQUIRE_FOR_COMMONJS },
-  // The pure JavaScript entry point. The default one loads a native add-on, which our images do not contain.
+  // The pure JavaScript entry point. The default one loads a native add-on, which the images do not contain.
   alias: { msgpackr: join(ROOT, 'node_modules/msgpackr/index.js') },
   logLevel: 'warning',
 } satisfies BuildOptions;

@@ -19,7 +19,7 @@ const JOBS_PER_NODE_MAX = 32;
 
 if (DRAIN_STOP_MS_MAX >= SHUTDOWN_MS_MAX) {
   throw new RangeError(
-    'active jobs must finish before the process gives up: DRAIN_STOP_MS_MAX < SHUTDOWN_MS_MAX',
+    'active jobs must finish before the process exits: DRAIN_STOP_MS_MAX < SHUTDOWN_MS_MAX',
   );
 }
 

@@ -15,7 +15,7 @@ const HANG_MS = 15_000;
 
 /** Intervals and deadlines, which tests shorten. */
 export interface NodeTimings {
-  /** Interval at which BullMQ looks for jobs whose lock has expired. */
+  /** Interval at which BullMQ checks for jobs whose lock has expired. */
   readonly stalledCheckIntervalMs: number;
   /** Longest wait for the answer to a probe. */
   readonly probeMsMax: number;

@@ -77,7 +77,7 @@ async function runSpike(testbed: Testbed, bench: Bench, shape: Shape): Promise<v
   try {
     await untilDone('drain all votes', () => committedVotes(postgres.db), ledger);
   } catch (error) {
-    // Votes were lost; `lost` below says how many.
+    // Votes were lost; `lost` below counts them.
     console.error((error as Error).message);
   }
   const drainedAfterMs = performance.now() - loadEndedAt;

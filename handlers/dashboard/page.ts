@@ -61,10 +61,10 @@ export function dashboardPage(view: AuditView): string {
       title: view.total.lost > 0 ? `${NUMBER.format(view.total.lost)} votes lost` : 'Turnout audit',
       wide: true,
       main: html`
-<h1>Ledger</h1>
+<h1>Audit</h1>
 <p class="lede">As of ${time(view.asOf)}. ${verdict(view)}</p>
-<nav aria-label="Dashboard"><a id="to-queues" href="/queues">Jobs in the queues</a><a id="to-json" href="/ledger">This page as JSON</a></nav>
-<p class="notice error" id="offline" role="alert" hidden>No connection. This is the last we got; trying again.</p>
+<nav aria-label="Dashboard"><a id="to-queues" href="/queues">Queues</a><a id="to-json" href="/ledger">Audit as JSON</a></nav>
+<p class="notice error" id="offline" role="alert" hidden>No connection. These are the last known numbers; retrying.</p>
 ${view.postgres.reachable ? '' : postgresNotice(view)}
 ${figures(view)}
 ${lostJobsCard(view)}

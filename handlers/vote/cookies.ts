@@ -18,14 +18,14 @@ export function voterCookie(request: VoteRequest, token: string): string {
   return formatCookie(request, VOTER_COOKIE, token, '/');
 }
 
-/** Returns the choice id that the page of a poll remembers; it may be any text. */
+/** Returns the choice id in the cookie of a poll's page; it may be any text. */
 export function readChoiceCookie(request: VoteRequest, { id }: Poll): string | undefined {
   const name = `${CHOICE_COOKIE}_${id}`;
   return parse(request.header('cookie') ?? '', name)[name];
 }
 
 /**
- * Returns the `Set-Cookie` value that remembers a choice.
+ * Returns the `Set-Cookie` value that stores a choice.
  *
  * @param path the only path that gets the cookie: sent everywhere, the cookies of many polls would exceed the limit of
  *   a request's headers

@@ -38,7 +38,7 @@ export function redisCommand({ dir, socket, extra = [] }: RedisCommandOptions): 
 /**
  * Returns the path of a Redis or Valkey server.
  *
- * @throws StartError that says what to install
+ * @throws StartError with what to install
  */
 export function requireRedisServer(): string {
   const server = findRedisServer();

@@ -149,7 +149,7 @@ async function plan(
   });
 }
 
-/** Returns the URL of the user's database, or prepares our own and returns its URL. */
+/** Returns the URL of the user's database, or prepares one of its own and returns its URL. */
 async function prepareDatabase(system: Run, secrets: Secrets): Promise<Secret> {
   const { options, environment, data, interrupt } = system;
   if (environment.databaseUrl) return environment.databaseUrl;

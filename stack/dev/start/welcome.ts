@@ -1,7 +1,7 @@
 import { renderTable } from '../table.ts';
 import { type Paint, plain } from '../terminal.ts';
 
-/** What to tell the user once every process is ready. */
+/** Returns the text for the user once every process is ready. */
 export interface Welcome {
   readonly services: readonly {
     readonly name: string;
