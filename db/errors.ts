@@ -4,6 +4,12 @@ const INTEGRITY_VIOLATION_CLASS = '23';
 const UNIQUE_VIOLATION = '23505';
 const SERIALIZATION_FAILURE = '40001';
 const DEADLOCK_DETECTED = '40P01';
+const UNDEFINED_TABLE = '42P01';
+
+/** Returns whether a statement failed because a table is missing: no worker has migrated the schema yet. */
+export function isUndefinedTable(error: unknown): boolean {
+  return codeOf(error) === UNDEFINED_TABLE;
+}
 
 /** How to react to a failed statement: `permanent` means that a retry cannot succeed. */
 export type RetryPolicy = 'retry-now' | 'back-off' | 'permanent';
@@ -17,11 +23,15 @@ const RACES: ReadonlySet<unknown> = new Set([SERIALIZATION_FAILURE, DEADLOCK_DET
  * start-up and shutdown, time-out, missing table or privilege) pass or are fixed by an operator.
  */
 export function retryPolicyFor(error: unknown): RetryPolicy {
-  const code = (error as { code?: unknown } | null)?.code;
+  const code = codeOf(error);
   if (RACES.has(code)) return 'retry-now';
   const isAboutData =
     typeof code === 'string' &&
     code.length === 5 &&
     (code.startsWith(DATA_EXCEPTION_CLASS) || code.startsWith(INTEGRITY_VIOLATION_CLASS));
   return isAboutData ? 'permanent' : 'back-off';
+}
+
+function codeOf(error: unknown): unknown {
+  return (error as { code?: unknown } | null)?.code;
 }

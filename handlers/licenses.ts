@@ -26,7 +26,7 @@ interface BundleContents {
 const PACKAGE_DIRECTORY = /^(?:.*\/)?node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/;
 const LICENSE_FILE = /^(licen[cs]e|copying|notice)(\.|$)/i;
 
-const PROJECT = readJson('package.json') as { readonly version: string };
+const PROJECT = readJson('package.json') as { readonly version: string; readonly license: string };
 const LOCK = readJson('package-lock.json') as {
   readonly packages: Readonly<Record<string, { readonly integrity?: string }>>;
 };
@@ -108,7 +108,7 @@ function formatSbom(bundle: string, packages: readonly Package[]) {
         'bom-ref': `turnout-${bundle}`,
         name: `turnout-${bundle}`,
         version: PROJECT.version,
-        licenses: [{ license: { id: 'MIT' } }],
+        licenses: [{ license: { id: PROJECT.license } }],
       },
     },
     components: packages.map((one) => {

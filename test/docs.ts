@@ -5,7 +5,7 @@ import { ROOT } from '#dev/root.ts';
 
 /** What documents may refer to. */
 export interface Project {
-  /** All files of the repository, from its root. */
+  /** All files that git tracks, from the root: a reader of a clone has no others. */
   readonly files: readonly string[];
   /** The scripts of package.json. */
   readonly scripts: readonly string[];
@@ -22,12 +22,9 @@ const LINK = /\[[^\]]*\]\(([^)\s]+)\)/g;
 const CODE = /`([^`]+)`/g;
 const NPM = /\bnpm (run )?([a-z][\w:-]*)((?: (?!#)[^\s`|;&]+)*)/g;
 
-/** Returns the repository as `git ls-files` lists it. */
+/** Returns the repository as git tracks it. */
 export function readProject(root = ROOT): Project {
-  const files = execFileSync('git', ['ls-files', '-co', '--exclude-standard'], {
-    cwd: root,
-    encoding: 'utf8',
-  });
+  const files = execFileSync('git', ['ls-files'], { cwd: root, encoding: 'utf8' });
   const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { scripts: object };
   return {
     files: files.split('\n').filter((path) => path && existsSync(join(root, path))),

@@ -121,7 +121,11 @@ export class Committer {
         return;
       } catch (error) {
         const policy = retryPolicyFor(error);
-        if (policy === 'permanent') return this.#bisect(jobs, shard, error);
+        if (policy === 'permanent') {
+          // Postgres responded, so it has recovered.
+          this.#setFault(shard, undefined);
+          return this.#bisect(jobs, shard, error);
+        }
         if (policy === 'retry-now') {
           log.debug('commit lost a race, retrying', { error });
         } else {

@@ -1,3 +1,4 @@
+import { isUndefinedTable } from '#db/errors.ts';
 import type { Results } from '#db/results.ts';
 import { withDeadline } from '#runtime/deadline.ts';
 import type { Log } from '#runtime/log.ts';
@@ -6,9 +7,6 @@ import type { Log } from '#runtime/log.ts';
 export const READ_INTERVAL_MS = 1_000;
 /** Longest wait for a read; after it viewers get the last snapshot, or an error. */
 export const READ_WAIT_MS_MAX = 2_000;
-
-/** SQLSTATE of a missing table: no worker has migrated the schema yet. */
-const UNDEFINED_TABLE = '42P01';
 
 /** The results at one moment; `asOf` is the time before the read, in milliseconds since 1970. */
 export interface Snapshot {
@@ -121,7 +119,7 @@ export class Feed {
     } catch (error) {
       onRead?.('failed');
       this.#lastFault = (error as Error).message;
-      if ((error as { code?: unknown }).code === UNDEFINED_TABLE) {
+      if (isUndefinedTable(error)) {
         log.repeated('waiting for a worker to migrate the schema');
       } else {
         log.repeated('results not readable', { error });

@@ -3,11 +3,11 @@ import type { PollResult } from '#db/results.ts';
 import { toCsv } from './csv.ts';
 import type { Snapshot } from './feed.ts';
 import { resultsPage } from './page.ts';
-import type { Edition } from './streams.ts';
+import type { RenderedEvent } from './streams.ts';
 import { resultView } from './view.ts';
 
 /** The text of a response and its entity tag. */
-export interface Rendering extends Edition {
+export interface Rendering extends RenderedEvent {
   readonly etag: string;
 }
 

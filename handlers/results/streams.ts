@@ -15,7 +15,7 @@ const RECONNECT_MS_MIN = 1_000;
 const RECONNECT_MS_MAX = 5_000;
 
 /** A rendered snapshot: `body` is sent if `content`, which lacks the time of the snapshot, differs from the last one sent. */
-export interface Edition {
+export interface RenderedEvent {
   readonly content: string;
   readonly body: string;
 }
@@ -36,7 +36,8 @@ export class Streams {
   readonly #streamsMax: number;
   readonly #stallMsMax: number;
   readonly #heartbeatIntervalMs: number;
-  readonly #endings = new Set<() => void>();
+  /** Functions that end the open streams. */
+  readonly #openStreams = new Set<() => void>();
   #closed = false;
 
   constructor({
@@ -52,7 +53,7 @@ export class Streams {
   }
 
   get open(): number {
-    return this.#endings.size;
+    return this.#openStreams.size;
   }
 
   get isFull(): boolean {
@@ -62,9 +63,9 @@ export class Streams {
   /**
    * Responds with a stream that starts with `first`. Call it only while `isFull` is false.
    *
-   * @param edit renders a snapshot; `undefined` when there is nothing to send
+   * @param render renders a snapshot; `undefined` when there is nothing to send
    */
-  start(c: Context, first: Snapshot, edit: (snapshot: Snapshot) => Edition | undefined): Response {
+  start(c: Context, first: Snapshot, render: (snapshot: Snapshot) => RenderedEvent | undefined): Response {
     return streamSSE(c, async (stream) => {
       let waiting: Snapshot | undefined = first;
       let isOver = false;
@@ -77,19 +78,19 @@ export class Streams {
         waiting = snapshot;
         wake();
       });
-      this.#endings.add(end);
+      this.#openStreams.add(end);
       stream.onAbort(end);
       try {
         let sent: string | undefined;
         let writtenAt = performance.now();
         while (!isOver) {
-          const edition: Edition | undefined = waiting && edit(waiting);
+          const event: RenderedEvent | undefined = waiting && render(waiting);
           const id = String(waiting?.asOf);
           waiting = undefined;
-          if (edition && edition.content !== sent) {
+          if (event && event.content !== sent) {
             const retry = sent === undefined ? { retry: reconnectMs() } : {};
-            await this.#within(stream.writeSSE({ id, data: edition.body, ...retry }));
-            sent = edition.content;
+            await this.#within(stream.writeSSE({ id, data: event.body, ...retry }));
+            sent = event.content;
             writtenAt = performance.now();
           } else if (performance.now() - writtenAt >= this.#heartbeatIntervalMs) {
             await this.#within(stream.write(': heartbeat\n\n'));
@@ -110,7 +111,7 @@ export class Streams {
         stream.abort();
       } finally {
         unsubscribe();
-        this.#endings.delete(end);
+        this.#openStreams.delete(end);
       }
     });
   }
@@ -118,7 +119,7 @@ export class Streams {
   /** Ends all streams and refuses new ones; clients reconnect to another process. */
   close(): void {
     this.#closed = true;
-    for (const end of this.#endings) end();
+    for (const end of this.#openStreams) end();
   }
 
   #within(write: Promise<unknown>): Promise<unknown> {

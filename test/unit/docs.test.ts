@@ -1,3 +1,7 @@
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { findBrokenReferences, type Project, readProject } from '../docs.ts';
 
@@ -43,4 +47,17 @@ test('resolves links from the folder of the document', () => {
 
 test('finds the documents of this repository', () => {
   expect(readProject().files).toEqual(expect.arrayContaining(['README.md', 'stack/README.md', 'LICENSE']));
+});
+
+test('does not count a file that git does not track', () => {
+  const root = mkdtempSync(join(tmpdir(), 'turnout-'));
+  try {
+    for (const name of ['tracked.md', 'result.json']) writeFileSync(join(root, name), '');
+    writeFileSync(join(root, 'package.json'), '{"scripts":{}}');
+    execFileSync('git', ['init', '--quiet'], { cwd: root });
+    execFileSync('git', ['add', 'tracked.md', 'package.json'], { cwd: root });
+    expect(readProject(root).files).toEqual(['package.json', 'tracked.md']);
+  } finally {
+    rmSync(root, { recursive: true });
+  }
 });

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { auditSources, auditTallies, knownSources } from '#db/audit.ts';
 import type { Db } from '#db/client.ts';
+import { isUndefinedTable } from '#db/errors.ts';
 import type { Discover } from '#runtime/discovery.ts';
 import { createLog } from '#runtime/log.ts';
 import type { RedisAddress } from '#runtime/redis.ts';
@@ -15,9 +16,6 @@ const POLL_INTERVAL_MS = 25;
 const SEARCH_MS_MAX = 30_000;
 /** Most missing numbers enumerated per source. */
 const JOBS_NAMED_MAX = 100_000;
-
-/** SQLSTATE of a missing table. */
-const UNDEFINED_TABLE = '42P01';
 
 /**
  * Audits all nodes and Postgres, read in the order that `AuditInputs` requires, so that votes in transit are not losses. An
@@ -87,8 +85,8 @@ async function orFault<T>(asking: Promise<T>): Promise<T | Fault> {
   try {
     return await asking;
   } catch (error) {
+    if (isUndefinedTable(error)) return new Fault('it has no tables; a worker creates them when it starts');
     const { code, message } = error as NodeJS.ErrnoException;
-    if (code === UNDEFINED_TABLE) return new Fault('it has no tables; a worker creates them when it starts');
     // Node's error for a name with several addresses has no message.
     return new Fault(message || code || String(error));
   }

@@ -36,6 +36,18 @@ test('lanes have different shards, whatever is drawn', async () => {
   await Promise.all(submitted);
 });
 
+test('reports a recovery when Postgres rejects the job that it could not commit before', async () => {
+  const errors = [new Error('connection lost'), Object.assign(new Error('bad value'), { code: '22021' })];
+  const faults: (string | undefined)[] = [];
+  const committer = new Committer({
+    log: recordLog().log,
+    commit: () => Promise.reject(errors.shift()),
+    onFault: (reason) => void faults.push(reason),
+  });
+  await expect(committer.submit(batch(1))).rejects.toThrow('bad value');
+  expect(faults).toEqual(['connection lost', undefined]);
+});
+
 function batch(seq: number): ReceivedBatch {
   return { source: 'one.t0-1', seq, votes: [] };
 }

@@ -29,20 +29,12 @@ function auditTable(rows: readonly SourceAccount[], paint: Paint): string {
   if (summed.length > 0)
     lines.push([`${count(summed.length, 'older source')}, complete`, sumOutcomes(summed)]);
   lines.push(['all', sumOutcomes(rows)]);
-  const columns = OUTCOMES.map((outcome) =>
-    alignRight([outcome.toUpperCase(), ...lines.map(([, row]) => NUMBER.format(row[outcome]))]),
-  );
-  const cellsOf = (index: number): string[] => columns.map((column) => column[index] as string);
   return renderTable(
-    ['SOURCE', ...cellsOf(0)],
-    lines.map(([source], index) => [source, ...cellsOf(index + 1)]),
+    ['SOURCE', ...OUTCOMES.map((outcome) => outcome.toUpperCase())],
+    lines.map(([source, row]) => [source, ...OUTCOMES.map((outcome) => NUMBER.format(row[outcome]))]),
     paint,
+    { rightAlignedFrom: 1 },
   );
-}
-
-function alignRight(cells: readonly string[]): string[] {
-  const width = Math.max(...cells.map(({ length }) => length));
-  return cells.map((cell) => cell.padStart(width));
 }
 
 /** Splits off old complete sources: a node's ledger keeps an entry for every process that ever ran on it. */
