@@ -38,39 +38,45 @@ export function openDb({ url, connectionsMax, statementMsMax, name, onIdleError 
   // A connection may also break while it is checked out and runs no query. Its next query fails; without a listener
   // the event would end the process.
   pool.on('connect', (client) => client.on('error', () => {}));
-  return new Kysely<Database>({ dialect: new PostgresDialect({ pool: discardAfterTimeout(pool) }) });
+  return new Kysely<Database>({ dialect: new PostgresDialect({ pool: discardBroken(pool) }) });
 }
 
 /**
- * Wraps a pool so that it discards a connection after a query without a reply. The driver would reuse it, and the next
- * query would wait behind the unanswered one until the kernel times out the connection: about 15 minutes if the server's
- * machine lost power.
+ * Wraps a pool so that it discards a connection that is broken, which the driver would reuse:
+ *
+ * - after a query without a reply. The next query would wait behind it until the kernel times out the connection: about 15
+ *   minutes if the server's machine lost power;
+ * - after an error that ends the session. The next query would fail before the driver sees the connection close.
  */
-function discardAfterTimeout(pool: pg.Pool): PostgresPool {
+function discardBroken(pool: pg.Pool): PostgresPool {
   return {
     options: pool.options,
     connect: async () => {
       const client = await pool.connect();
-      let timeout: Error | undefined;
+      let fault: Error | undefined;
       const query = async (text: string, values: readonly unknown[]): Promise<pg.QueryResult> => {
         // Fail the rollback of a transaction at once: closing the connection rolls back as well.
-        if (timeout) throw timeout;
+        if (fault) throw fault;
         try {
           return await client.query(text, [...values]);
         } catch (error) {
-          // A `DatabaseError` is a reply of Postgres.
-          if (!(error instanceof pg.DatabaseError)) timeout = error as Error;
+          if (!keepsSession(error)) fault = error as Error;
           throw error;
         }
       };
       return {
         // The type also covers cursors, which Kysely uses for streams only; there are none here.
         query: query as unknown as PostgresPoolClient['query'],
-        release: (isDiscarded = false) => client.release(isDiscarded || timeout !== undefined),
+        release: (isDiscarded = false) => client.release(isDiscarded || fault !== undefined),
       };
     },
     end: () => pool.end(),
   };
+}
+
+/** Returns whether an error is a reply after which the session continues; `FATAL` and `PANIC` end it. */
+function keepsSession(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && error.severity === 'ERROR';
 }
 
 const parserOf: typeof pg.types.getTypeParser = (oid: number, format?: unknown) =>

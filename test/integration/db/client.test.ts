@@ -64,6 +64,17 @@ describe('a pool whose server becomes silent and comes back', () => {
   });
 });
 
+test('a connection that Postgres has terminated is not used again', async () => {
+  const { db, remove } = await createDatabase('template1');
+  cleanups.push(remove);
+  for (let round = 0; round < 20; round++) {
+    await expect(sql`select pg_terminate_backend(pg_backend_pid())`.execute(db)).rejects.toThrow(
+      'terminating connection',
+    );
+    expect((await sql`select 1`.execute(db)).rows).toHaveLength(1);
+  }
+});
+
 test('a connection that breaks while checked out does not end the process', async () => {
   const { db, remove } = await createDatabase('template1');
   cleanups.push(remove);
