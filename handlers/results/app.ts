@@ -2,7 +2,7 @@ import { type Context, Hono } from 'hono';
 import type { PollResult, ReceiptStatus } from '#db/results.ts';
 import type { Log } from '#runtime/log.ts';
 import { SAFE_HEADERS } from '../web/layout.ts';
-import { answerProblem, INTERNAL, NOT_FOUND } from '../web/problem.ts';
+import { answerProblem, INTERNAL, NOT_FOUND, type Problem, retryAfter } from '../web/problem.ts';
 import { type Feed, ResultsUnavailableError, type Snapshot } from './feed.ts';
 import type { ReceiptOutcome } from './metrics.ts';
 import { RESULTS_PAGE_HEADERS } from './page.ts';
@@ -11,9 +11,6 @@ import type { Streams } from './streams.ts';
 
 /** Concurrent receipt look-ups; more are refused, so that a crowd with receipts cannot overload the database. */
 export const RECEIPT_LOOKUPS_MAX = 100;
-/** Jitter, so that refused clients do not return together. */
-const RETRY_SECONDS_MIN = 1;
-const RETRY_SECONDS_MAX = 5;
 
 /** Shared caches may keep a response for a second, the interval at which the results are read. */
 const SHARED_FOR_A_SECOND = { ...SAFE_HEADERS, 'Cache-Control': 'public, max-age=1' };
@@ -130,10 +127,6 @@ function unknownPoll(c: Context): Response {
 }
 
 function unavailable(c: Context, detail: string): Response {
-  const span = RETRY_SECONDS_MAX - RETRY_SECONDS_MIN + 1;
-  return answerProblem(
-    c,
-    { status: 503, code: 'results_unavailable', title: 'Results unavailable', detail },
-    { 'Retry-After': String(RETRY_SECONDS_MIN + Math.floor(Math.random() * span)) },
-  );
+  const problem: Problem = { status: 503, code: 'results_unavailable', title: 'Results unavailable', detail };
+  return answerProblem(c, problem, retryAfter());
 }

@@ -2,7 +2,7 @@ import { type Context, Hono } from 'hono';
 import type { Log } from '#runtime/log.ts';
 import { type Poll, phaseOf } from '#runtime/polls.ts';
 import { PAGE_HEADERS } from '../web/layout.ts';
-import { formatProblem, PROBLEM_HEADERS } from '../web/problem.ts';
+import { formatProblem, PROBLEM_HEADERS, retryAfter } from '../web/problem.ts';
 import { readChoiceCookie } from './cookies.ts';
 import { createPages } from './page.ts';
 import { describeProblem, PROBLEMS, Problem, type ProblemCode, toProblem } from './problem.ts';
@@ -13,9 +13,6 @@ import { issueVoterCookie, submitVote, type VotingParts } from './voting.ts';
 /** Private: the page shows the voter's choice. */
 const VOTER_PAGE_HEADERS = { ...PAGE_HEADERS, 'Cache-Control': 'private, no-cache' };
 const VARY = { Vary: 'Accept, Cookie' };
-/** A random delay spreads the retries of voters who were refused at the same moment. */
-const RETRY_SECONDS_MIN = 1;
-const RETRY_SECONDS_MAX = 5;
 
 export interface VoteAppParts extends VotingParts {
   readonly log: Log;
@@ -97,15 +94,10 @@ function wantsPage(c: Context): boolean {
 }
 
 function extraHeaders(status: number): Record<string, string> {
-  if (status === 503) return { 'Retry-After': retrySeconds() };
+  if (status === 503) return retryAfter();
   if (status === 401) return { 'WWW-Authenticate': 'Bearer' };
   if (status === 405) return { Allow: 'POST' };
   // The rest of an oversized body stays unread, so the connection cannot be reused.
   if (status === 413) return { Connection: 'close' };
   return {};
-}
-
-function retrySeconds(): string {
-  const span = RETRY_SECONDS_MAX - RETRY_SECONDS_MIN + 1;
-  return String(RETRY_SECONDS_MIN + Math.floor(Math.random() * span));
 }

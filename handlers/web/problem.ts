@@ -2,6 +2,10 @@ import type { Context } from 'hono';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
 import { SAFE_HEADERS } from './layout.ts';
 
+/** A random delay spreads the retries of clients that were refused at the same moment. */
+const RETRY_SECONDS_MIN = 1;
+const RETRY_SECONDS_MAX = 5;
+
 /** An error as the client gets it. `code` is a contract; the texts, for its developer, are not. */
 export interface Problem {
   readonly status: ContentfulStatusCode;
@@ -44,4 +48,10 @@ export function answerProblem(
   headers: Readonly<Record<string, string>> = {},
 ): Response {
   return c.body(formatProblem(problem), problem.status, { ...PROBLEM_HEADERS, ...headers });
+}
+
+/** Returns the header of a 503 with the time of the next attempt: a random whole number of seconds. */
+export function retryAfter(): { 'Retry-After': string } {
+  const span = RETRY_SECONDS_MAX - RETRY_SECONDS_MIN + 1;
+  return { 'Retry-After': String(RETRY_SECONDS_MIN + Math.floor(Math.random() * span)) };
 }
