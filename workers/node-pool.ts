@@ -27,6 +27,7 @@ const TIMINGS: PoolTimings = {
   roundIntervalMs: 2_000,
   probeMsMax: LEDGER_READ_MS_MAX,
   stalledCheckIntervalMs: 5_000,
+  versionDelayMs: 30_000,
 };
 
 /** Intervals and deadlines, which tests shorten. */
@@ -52,6 +53,8 @@ export interface NodePoolOptions {
 export interface NodeState {
   readonly isUp: boolean;
   readonly waitingJobs: number;
+  /** Jobs of another format version. */
+  readonly delayedJobs: number;
   readonly activeJobs: number;
 }
 
@@ -59,6 +62,7 @@ interface Member {
   readonly worker: NodeWorker;
   isUp: boolean;
   waitingJobs: number;
+  delayedJobs: number;
 }
 
 /**
@@ -78,9 +82,9 @@ export class NodePool {
 
   get nodes(): ReadonlyMap<string, NodeState> {
     return new Map(
-      [...this.#members].map(([name, { worker, isUp, waitingJobs }]) => [
+      [...this.#members].map(([name, { worker, isUp, waitingJobs, delayedJobs }]) => [
         name,
-        { isUp, waitingJobs, activeJobs: worker.activeJobs },
+        { isUp, waitingJobs, delayedJobs, activeJobs: worker.activeJobs },
       ]),
     );
   }
@@ -136,7 +140,7 @@ export class NodePool {
       }
       log.info('node added', { node: address.name });
       const worker = new NodeWorker({ address, concurrency, submit, log, timings });
-      this.#members.set(address.name, { worker, isUp: false, waitingJobs: 0 });
+      this.#members.set(address.name, { worker, isUp: false, waitingJobs: 0, delayedJobs: 0 });
     }
   }
 
@@ -144,10 +148,11 @@ export class NodePool {
     const { log, onLedger } = this.#options;
     try {
       const readAt = Date.now();
-      const { waitingJobs, ledger } = await member.worker.probe();
+      const { waitingJobs, delayedJobs, ledger } = await member.worker.probe();
       if (!member.isUp) log.info('node reachable', { node: name });
       member.isUp = true;
       member.waitingJobs = waitingJobs;
+      member.delayedJobs = delayedJobs;
       void onLedger(name, ledger, readAt).catch((error: unknown) => {
         log.repeated('ledger not mirrored', { node: name, error });
       });

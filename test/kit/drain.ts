@@ -8,7 +8,7 @@ import { NodePool } from '#workers/node-pool.ts';
 import { recordLog } from './log.ts';
 
 /** Shorter than in production, to keep tests fast. */
-const TIMINGS = { roundIntervalMs: 100, probeMsMax: 1_000, stalledCheckIntervalMs: 500 };
+const TIMINGS = { roundIntervalMs: 100, probeMsMax: 1_000, stalledCheckIntervalMs: 500, versionDelayMs: 500 };
 const STOP_MS_MAX = 2_000;
 
 export interface DrainOptions {
@@ -24,6 +24,8 @@ export interface Drain {
   readonly pool: NodePool;
   /** The faults reported so far; `undefined` stands for a recovery. */
   readonly faults: readonly (string | undefined)[];
+  /** The lines logged so far. */
+  readonly lines: readonly Record<string, unknown>[];
   /** Sets the nodes that the next round discovers. */
   follow(sockets: readonly string[]): void;
   stop(): Promise<void>;
@@ -31,7 +33,7 @@ export interface Drain {
 
 /** Starts draining nodes into a database in this process, with the parts of a worker. */
 export async function startDrain({ db, sockets, commit }: DrainOptions): Promise<Drain> {
-  const { log } = recordLog();
+  const { log, lines } = recordLog();
   const faults: (string | undefined)[] = [];
   const committer = new Committer({
     commit: commit ?? ((batches, shard) => commitBatches(db, batches, shard)),
@@ -51,6 +53,7 @@ export async function startDrain({ db, sockets, commit }: DrainOptions): Promise
   return {
     pool,
     faults,
+    lines,
     follow: (others) => {
       addresses = others.map(parseRedisAddress);
     },
