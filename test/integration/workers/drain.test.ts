@@ -123,6 +123,7 @@ describe('the drain', () => {
     await until('it was delayed repeatedly', async () => Number(await one.client.hget(key, 'ats')) >= 3);
     expect(await one.client.hget(key, 'atm')).toBeNull();
     expect(await one.client.zcard('bull:votes:failed')).toBe(0);
+    expect(lines.filter(({ message }) => message === 'worker error')).toEqual([]);
     expect(lines.filter(({ message }) => message === 'job delayed')).toEqual([
       expect.objectContaining({
         level: 'warn',
