@@ -10,6 +10,7 @@ import { runProcess } from '#runtime/process.ts';
 import { Readiness } from '#runtime/readiness.ts';
 import { listen } from '#runtime/server.ts';
 import { Committer, LANES } from './committer.ts';
+import { monitorDurability } from './durability-monitor.ts';
 import { createWorkerMetrics } from './metrics.ts';
 import { LedgerMirror } from './mirror.ts';
 import { DRAIN_STOP_MS_MAX, NodePool } from './node-pool.ts';
@@ -42,11 +43,13 @@ await runProcess('worker', async (parts) => {
     connectionsMax: LANES + 1,
     statementMsMax: STATEMENT_MS_MAX,
     name: 'turnout-worker',
+    requiresDurability: true,
     onIdleError: (error) => log.repeated('idle Postgres connection broke', { error }),
   });
   shutdown.defer('close the database', () => db.destroy());
   await prepareDatabase(db, polls, readiness, parts);
   if (shutdown.isStopping) return;
+  monitorDurability(db, readiness, parts);
 
   const metrics = createWorkerMetrics(registry, () => pool.nodes);
   const committer = new Committer({
