@@ -2,11 +2,13 @@ import { type Kysely, sql } from 'kysely';
 import { type Migration, Migrator } from 'kysely/migration';
 import * as initial from './migrations/0001_initial.ts';
 import * as retiredNodes from './migrations/0002_retired_nodes.ts';
+import * as leases from './migrations/0003_leases.ts';
 
 /** Applied in the order of their names. A migration never changes once it has landed. */
 const MIGRATIONS: Readonly<Record<string, Migration>> = {
   '0001_initial': initial,
   '0002_retired_nodes': retiredNodes,
+  '0003_leases': leases,
 };
 
 /** Result of `migrate`. */

@@ -1,6 +1,5 @@
 import type { Db } from '#db/client.ts';
 import { commitBatches } from '#db/commit.ts';
-import { mirrorLedger } from '#db/ledgers.ts';
 import { parseRedisAddress } from '#runtime/redis.ts';
 import { Committer, type CommitterOptions } from '#workers/committer.ts';
 import { LedgerMirror } from '#workers/mirror.ts';
@@ -17,6 +16,8 @@ export interface DrainOptions {
   readonly sockets: readonly string[];
   /** Replaces `commitBatches`. */
   readonly commit?: CommitterOptions['commit'] | undefined;
+  /** Longest wait for a node's answer, 1 s by default. */
+  readonly probeMsMax?: number;
 }
 
 /** A running drain. */
@@ -32,7 +33,12 @@ export interface Drain {
 }
 
 /** Starts draining nodes into a database in this process, with the parts of a worker. */
-export async function startDrain({ db, sockets, commit }: DrainOptions): Promise<Drain> {
+export async function startDrain({
+  db,
+  sockets,
+  commit,
+  probeMsMax = TIMINGS.probeMsMax,
+}: DrainOptions): Promise<Drain> {
   const { log, lines } = recordLog();
   const faults: (string | undefined)[] = [];
   const committer = new Committer({
@@ -40,15 +46,16 @@ export async function startDrain({ db, sockets, commit }: DrainOptions): Promise
     log,
     onFault: (fault) => faults.push(fault),
   });
-  const mirror = new LedgerMirror((entries, readAt) => mirrorLedger(db, entries, readAt));
+  const mirror = new LedgerMirror({ db, log, roundIntervalMs: TIMINGS.roundIntervalMs });
   let addresses = sockets.map(parseRedisAddress);
   const pool = new NodePool({
     discover: async () => addresses,
     submit: (batch) => committer.submit(batch),
-    onLedger: (node, ledger, readAt) => mirror.update(node, ledger, readAt),
+    onLedger: (node, ledger, readAt) => mirror.record(node, ledger, readAt),
     log,
-    timings: TIMINGS,
+    timings: { ...TIMINGS, probeMsMax },
   });
+  mirror.start();
   await pool.start();
   return {
     pool,
@@ -58,6 +65,7 @@ export async function startDrain({ db, sockets, commit }: DrainOptions): Promise
       addresses = others.map(parseRedisAddress);
     },
     stop: async (): Promise<void> => {
+      await mirror.stop();
       await pool.stop(STOP_MS_MAX);
       committer.stop();
     },

@@ -5,7 +5,6 @@ import { auditSources, auditTallies, knownSources } from '#db/audit.ts';
 import type { Db } from '#db/client.ts';
 import { commitBatches } from '#db/commit.ts';
 import { grantReaders } from '#db/grants.ts';
-import { mirrorLedger } from '#db/ledgers.ts';
 import { migrate } from '#db/migrate.ts';
 import { retireNode } from '#db/nodes.ts';
 import { upsertPolls } from '#db/polls.ts';
@@ -13,6 +12,7 @@ import { readReceipt, readResults } from '#db/results.ts';
 import { recordLog } from '#kit/log.ts';
 import { createDatabase, openTestDb, type TestDatabase } from '#kit/postgres.ts';
 import { applyRoles, createRoleUrls, type Role } from '#kit/roles.ts';
+import { mirrorEntry } from '#kit/tables.ts';
 import { batch, POLL, vote } from '#kit/votes.ts';
 import { Readiness } from '#runtime/readiness.ts';
 import { Shutdown } from '#runtime/shutdown.ts';
@@ -21,7 +21,7 @@ import { prepareDatabase } from '#workers/prepare-database.ts';
 const SOURCE = 'frontend01.t0-1';
 const TABLES = [
   ...['polls', 'choices', 'votes', 'batches', 'tallies', 'committed', 'ledgers', 'rejected_votes'],
-  'retired_nodes',
+  ...['retired_nodes', 'leases'],
 ];
 const POLLS = [
   { id: POLL, question: 'Cats or dogs?', choices: ['cats', 'dogs'].map((id) => ({ id, label: id })) },
@@ -48,7 +48,7 @@ beforeAll(async () => {
   await grantReaders(as.turnout_worker);
   await upsertPolls(as.turnout_worker, POLLS);
   await commitBatches(as.turnout_worker, [batch(1, [vote(1, 'cats', 0), vote(2, 'birds', 0)], SOURCE)], 0);
-  await mirrorLedger(as.turnout_worker, new Map([[SOURCE, { seq: 2, votes: 3 }]]));
+  await mirrorEntry(as.turnout_worker, SOURCE, { seq: 2, votes: 3 });
 });
 afterAll(async () => {
   await Promise.all(Object.values(as ?? {}).map((db) => db.destroy()));

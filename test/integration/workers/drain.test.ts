@@ -230,6 +230,24 @@ describe('the mirror of the ledgers', () => {
     expect(await accepted()).toBe(45);
   });
 
+  test('follows the other ledgers while a node does not answer', async () => {
+    const [one, two] = nodes as [TestRedis, TestRedis];
+    const folder = await scratchFolder();
+    const path = join(folder.path, 'p.sock');
+    const proxy = await startProxy({ path }, { path: one.socket });
+    cleanups.push(folder.remove, proxy.close);
+    const drain = await startDrain({ db: database.db, sockets: [path, two.socket], probeMsMax: 60_000 });
+    cleanups.push(drain.stop);
+    proxy.silence();
+    for (const seq of [1, 2, 3]) {
+      await two.client.hset('turnout:ledger', 'other.t0-2', `${seq}:${seq}`);
+      await until(
+        'the ledger is mirrored',
+        async () => (await readResults(database.db)).ledger.accepted === seq,
+      );
+    }
+  });
+
   test('shows missing jobs, pending receipts, and when everything is settled', async () => {
     const [one] = nodes as [TestRedis, TestRedis];
     await one.client.hset('turnout:ledger', 'node.t0-1', '3:3');

@@ -7,6 +7,10 @@ import { storedTallies } from '#kit/tables.ts';
 import { until } from '#kit/until.ts';
 import { batch, POLL, vote } from '#kit/votes.ts';
 import { enqueue, startWorker, type TestWorker } from '#kit/worker.ts';
+import { LEASE_MS } from '#workers/mirror.ts';
+
+/** Two rounds of the pool and one of the mirror, on a loaded machine. */
+const TAKEOVER_MS_MAX = 7_000;
 
 let folder: string;
 let node: TestRedis;
@@ -74,3 +78,30 @@ test('is not started while a migration fails, and drains once it succeeds', asyn
   await untilReady(worker, worker.adminPort);
   await untilCounted(database, 1);
 });
+
+test('another worker takes over the mirror when the one that holds its lease is killed', async () => {
+  const database = await openDatabase();
+  const workers = await Promise.all([start(database), start(database)]);
+  await Promise.all(workers.map((worker) => untilReady(worker, worker.adminPort)));
+  const mirrored = async (seq: number) => {
+    await node.client.hset('turnout:ledger', 'node.t0-1', `${seq}:${seq}`);
+    const msMax = LEASE_MS + TAKEOVER_MS_MAX;
+    await until(`number ${seq} is mirrored`, async () => (await acceptedSeq(database)) === seq, msMax);
+  };
+  const holders = async () => {
+    const acquired = await Promise.all(workers.map((worker) => worker.lines('lease acquired')));
+    return workers.filter((_, index) => acquired[index]?.length === 1);
+  };
+  await mirrored(1);
+  await mirrored(2);
+  const [holder, ...others] = await holders();
+  expect(others).toEqual([]);
+  await holder?.end('SIGKILL');
+  await mirrored(3);
+  expect(await holders()).toHaveLength(2);
+});
+
+async function acceptedSeq({ db }: TestDatabase): Promise<number | undefined> {
+  const row = await db.selectFrom('ledgers').select('accepted_seq').executeTakeFirst();
+  return row?.accepted_seq;
+}
