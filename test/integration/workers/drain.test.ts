@@ -238,6 +238,7 @@ describe('the mirror of the ledgers', () => {
     cleanups.push(folder.remove, proxy.close);
     const drain = await startDrain({ db: database.db, sockets: [path, two.socket], probeMsMax: 60_000 });
     cleanups.push(drain.stop);
+    await until('the node is reachable', () => drain.pool.nodes.get(path)?.isUp === true);
     proxy.silence();
     for (const seq of [1, 2, 3]) {
       await two.client.hset('turnout:ledger', 'other.t0-2', `${seq}:${seq}`);
