@@ -16,7 +16,7 @@
 do $$
 declare
   tables constant text[] := array[
-    'polls', 'choices', 'votes', 'batches', 'tallies', 'committed', 'ledgers', 'rejected_votes', 'retired_nodes',
+    'polls', 'choices', 'votes', 'batches', 'tallies', 'committed', 'ledgers', 'rejected_votes', 'retired_nodes', 'leases',
     'kysely_migration', 'kysely_migration_lock'
   ];
   readers constant text[] := array['turnout_results', 'turnout_dashboard', 'turnout_audit'];

@@ -29,6 +29,13 @@ create table committed (
   constraint committed_pkey PRIMARY KEY (source, shard)
 ) with (fillfactor=50);
 
+create table leases (
+  name text collate "C" not null,
+  holder text not null,
+  expires_at timestamp with time zone not null,
+  constraint leases_pkey PRIMARY KEY (name)
+);
+
 create table ledgers (
   source text collate "C" not null,
   node text not null,

@@ -81,6 +81,13 @@ interface RetiredNodesTable {
   retired_at: Generated<Date>;
 }
 
+/** Leases, see `acquireLease`. */
+interface LeasesTable {
+  name: string;
+  holder: string;
+  expires_at: Date;
+}
+
 /** The schema for Kysely's types. `schema.sql` shows the same schema as Postgres reports it. */
 export interface Database {
   polls: PollsTable;
@@ -92,4 +99,5 @@ export interface Database {
   ledgers: LedgersTable;
   rejected_votes: RejectedVotesTable;
   retired_nodes: RetiredNodesTable;
+  leases: LeasesTable;
 }

@@ -5,6 +5,8 @@
 
 export const QUEUE_NAME = 'votes';
 export const JOB_NAME = 'batch';
+/** Version of the data of a job. Raise it for every change that an older worker would misread. */
+export const JOB_VERSION = 2;
 
 /** The hash in each node's Redis that maps every source to `<seq>:<votes>`, its totals so far. */
 export const LEDGER_KEY = 'turnout:ledger';
@@ -12,7 +14,7 @@ export const LEDGER_KEY = 'turnout:ledger';
 /** One vote: poll, voter (UUID), choice, and the time it was cast in microseconds since 1970. */
 export type Vote = readonly [poll: string, voter: string, choice: string, castAt: number];
 
-/** The data of a job: a batch of votes, and the key that makes it count once. */
+/** A batch of votes, and the key that makes it count once. */
 export interface Batch {
   readonly source: string;
   readonly seq: number;
@@ -31,9 +33,25 @@ export interface ReceivedBatch {
   readonly votes: readonly (Vote | MalformedVote)[];
 }
 
+/** The data of a job. */
+export interface JobData extends Batch {
+  readonly v: typeof JOB_VERSION;
+}
+
 /** The job's data is not a batch. Retrying does not help. */
 export class UnreadableJobError extends Error {
   override readonly name = 'UnreadableJobError';
+}
+
+/** The job's data has another format version, so its fields may mean something else. A worker of that version reads it. */
+export class JobVersionError extends Error {
+  override readonly name = 'JobVersionError';
+
+  constructor(version: unknown) {
+    // Only numbers, because other data may hold a secret and the message is logged.
+    const found = typeof version === 'number' ? `format version ${version}` : 'no format version';
+    super(`job has ${found}, expected ${JOB_VERSION}`);
+  }
 }
 
 const SOURCE = /^[A-Za-z0-9][A-Za-z0-9.-]{0,62}\.[a-z0-9]{1,16}-[a-z0-9]{1,16}$/;
@@ -95,15 +113,22 @@ export function isSource(text: string): boolean {
   return SOURCE.test(text);
 }
 
+/** Returns a batch as the data of a job. */
+export function encodeBatch({ source, seq, votes }: Batch): JobData {
+  return { v: JOB_VERSION, source, seq, votes };
+}
+
 /**
  * Parses a job's data. The producer may run another version, so everything is validated again. An invalid vote comes
  * back as `malformed` and does not affect the other votes of its job.
  *
+ * @throws JobVersionError when the data has another format version or none
  * @throws UnreadableJobError when the data is not a batch
  */
 export function parseBatch(data: unknown): ReceivedBatch {
   if (typeof data !== 'object' || data === null) throw new UnreadableJobError('job data is not an object');
-  const { source, seq, votes } = data as Record<string, unknown>;
+  const { v, source, seq, votes } = data as Record<string, unknown>;
+  if (v !== JOB_VERSION) throw new JobVersionError(v);
   if (typeof source !== 'string' || !SOURCE.test(source))
     throw new UnreadableJobError('source is missing or malformed');
   if (!Number.isSafeInteger(seq) || (seq as number) < 1)

@@ -1,6 +1,5 @@
 import { openDb } from '#db/client.ts';
 import { commitBatches } from '#db/commit.ts';
-import { mirrorLedger } from '#db/ledgers.ts';
 import { createAdminApp } from '#runtime/admin.ts';
 import { readConfig, settings } from '#runtime/config.ts';
 import { discoverNodes } from '#runtime/discovery.ts';
@@ -10,6 +9,7 @@ import { runProcess } from '#runtime/process.ts';
 import { Readiness } from '#runtime/readiness.ts';
 import { listen } from '#runtime/server.ts';
 import { Committer, LANES } from './committer.ts';
+import { monitorDurability } from './durability-monitor.ts';
 import { createWorkerMetrics } from './metrics.ts';
 import { LedgerMirror } from './mirror.ts';
 import { DRAIN_STOP_MS_MAX, NodePool } from './node-pool.ts';
@@ -22,7 +22,8 @@ const SETTINGS = {
   pollsFile: settings.pollsFile,
   logLevel: settings.logLevel,
 };
-const STATEMENT_MS_MAX = 30_000;
+const COMMIT_MS_MAX = 30_000;
+const MIRROR_MS_MAX = 5_000;
 
 await runProcess('worker', async (parts) => {
   const { log, shutdown } = parts;
@@ -36,17 +37,20 @@ await runProcess('worker', async (parts) => {
   const admin = await listen(createAdminApp(readiness, registry), config.adminPort);
   shutdown.defer('close the admin port', admin.close);
 
+  const onIdleError = (error: Error) => log.repeated('idle Postgres connection broke', { error });
   const db = openDb({
     url: config.databaseUrl.reveal(),
-    // One for each lane, and one for the mirror.
+    // One for each lane, and one for the durability monitor.
     connectionsMax: LANES + 1,
-    statementMsMax: STATEMENT_MS_MAX,
+    statementMsMax: COMMIT_MS_MAX,
     name: 'turnout-worker',
-    onIdleError: (error) => log.repeated('idle Postgres connection broke', { error }),
+    requiresDurability: true,
+    onIdleError,
   });
   shutdown.defer('close the database', () => db.destroy());
   await prepareDatabase(db, polls, readiness, parts);
   if (shutdown.isStopping) return;
+  monitorDurability(db, readiness, parts);
 
   const metrics = createWorkerMetrics(registry, () => pool.nodes);
   const committer = new Committer({
@@ -55,17 +59,28 @@ await runProcess('worker', async (parts) => {
     onCommit: metrics.onCommit,
     onFault: (reason) => (reason ? readiness.notReady('postgres', reason) : readiness.ready('postgres')),
   });
-  const mirror = new LedgerMirror((entries, readAt) => mirrorLedger(db, entries, readAt));
+  const mirrorDb = openDb({
+    url: config.databaseUrl.reveal(),
+    connectionsMax: 1,
+    statementMsMax: MIRROR_MS_MAX,
+    name: 'turnout-mirror',
+    onIdleError,
+  });
+  shutdown.defer("close the mirror's connection", () => mirrorDb.destroy());
+  const mirror = new LedgerMirror({ db: mirrorDb, log });
   const pool = new NodePool({
     discover,
     submit: (batch) => committer.submit(batch),
-    onLedger: (node, ledger, readAt) => mirror.update(node, ledger, readAt),
+    onLedger: (node, ledger, readAt) => mirror.record(node, ledger, readAt),
     log,
   });
   shutdown.defer('finish the active jobs', async () => {
     await pool.stop(DRAIN_STOP_MS_MAX);
     committer.stop();
   });
+  // Stops first: another worker mirrors while this one finishes its jobs.
+  shutdown.defer('stop the mirror', () => mirror.stop());
+  mirror.start();
   await pool.start();
   readiness.ready('nodes');
 });

@@ -46,13 +46,14 @@ export function createWorkerMetrics(
   });
   new Gauge({
     name: 'turnout_node_jobs',
-    help: 'Jobs of the node: waiting in its queue, and active in this worker',
+    help: 'Jobs of the node: waiting or delayed (of another format version) in its queue, and active in this worker',
     labelNames: ['node', 'state'],
     registers,
     collect() {
       this.reset();
-      for (const [node, { waitingJobs, activeJobs }] of nodes()) {
+      for (const [node, { waitingJobs, delayedJobs, activeJobs }] of nodes()) {
         this.set({ node, state: 'waiting' }, waitingJobs);
+        this.set({ node, state: 'delayed' }, delayedJobs);
         this.set({ node, state: 'active' }, activeJobs);
       }
     },

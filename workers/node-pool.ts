@@ -27,6 +27,7 @@ const TIMINGS: PoolTimings = {
   roundIntervalMs: 2_000,
   probeMsMax: LEDGER_READ_MS_MAX,
   stalledCheckIntervalMs: 5_000,
+  versionDelayMs: 30_000,
 };
 
 /** Intervals and deadlines, which tests shorten. */
@@ -38,12 +39,8 @@ export interface NodePoolOptions {
   readonly discover: Discover;
   /** Commits a job, see `Committer.submit`. */
   readonly submit: (batch: ReceivedBatch) => Promise<void>;
-  /** Called with each ledger read and the time of the read, in milliseconds since 1970. */
-  readonly onLedger: (
-    node: string,
-    ledger: ReadonlyMap<string, LedgerEntry>,
-    readAt: number,
-  ) => Promise<void>;
+  /** Called with each ledger read and the time before the read, in milliseconds since 1970. */
+  readonly onLedger: (node: string, ledger: ReadonlyMap<string, LedgerEntry>, readAt: number) => void;
   readonly log: Log;
   readonly timings?: PoolTimings;
 }
@@ -52,6 +49,8 @@ export interface NodePoolOptions {
 export interface NodeState {
   readonly isUp: boolean;
   readonly waitingJobs: number;
+  /** Jobs of another format version. */
+  readonly delayedJobs: number;
   readonly activeJobs: number;
 }
 
@@ -59,11 +58,15 @@ interface Member {
   readonly worker: NodeWorker;
   isUp: boolean;
   waitingJobs: number;
+  delayedJobs: number;
+  /** The running probe. */
+  probe: Promise<void> | undefined;
 }
 
 /**
  * Drains the queues of all nodes. Every round discovers the nodes, starts a node worker for each new one, stops those of
- * nodes that are gone, and probes the rest. An unreachable node stays in the pool, so its votes are counted when it returns.
+ * nodes that are gone, and probes the rest; a probe that takes longer than a round delays no other node. An unreachable node
+ * stays in the pool, so its votes are counted when it returns.
  */
 export class NodePool {
   readonly #options: NodePoolOptions;
@@ -78,20 +81,17 @@ export class NodePool {
 
   get nodes(): ReadonlyMap<string, NodeState> {
     return new Map(
-      [...this.#members].map(([name, { worker, isUp, waitingJobs }]) => [
+      [...this.#members].map(([name, { worker, isUp, waitingJobs, delayedJobs }]) => [
         name,
-        { isUp, waitingJobs, activeJobs: worker.activeJobs },
+        { isUp, waitingJobs, delayedJobs, activeJobs: worker.activeJobs },
       ]),
     );
   }
 
-  /** Starts draining. Resolves after the first round. */
+  /** Starts draining. Resolves after the first probe of each node. */
   async start(): Promise<void> {
-    if (this.#isStopped) return;
-    this.#round = this.#runRound();
-    await this.#round;
-    const { timings = TIMINGS } = this.#options;
-    if (!this.#isStopped) this.#timer = setTimeout(() => void this.start(), timings.roundIntervalMs);
+    await this.#startRound();
+    await this.#untilProbed();
   }
 
   /** Stops fetching jobs and waits up to `msMax` for the active ones. */
@@ -100,9 +100,23 @@ export class NodePool {
     clearTimeout(this.#timer);
     const members = [...this.#members.values()];
     await Promise.all([this.#round, ...members.map(({ worker }) => worker.stop(msMax))]);
+    await this.#untilProbed();
     this.#members.clear();
   }
 
+  async #startRound(): Promise<void> {
+    if (this.#isStopped) return;
+    this.#round = this.#runRound();
+    await this.#round;
+    const { timings = TIMINGS } = this.#options;
+    if (!this.#isStopped) this.#timer = setTimeout(() => void this.#startRound(), timings.roundIntervalMs);
+  }
+
+  async #untilProbed(): Promise<void> {
+    await Promise.all([...this.#members.values()].map(({ probe }) => probe));
+  }
+
+  /** Discovers the nodes and starts their probes. */
   async #runRound(): Promise<void> {
     const { discover, log } = this.#options;
     try {
@@ -111,7 +125,12 @@ export class NodePool {
       // Without an answer from DNS the pool keeps the nodes it has.
       log.repeated('node discovery failed', { error });
     }
-    await Promise.all([...this.#members].map(([name, member]) => this.#probe(name, member)));
+    if (this.#isStopped) return;
+    for (const [name, member] of this.#members) {
+      member.probe ??= this.#probe(name, member).finally(() => {
+        member.probe = undefined;
+      });
+    }
   }
 
   #follow(addresses: readonly RedisAddress[]): void {
@@ -136,7 +155,13 @@ export class NodePool {
       }
       log.info('node added', { node: address.name });
       const worker = new NodeWorker({ address, concurrency, submit, log, timings });
-      this.#members.set(address.name, { worker, isUp: false, waitingJobs: 0 });
+      this.#members.set(address.name, {
+        worker,
+        isUp: false,
+        waitingJobs: 0,
+        delayedJobs: 0,
+        probe: undefined,
+      });
     }
   }
 
@@ -144,13 +169,12 @@ export class NodePool {
     const { log, onLedger } = this.#options;
     try {
       const readAt = Date.now();
-      const { waitingJobs, ledger } = await member.worker.probe();
+      const { waitingJobs, delayedJobs, ledger } = await member.worker.probe();
       if (!member.isUp) log.info('node reachable', { node: name });
       member.isUp = true;
       member.waitingJobs = waitingJobs;
-      void onLedger(name, ledger, readAt).catch((error: unknown) => {
-        log.repeated('ledger not mirrored', { node: name, error });
-      });
+      member.delayedJobs = delayedJobs;
+      onLedger(name, ledger, readAt);
     } catch (error) {
       if (member.isUp) log.warn('node unreachable', { node: name, error });
       member.isUp = false;

@@ -1,6 +1,13 @@
-import { type Job, UnrecoverableError } from 'bullmq';
+import { DelayedError, type Job, UnrecoverableError } from 'bullmq';
 import type { Redis } from 'ioredis';
-import { LEDGER_KEY, type LedgerEntry, parseBatch, type ReceivedBatch, readLedger } from '#job';
+import {
+  JobVersionError,
+  LEDGER_KEY,
+  type LedgerEntry,
+  parseBatch,
+  type ReceivedBatch,
+  readLedger,
+} from '#job';
 import { DeadlineError, withDeadline } from '#runtime/deadline.ts';
 import type { Log } from '#runtime/log.ts';
 import { connectFailingFast, type RedisAddress } from '#runtime/redis.ts';
@@ -15,6 +22,8 @@ const HANG_MS = 15_000;
 
 /** Intervals and deadlines, which tests shorten. */
 export interface NodeTimings {
+  /** How long a job of another format version is delayed before a worker fetches it again. */
+  readonly versionDelayMs: number;
   /** Interval at which BullMQ checks for jobs whose lock has expired. */
   readonly stalledCheckIntervalMs: number;
   /** Longest wait for the answer to a probe. */
@@ -24,6 +33,8 @@ export interface NodeTimings {
 /** State of a node at its last probe. */
 export interface NodeReport {
   readonly waitingJobs: number;
+  /** Jobs of another format version, which wait for a worker of that version. */
+  readonly delayedJobs: number;
   readonly isPaused: boolean;
   /** By source; malformed entries are skipped. */
   readonly ledger: ReadonlyMap<string, LedgerEntry>;
@@ -76,6 +87,7 @@ export class NodeWorker {
     const pending = this.#probeRedis
       .multi()
       .llen(this.#worker.toKey('wait'))
+      .zcard(this.#worker.toKey('delayed'))
       .hexists(this.#worker.toKey('meta'), 'paused')
       .hgetall(LEDGER_KEY)
       .exec();
@@ -86,12 +98,13 @@ export class NodeWorker {
       if (error instanceof DeadlineError) this.#probeRedis.disconnect(true);
       throw error;
     });
-    const [waiting, paused, fields] = (replies ?? []).map(([error, reply]) => {
+    const [waiting, delayed, paused, fields] = (replies ?? []).map(([error, reply]) => {
       if (error) throw error;
       return reply;
     });
     const report = {
       waitingJobs: Number(waiting),
+      delayedJobs: Number(delayed),
       isPaused: paused === 1,
       ledger: readLedger(fields as Record<string, string>),
     };
@@ -107,7 +120,7 @@ export class NodeWorker {
 
   #startWorker(): QueueWorker {
     const { address, timings, log } = this.#options;
-    const worker = new QueueWorker(address, (job) => this.#process(job), {
+    const worker = new QueueWorker(address, (job, token) => this.#process(job, token), {
       concurrency: this.#concurrency,
       lockDuration: LOCK_MS,
       stalledInterval: timings.stalledCheckIntervalMs,
@@ -121,17 +134,35 @@ export class NodeWorker {
     return worker;
   }
 
-  async #process(job: Job): Promise<void> {
+  async #process(job: Job, token?: string): Promise<void> {
     this.#activeJobs += 1;
     this.#progressAt = performance.now();
     try {
       await this.#options.submit(parseBatch(job.data));
     } catch (error) {
+      if (error instanceof JobVersionError) return await this.#delay(job, token, error);
       throw new UnrecoverableError((error as Error).message);
     } finally {
       this.#activeJobs -= 1;
       this.#progressAt = performance.now();
     }
+  }
+
+  /**
+   * Delays a job that a worker of another version must read, without using up an attempt. It stays in the queue, visible
+   * and counted as pending.
+   *
+   * @throws DelayedError always, which makes BullMQ leave the job alone
+   */
+  async #delay(job: Job, token: string | undefined, reason: JobVersionError): Promise<never> {
+    const { address, timings, log } = this.#options;
+    log.repeated('job delayed', { node: address.name, job: job.id, reason: reason.message });
+    // If the delay fails, the job stays active until its lock expires, and is then fetched again. Any other error would
+    // fail it permanently.
+    await job.moveToDelayed(Date.now() + timings.versionDelayMs, token).catch((error: unknown) => {
+      log.repeated('job not delayed', { node: address.name, job: job.id, error });
+    });
+    throw new DelayedError();
   }
 
   #replaceIfHung({ waitingJobs, isPaused }: NodeReport): void {

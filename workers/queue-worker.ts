@@ -28,7 +28,7 @@ export class QueueWorker extends Worker {
 
   constructor(
     address: RedisAddress,
-    processJob: (job: Job) => Promise<void>,
+    processJob: (job: Job, token?: string) => Promise<void>,
     options: Omit<WorkerOptions, 'connection'>,
   ) {
     const redis = new DuplicatedRedis({

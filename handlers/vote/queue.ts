@@ -2,6 +2,7 @@ import { Job, Queue, type RedisQueueBackend } from 'bullmq';
 import type { Redis } from 'ioredis';
 import {
   type Batch,
+  encodeBatch,
   formatLedgerEntry,
   JOB_NAME,
   jobKey,
@@ -103,7 +104,7 @@ export class VoteQueue implements Sink {
     const transaction = client.multi();
     for (const batch of batches) {
       const key = jobKey(batch.source, batch.seq);
-      const job = new Job(this.#queue, JOB_NAME, batch, {}, key);
+      const job = new Job(this.#queue, JOB_NAME, encodeBatch(batch), {}, key);
       // Only queued here; `exec` returns the outcome.
       void backend.addJobToTransaction(transaction, job.asJSON(), key);
     }

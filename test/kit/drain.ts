@@ -1,6 +1,5 @@
 import type { Db } from '#db/client.ts';
 import { commitBatches } from '#db/commit.ts';
-import { mirrorLedger } from '#db/ledgers.ts';
 import { parseRedisAddress } from '#runtime/redis.ts';
 import { Committer, type CommitterOptions } from '#workers/committer.ts';
 import { LedgerMirror } from '#workers/mirror.ts';
@@ -8,7 +7,7 @@ import { NodePool } from '#workers/node-pool.ts';
 import { recordLog } from './log.ts';
 
 /** Shorter than in production, to keep tests fast. */
-const TIMINGS = { roundIntervalMs: 100, probeMsMax: 1_000, stalledCheckIntervalMs: 500 };
+const TIMINGS = { roundIntervalMs: 100, probeMsMax: 1_000, stalledCheckIntervalMs: 500, versionDelayMs: 500 };
 const STOP_MS_MAX = 2_000;
 
 export interface DrainOptions {
@@ -17,6 +16,8 @@ export interface DrainOptions {
   readonly sockets: readonly string[];
   /** Replaces `commitBatches`. */
   readonly commit?: CommitterOptions['commit'] | undefined;
+  /** Longest wait for a node's answer, 1 s by default. */
+  readonly probeMsMax?: number;
 }
 
 /** A running drain. */
@@ -24,37 +25,47 @@ export interface Drain {
   readonly pool: NodePool;
   /** The faults reported so far; `undefined` stands for a recovery. */
   readonly faults: readonly (string | undefined)[];
+  /** The lines logged so far. */
+  readonly lines: readonly Record<string, unknown>[];
   /** Sets the nodes that the next round discovers. */
   follow(sockets: readonly string[]): void;
   stop(): Promise<void>;
 }
 
 /** Starts draining nodes into a database in this process, with the parts of a worker. */
-export async function startDrain({ db, sockets, commit }: DrainOptions): Promise<Drain> {
-  const { log } = recordLog();
+export async function startDrain({
+  db,
+  sockets,
+  commit,
+  probeMsMax = TIMINGS.probeMsMax,
+}: DrainOptions): Promise<Drain> {
+  const { log, lines } = recordLog();
   const faults: (string | undefined)[] = [];
   const committer = new Committer({
     commit: commit ?? ((batches, shard) => commitBatches(db, batches, shard)),
     log,
     onFault: (fault) => faults.push(fault),
   });
-  const mirror = new LedgerMirror((entries, readAt) => mirrorLedger(db, entries, readAt));
+  const mirror = new LedgerMirror({ db, log, roundIntervalMs: TIMINGS.roundIntervalMs });
   let addresses = sockets.map(parseRedisAddress);
   const pool = new NodePool({
     discover: async () => addresses,
     submit: (batch) => committer.submit(batch),
-    onLedger: (node, ledger, readAt) => mirror.update(node, ledger, readAt),
+    onLedger: (node, ledger, readAt) => mirror.record(node, ledger, readAt),
     log,
-    timings: TIMINGS,
+    timings: { ...TIMINGS, probeMsMax },
   });
+  mirror.start();
   await pool.start();
   return {
     pool,
     faults,
+    lines,
     follow: (others) => {
       addresses = others.map(parseRedisAddress);
     },
     stop: async (): Promise<void> => {
+      await mirror.stop();
       await pool.stop(STOP_MS_MAX);
       committer.stop();
     },

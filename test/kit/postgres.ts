@@ -23,11 +23,15 @@ export interface TestDatabase {
  * Creates a database for one test file.
  *
  * @param template the database to clone; `template1` gives one without tables
+ * @param serverUrl superuser URL of the server; by default the one that all test files share
  */
-export async function createDatabase(template = inject('templateDatabase')): Promise<TestDatabase> {
+export async function createDatabase(
+  template = inject('templateDatabase'),
+  serverUrl = inject('postgresUrl'),
+): Promise<TestDatabase> {
   const name = `test_${randomBytes(6).toString('hex')}`;
-  await execute(`create database ${name} template ${template}`);
-  const url = new URL(inject('postgresUrl'));
+  await executeAt(serverUrl, `create database ${name} template ${template}`);
+  const url = new URL(serverUrl);
   url.pathname = `/${name}`;
   const db = openTestDb(url.href);
   return {
@@ -35,7 +39,7 @@ export async function createDatabase(template = inject('templateDatabase')): Pro
     db,
     remove: async () => {
       await db.destroy();
-      await execute(`drop database ${name} with (force)`);
+      await executeAt(serverUrl, `drop database ${name} with (force)`);
     },
   };
 }
@@ -51,8 +55,9 @@ export function openTestDb(url: string): Db {
   });
 }
 
-async function execute(statement: string): Promise<void> {
-  const client = new pg.Client({ connectionString: inject('postgresUrl') });
+/** Runs a statement on a connection of its own. */
+export async function executeAt(url: string, statement: string): Promise<void> {
+  const client = new pg.Client({ connectionString: url });
   await client.connect();
   try {
     await client.query(statement);

@@ -1,6 +1,7 @@
 import { sql } from 'kysely';
 import type { Db } from '#db/client.ts';
-import type { Vote } from '#job';
+import { mirrorLedgers } from '#db/ledgers.ts';
+import type { LedgerEntry, Vote } from '#job';
 
 /** Returns the stored votes by poll and voter. */
 export async function storedVotes(db: Db): Promise<Map<string, Vote>> {
@@ -29,6 +30,16 @@ export async function storedReceipts(db: Db) {
     .orderBy('source')
     .orderBy('seq')
     .execute();
+}
+
+/** Mirrors one ledger entry as a worker does that reads it at `readAt`. */
+export async function mirrorEntry(
+  db: Db,
+  source: string,
+  entry: LedgerEntry,
+  readAt = Date.now(),
+): Promise<void> {
+  await mirrorLedgers(db, new Map([[source, { ...entry, readAt }]]));
 }
 
 /** Deletes everything but polls and choices. */

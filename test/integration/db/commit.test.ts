@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { auditSources, auditTallies } from '#db/audit.ts';
 import { commitBatches } from '#db/commit.ts';
 import { retryPolicyFor } from '#db/errors.ts';
-import { type Batch, parseBatch, type ReceivedBatch } from '#job';
+import { type Batch, JOB_VERSION, parseBatch, type ReceivedBatch } from '#job';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
 import { emptyTables, storedReceipts, storedTallies, storedVotes } from '#kit/tables.ts';
 import { batch, modelOf, POLL, vote, voterId } from '#kit/votes.ts';
@@ -179,7 +179,7 @@ describe('a commit', () => {
       { toString: 'no' },
     ];
     const votes = [...hostile, vote(9, 'ca\'ts"{},\\', 0), vote(1, 'cats', 0)];
-    const received = parseBatch({ source: 'node.t0-1', seq: 1, votes });
+    const received = parseBatch({ v: JOB_VERSION, source: 'node.t0-1', seq: 1, votes });
     const result = await commitBatches(database.db, [received], 1);
     expect(result).toMatchObject({ jobs: 1, counted: 1, rejected: hostile.length + 1 });
     const rejected = await database.db
@@ -193,7 +193,7 @@ describe('a commit', () => {
   });
 
   test('writes a receipt for a job whose votes are all malformed', async () => {
-    const received = parseBatch({ source: 'node.t0-1', seq: 1, votes: [null] });
+    const received = parseBatch({ v: JOB_VERSION, source: 'node.t0-1', seq: 1, votes: [null] });
     expect(await commitBatches(database.db, [received], 1)).toMatchObject({ jobs: 1, rejected: 1 });
   });
 

@@ -2,12 +2,11 @@ import { sql } from 'kysely';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { auditSources, auditTallies } from '#db/audit.ts';
 import { commitBatches } from '#db/commit.ts';
-import { mirrorLedger } from '#db/ledgers.ts';
 import { retireNode } from '#db/nodes.ts';
 import { upsertPolls } from '#db/polls.ts';
 import { readResults } from '#db/results.ts';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
-import { emptyTables } from '#kit/tables.ts';
+import { emptyTables, mirrorEntry } from '#kit/tables.ts';
 import { batch, POLL, vote } from '#kit/votes.ts';
 
 const SOURCE = 'frontend.01.t0-1';
@@ -27,8 +26,7 @@ const commit = (source: string, ...seqs: number[]) =>
     seqs.map((seq) => batch(seq, [vote(seq, 'cats', 0)], source)),
     0,
   );
-const mirror = (source: string, seq: number) =>
-  mirrorLedger(database.db, new Map([[source, { seq, votes: seq }]]));
+const mirror = (source: string, seq: number) => mirrorEntry(database.db, source, { seq, votes: seq });
 const observe = (source: string, at: number) =>
   sql`update ledgers set observed_at = ${new Date(at)} where source = ${source}`.execute(database.db);
 
@@ -176,8 +174,8 @@ describe('a retired node', () => {
 
 test('the mirror keeps the time of the latest read, never after the clock of Postgres', async () => {
   const { db } = database;
-  const readAt = new Date(Date.now() - 60_000);
-  const entry = new Map([['frontend01.t0-9', { seq: 1, votes: 1 }]]);
+  const readAt = Date.now() - 60_000;
+  const mirror = (at: number) => mirrorEntry(db, 'frontend01.t0-9', { seq: 1, votes: 1 }, at);
   const observed = async () =>
     (
       await db
@@ -186,10 +184,10 @@ test('the mirror keeps the time of the latest read, never after the clock of Pos
         .where('source', '=', 'frontend01.t0-9')
         .executeTakeFirst()
     )?.observed_at;
-  await mirrorLedger(db, entry, readAt);
-  expect(await observed()).toEqual(readAt);
-  await mirrorLedger(db, entry, new Date(readAt.getTime() - 1_000));
-  expect(await observed()).toEqual(readAt);
-  await mirrorLedger(db, entry, new Date(Date.now() + 3_600_000));
+  await mirror(readAt);
+  expect(await observed()).toEqual(new Date(readAt));
+  await mirror(readAt - 1_000);
+  expect(await observed()).toEqual(new Date(readAt));
+  await mirror(Date.now() + 3_600_000);
   expect((await observed())?.getTime()).toBeLessThan(Date.now() + 60_000);
 });

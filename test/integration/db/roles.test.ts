@@ -5,19 +5,26 @@ import { auditSources, auditTallies, knownSources } from '#db/audit.ts';
 import type { Db } from '#db/client.ts';
 import { commitBatches } from '#db/commit.ts';
 import { grantReaders } from '#db/grants.ts';
-import { mirrorLedger } from '#db/ledgers.ts';
 import { migrate } from '#db/migrate.ts';
 import { retireNode } from '#db/nodes.ts';
 import { upsertPolls } from '#db/polls.ts';
 import { readReceipt, readResults } from '#db/results.ts';
+import { recordLog } from '#kit/log.ts';
 import { createDatabase, openTestDb, type TestDatabase } from '#kit/postgres.ts';
 import { applyRoles, createRoleUrls, type Role } from '#kit/roles.ts';
+import { mirrorEntry } from '#kit/tables.ts';
 import { batch, POLL, vote } from '#kit/votes.ts';
+import { Readiness } from '#runtime/readiness.ts';
+import { Shutdown } from '#runtime/shutdown.ts';
+import { prepareDatabase } from '#workers/prepare-database.ts';
 
 const SOURCE = 'frontend01.t0-1';
 const TABLES = [
   ...['polls', 'choices', 'votes', 'batches', 'tallies', 'committed', 'ledgers', 'rejected_votes'],
-  'retired_nodes',
+  ...['retired_nodes', 'leases'],
+];
+const POLLS = [
+  { id: POLL, question: 'Cats or dogs?', choices: ['cats', 'dogs'].map((id) => ({ id, label: id })) },
 ];
 const NOT_ALLOWED = /permission denied|must be owner/;
 
@@ -37,12 +44,11 @@ beforeAll(async () => {
     turnout_dashboard: openTestDb(urls.turnout_dashboard),
     turnout_audit: openTestDb(urls.turnout_audit),
   };
-  const choices = ['cats', 'dogs'].map((id) => ({ id, label: id }));
   await migrate(as.turnout_worker);
   await grantReaders(as.turnout_worker);
-  await upsertPolls(as.turnout_worker, [{ id: POLL, question: 'Cats or dogs?', choices }]);
+  await upsertPolls(as.turnout_worker, POLLS);
   await commitBatches(as.turnout_worker, [batch(1, [vote(1, 'cats', 0), vote(2, 'birds', 0)], SOURCE)], 0);
-  await mirrorLedger(as.turnout_worker, new Map([[SOURCE, { seq: 2, votes: 3 }]]));
+  await mirrorEntry(as.turnout_worker, SOURCE, { seq: 2, votes: 3 });
 });
 afterAll(async () => {
   await Promise.all(Object.values(as ?? {}).map((db) => db.destroy()));
@@ -63,7 +69,7 @@ async function createOwner(): Promise<string> {
 const run = (role: Role, statement: string) => sql.raw(statement).execute(as[role]);
 
 test('the worker migrates, commits and mirrors without superuser rights', async () => {
-  expect(await migrate(as.turnout_worker)).toEqual([]);
+  expect(await migrate(as.turnout_worker)).toEqual({ applied: [], unknown: [] });
   const rows = await sql<{ is: boolean }>`select rolsuper as is from pg_roles where rolname = current_user`
     .execute(as.turnout_worker)
     .then(({ rows }) => rows);
@@ -180,6 +186,28 @@ test('a worker revokes privileges granted by hand when it starts', async () => {
   expect((await readResults(as.turnout_results)).polls).toHaveLength(1);
 });
 
+test('a worker older than the schema leaves the grants of the newer one alone', async () => {
+  await run('turnout_worker', 'create table newer (y int)');
+  await run('turnout_worker', 'grant select on newer to turnout_results');
+  await run(
+    'turnout_worker',
+    `insert into kysely_migration values ('9999_newer', '2030-01-01T00:00:00.000Z')`,
+  );
+  try {
+    const { log, lines } = recordLog();
+    const readiness = new Readiness('postgres');
+    await prepareDatabase(as.turnout_worker, POLLS, readiness, { log, shutdown: new Shutdown(log) });
+    expect(readiness.isReady).toBe(true);
+    expect(lines).toEqual([
+      expect.objectContaining({ level: 'warn', message: 'schema is newer', migrations: ['9999_newer'] }),
+    ]);
+    await expect(run('turnout_results', 'select * from newer')).resolves.toBeDefined();
+  } finally {
+    await run('turnout_worker', `delete from kysely_migration where name = '9999_newer'`);
+    await run('turnout_worker', 'drop table newer');
+  }
+});
+
 test('concurrent grants succeed, and roles.sql is idempotent', async () => {
   await Promise.all(Array.from({ length: 8 }, () => grantReaders(as.turnout_worker)));
   await applyRoles(ownerUrl);
@@ -194,7 +222,7 @@ test('roles.sql hands tables created before it to the worker', async () => {
     const worker = openTestDb(urls.turnout_worker);
     const results = openTestDb(urls.turnout_results);
     try {
-      expect(await migrate(worker)).toEqual([]);
+      expect((await migrate(worker)).applied).toEqual([]);
       await grantReaders(worker);
       await commitBatches(worker, [batch(1, [vote(1, 'cats', 0)], SOURCE)], 0);
       expect((await readResults(results)).ledger.committed).toBe(1);

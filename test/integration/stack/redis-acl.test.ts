@@ -210,6 +210,18 @@ describe('the worker', () => {
     expect(await refusals()).toEqual([]);
   });
 
+  test('delays a job of another format version and counts it later', async () => {
+    const database = await openDatabase();
+    await captureVotes([1]);
+    const data = (await redis.client.hget(JOB, 'data')) as string;
+    await redis.client.hset(JOB, 'data', '{"v":3}');
+    await drain(database);
+    await until('it is delayed', async () => (await redis.client.zcard('bull:votes:delayed')) === 1);
+    await redis.client.hset(JOB, 'data', data);
+    await until('it is counted', async () => (await storedVotes(database.db)).size === 1);
+    expect(await refusals()).toEqual([]);
+  });
+
   test('takes over a job of a dead worker', async () => {
     const database = await openDatabase();
     await captureVotes([1]);

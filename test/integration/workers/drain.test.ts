@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { auditSources, auditTallies } from '#db/audit.ts';
 import { commitBatches } from '#db/commit.ts';
 import { readReceipt, readResults } from '#db/results.ts';
-import { type Batch, jobKey } from '#job';
+import { type Batch, encodeBatch, JOB_VERSION, jobKey } from '#job';
 import { type Drain, startDrain } from '#kit/drain.ts';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
 import { scratchFolder } from '#kit/process.ts';
@@ -32,7 +32,9 @@ afterEach(async () => {
 /** Adds jobs to a node's queue as a handler does, and one with `raw` as its data. */
 async function enqueue(node: TestRedis, batches: readonly Batch[], raw?: string): Promise<void> {
   const queue = new Queue('votes', { connection: node.client });
-  for (const data of batches) await queue.add('batch', data, { jobId: jobKey(data.source, data.seq) });
+  for (const batch of batches) {
+    await queue.add('batch', encodeBatch(batch), { jobId: jobKey(batch.source, batch.seq) });
+  }
   if (raw !== undefined) {
     const job = await queue.add('batch', {}, { jobId: 'unreadable' });
     await node.client.hset(`bull:votes:${job.id}`, 'data', raw);
@@ -104,6 +106,37 @@ describe('the drain', () => {
     expect(await one.client.hget('bull:votes:unreadable', 'failedReason')).toBe('job data is not an object');
     expect(await one.client.hget('bull:votes:unreadable', 'data')).toBe('{"source":');
     expect(await one.client.hget('bull:votes:node.t0-1.7', 'failedReason')).toBe('job has no votes');
+  });
+
+  test.each([
+    ['a newer format version', { v: JOB_VERSION + 1, renamed: true }],
+    ['no format version', { source: 'node.t0-1', seq: 1, votes: [] }],
+  ])('delays a job of %s, counts the others, and counts it once it is readable', async (_, data) => {
+    const [one] = nodes as [TestRedis];
+    const key = 'bull:votes:node.t0-1.1';
+    const delayed = batch(1, [vote(1, 'cats', 0)]);
+    await enqueue(one, [delayed, batch(2, [vote(2, 'cats', 0)])]);
+    await one.client.hset(key, 'data', JSON.stringify(data));
+    const { pool, lines } = await drainAll();
+    await untilTalliesAre([[`${POLL} cats`, 1]]);
+    await until('the pool reports it', () => pool.nodes.get(one.socket)?.delayedJobs === 1);
+    await until('it was delayed repeatedly', async () => Number(await one.client.hget(key, 'ats')) >= 3);
+    expect(await one.client.hget(key, 'atm')).toBeNull();
+    expect(await one.client.zcard('bull:votes:failed')).toBe(0);
+    expect(lines.filter(({ message }) => message === 'worker error')).toEqual([]);
+    expect(lines.filter(({ message }) => message === 'job delayed')).toEqual([
+      expect.objectContaining({
+        level: 'warn',
+        job: 'node.t0-1.1',
+        reason: expect.stringContaining('expected 2'),
+      }),
+    ]);
+
+    // Stands for a worker of that version, which reads the job.
+    await one.client.hset(key, 'data', JSON.stringify(encodeBatch(delayed)));
+    await untilTalliesAre([[`${POLL} cats`, 2]]);
+    await until('the queue is empty', async () => (await countJobs(one)) === 0);
+    await until('the pool reports it', () => pool.nodes.get(one.socket)?.delayedJobs === 0);
   });
 
   test('counts a job once when its worker died after the commit', async () => {
@@ -195,6 +228,25 @@ describe('the mirror of the ledgers', () => {
     await until('the change is mirrored', async () => (await accepted()) === 45);
     await one.down('SIGKILL');
     expect(await accepted()).toBe(45);
+  });
+
+  test('follows the other ledgers while a node does not answer', async () => {
+    const [one, two] = nodes as [TestRedis, TestRedis];
+    const folder = await scratchFolder();
+    const path = join(folder.path, 'p.sock');
+    const proxy = await startProxy({ path }, { path: one.socket });
+    cleanups.push(folder.remove, proxy.close);
+    const drain = await startDrain({ db: database.db, sockets: [path, two.socket], probeMsMax: 60_000 });
+    cleanups.push(drain.stop);
+    await until('the node is reachable', () => drain.pool.nodes.get(path)?.isUp === true);
+    proxy.silence();
+    for (const seq of [1, 2, 3]) {
+      await two.client.hset('turnout:ledger', 'other.t0-2', `${seq}:${seq}`);
+      await until(
+        'the ledger is mirrored',
+        async () => (await readResults(database.db)).ledger.accepted === seq,
+      );
+    }
   });
 
   test('shows missing jobs, pending receipts, and when everything is settled', async () => {

@@ -32,6 +32,17 @@ describe.each(BUNDLES)('the %s image', (name) => {
   });
 });
 
+test.each([
+  ['vote', 9080],
+  ['results', 9081],
+  ['dashboard', 9082],
+  ['worker', 9083],
+])('the %s container is healthy once its process has been ready', (name, port) => {
+  const check = stage(name).find((line) => line.startsWith('HEALTHCHECK '));
+  expect(check).toContain(' --start-period=5m ');
+  expect(check).toMatch(new RegExp(`CMD \\["node", "health.mjs", "${port}", "/startupz"\\]$`));
+});
+
 test('the build context contains what the images copy from dist', () => {
   const allowed = read('.dockerignore').split('\n');
   for (const pattern of ['!dist/*.mjs', '!dist/*.NOTICES.txt', '!dist/*.cdx.json', '!dist/bull-board-ui']) {

@@ -1,7 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import {
+  encodeBatch,
   formatLedgerEntry,
+  JOB_VERSION,
   JOB_VOTES_MAX,
+  JobVersionError,
   jobKey,
   nodeOf,
   parseBatch,
@@ -9,7 +12,7 @@ import {
   parseLedgerEntry,
   UnreadableJobError,
 } from '#job';
-import { vote } from '#kit/votes.ts';
+import { batch, vote } from '#kit/votes.ts';
 
 const SOURCE = 'frontend01.example.com.mh3k2a-x7';
 
@@ -47,9 +50,26 @@ describe('a ledger entry', () => {
 });
 
 describe('a job', () => {
+  test('carries its format version and round-trips', () => {
+    const original = batch(42, [vote(1, 'cats', 0)]);
+    const data: unknown = JSON.parse(JSON.stringify(encodeBatch(original)));
+    expect(data).toEqual({ v: 2, ...original });
+    expect(parseBatch(data)).toEqual(original);
+  });
+
+  test.each([
+    [3, 'job has format version 3, expected 2'],
+    ['secret', 'job has no format version, expected 2'],
+    [undefined, 'job has no format version, expected 2'],
+  ])('of format version %j is not parsed', (v, message) => {
+    const data = { ...batch(1, [vote(1, 'cats', 0)]), v };
+    expect(() => parseBatch(data)).toThrow(new JobVersionError(v));
+    expect(() => parseBatch(data)).toThrow(message);
+  });
+
   test('keeps the position of every vote, malformed ones included', () => {
     const votes = [vote(1, 'cats', 0), 'nonsense', vote(2, 'dogs', 0)];
-    expect(parseBatch({ source: SOURCE, seq: 1, votes })).toEqual({
+    expect(parseBatch({ v: JOB_VERSION, source: SOURCE, seq: 1, votes })).toEqual({
       source: SOURCE,
       seq: 1,
       votes: [votes[0], { malformed: 'nonsense' }, votes[2]],
@@ -60,13 +80,19 @@ describe('a job', () => {
     ['undefined', undefined],
     ['null', null],
     ['text', 'text'],
-    ['a missing source', { seq: 1, votes: [vote(1, 'cats', 0)] }],
-    ['a malformed source', { source: 'a:b', seq: 1, votes: [vote(1, 'cats', 0)] }],
-    ['sequence number 0', { source: SOURCE, seq: 0, votes: [vote(1, 'cats', 0)] }],
-    ['a fractional sequence number', { source: SOURCE, seq: 1.5, votes: [vote(1, 'cats', 0)] }],
-    ['missing votes', { source: SOURCE, seq: 1 }],
-    ['an empty list of votes', { source: SOURCE, seq: 1, votes: [] }],
-    ['too many votes', { source: SOURCE, seq: 1, votes: Array.from({ length: JOB_VOTES_MAX + 1 }) }],
+    ['a missing source', { v: JOB_VERSION, seq: 1, votes: [vote(1, 'cats', 0)] }],
+    ['a malformed source', { v: JOB_VERSION, source: 'a:b', seq: 1, votes: [vote(1, 'cats', 0)] }],
+    ['sequence number 0', { v: JOB_VERSION, source: SOURCE, seq: 0, votes: [vote(1, 'cats', 0)] }],
+    [
+      'a fractional sequence number',
+      { v: JOB_VERSION, source: SOURCE, seq: 1.5, votes: [vote(1, 'cats', 0)] },
+    ],
+    ['missing votes', { v: JOB_VERSION, source: SOURCE, seq: 1 }],
+    ['an empty list of votes', { v: JOB_VERSION, source: SOURCE, seq: 1, votes: [] }],
+    [
+      'too many votes',
+      { v: JOB_VERSION, source: SOURCE, seq: 1, votes: Array.from({ length: JOB_VOTES_MAX + 1 }) },
+    ],
   ])('is unreadable with %s', (_, data) => {
     expect(() => parseBatch(data)).toThrow(UnreadableJobError);
   });

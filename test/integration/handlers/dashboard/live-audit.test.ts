@@ -3,11 +3,11 @@ import { NodeQueues } from '#audit/queues.ts';
 import { sumOutcomes } from '#audit/reconcile.ts';
 import { auditSources } from '#db/audit.ts';
 import { commitBatches } from '#db/commit.ts';
-import { mirrorLedger } from '#db/ledgers.ts';
 import { LiveAudit } from '#handlers/dashboard/live-audit.ts';
 import { recordLog } from '#kit/log.ts';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
 import { startRedis, type TestRedis } from '#kit/redis.ts';
+import { mirrorEntry } from '#kit/tables.ts';
 import { until } from '#kit/until.ts';
 import type { RedisAddress } from '#runtime/redis.ts';
 import { addressOf, capture, fail, job, take } from './nodes.ts';
@@ -95,7 +95,7 @@ describe('the live audit', () => {
   test('reports the losses of a Redis that came back empty', async () => {
     await capture(first, ONE, 3);
     await count(first, ONE, 1);
-    await mirrorLedger(database.db, new Map([[ONE, { seq: 3, votes: 6 }]]));
+    await mirrorEntry(database.db, ONE, { seq: 3, votes: 6 });
     await first.client.flushall();
     expect((await report()).outcomes).toMatchObject({ pending: 5, lost: 0 });
     await capture(first, 'frontend01.t0-2', 1);

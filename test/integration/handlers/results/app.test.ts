@@ -1,7 +1,6 @@
 import { sql } from 'kysely';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { commitBatches } from '#db/commit.ts';
-import { mirrorLedger } from '#db/ledgers.ts';
 import { readReceipt, readResults } from '#db/results.ts';
 import { createResultsApp } from '#handlers/results/app.ts';
 import { Feed } from '#handlers/results/feed.ts';
@@ -9,6 +8,7 @@ import { Streams } from '#handlers/results/streams.ts';
 import type { ResultView } from '#handlers/results/view.ts';
 import { recordLog } from '#kit/log.ts';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
+import { mirrorEntry } from '#kit/tables.ts';
 import { until } from '#kit/until.ts';
 import { batch, vote } from '#kit/votes.ts';
 import { listen } from '#runtime/server.ts';
@@ -55,7 +55,7 @@ async function serve() {
 }
 
 const accept = (seq: number, votes: number): Promise<void> =>
-  mirrorLedger(database.db, new Map([[SOURCE, { seq, votes }]]));
+  mirrorEntry(database.db, SOURCE, { seq, votes });
 const count = (seq: number, ...votes: Parameters<typeof batch>[1][number][]) =>
   commitBatches(database.db, [batch(seq, votes, SOURCE)], 0);
 

@@ -2,7 +2,6 @@ import { Queue } from 'bullmq';
 import { sql } from 'kysely';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { commitBatches } from '#db/commit.ts';
-import { mirrorLedger } from '#db/ledgers.ts';
 import { type PollResult, readResults } from '#db/results.ts';
 import { REQUEST_MS_MAX, resultView } from '#handlers/results/view.ts';
 import { createVoteApp } from '#handlers/vote/app.ts';
@@ -13,6 +12,7 @@ import { startDrain } from '#kit/drain.ts';
 import { recordLog } from '#kit/log.ts';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
 import { startRedis, type TestRedis } from '#kit/redis.ts';
+import { mirrorEntry } from '#kit/tables.ts';
 import { until } from '#kit/until.ts';
 import { batch, POLL, vote } from '#kit/votes.ts';
 import type { Poll } from '#runtime/polls.ts';
@@ -141,7 +141,7 @@ describe('the results', () => {
   test('stay provisional while a node was last read before the close, then count its votes', async () => {
     await (await startHandler(first, ONE, beforeClose))();
     await commitBatches(database.db, [batch(1, [vote(1, 'cats', 0)], TWO)], 0);
-    await mirrorLedger(database.db, new Map([[TWO, { seq: 1, votes: 1 }]]));
+    await mirrorEntry(database.db, TWO, { seq: 1, votes: 1 });
     await sql`update ledgers set observed_at = ${new Date(closesAt - 1)}`.execute(database.db);
     const post = await startHandler(second, TWO, beforeClose);
     // The handler captured its first job before the reading and its second after it.
@@ -163,7 +163,7 @@ describe('the results', () => {
   test('do not wait for a source that its node no longer has', async () => {
     const older = 'frontend01.s0-1';
     await commitBatches(database.db, [batch(1, [vote(1, 'cats', 0)], older)], 0);
-    await mirrorLedger(database.db, new Map([[older, { seq: 1, votes: 1 }]]));
+    await mirrorEntry(database.db, older, { seq: 1, votes: 1 });
     await sql`update ledgers set observed_at = ${new Date(closesAt - 1)}`.execute(database.db);
     await (await startHandler(first, ONE, beforeClose))();
     await drain();

@@ -3,13 +3,13 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sql } from 'kysely';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { mirrorLedger } from '#db/ledgers.ts';
 import { ROOT } from '#dev/root.ts';
 import { openCapture } from '#kit/capture.ts';
 import { startDrain } from '#kit/drain.ts';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
 import { freePort, scratchFolder } from '#kit/process.ts';
 import { startRedis, type TestRedis } from '#kit/redis.ts';
+import { mirrorEntry } from '#kit/tables.ts';
 import { until } from '#kit/until.ts';
 import { POLL, vote } from '#kit/votes.ts';
 
@@ -167,7 +167,7 @@ describe('the audit', () => {
   test('names the node that is down, and accounts for the rest', async () => {
     await captureJobs(first, ONE, 2);
     await captureJobs(second, TWO, 1);
-    await mirrorLedger(database.db, new Map([[TWO, { seq: 1, votes: 1 }]]));
+    await mirrorEntry(database.db, TWO, { seq: 1, votes: 1 });
     await second.down('SIGKILL');
     const { code, output } = await audit();
     expect(output).toContain(`Unreachable: ${second.socket}: not connected (ECONNREFUSED)`);
