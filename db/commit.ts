@@ -1,12 +1,16 @@
 import { sql } from 'kysely';
 import { isWellFormed, jobKey, type ReceivedBatch } from '#job';
 import type { Db } from './client.ts';
-import { tallyWritten, WRITE_LATEST } from './votes.ts';
+import { registerSources } from './sources.ts';
 
-/** Result of one commit: new jobs, duplicates of jobs committed earlier, and votes by outcome. */
+/** Result of one commit: jobs by outcome, and the votes of the new jobs by outcome. */
 export interface CommitResult {
+  /** Jobs committed now. */
   readonly jobs: number;
+  /** Jobs committed earlier. */
   readonly duplicates: number;
+  /** Jobs above the fence of their source. No vote in them was acknowledged, and none is counted. */
+  readonly discarded: number;
   readonly counted: number;
   readonly changed: number;
   readonly superseded: number;
@@ -20,18 +24,9 @@ const MALFORMED_CHARACTERS_MAX = 2_000;
 
 /**
  * Commits jobs: receipts, votes, tallies and rejected votes in one statement, which is one transaction. It is idempotent:
- * a job that already has a receipt is skipped.
+ * a job that already has a receipt is skipped. Sources that Postgres does not know yet are registered first.
  *
- * Correct under concurrency:
- * - A job's receipt and votes become visible together or not at all.
- * - Of two statements with the same job, at most one succeeds: the other violates the primary key of the receipt and is
- *   rolled back. Its caller retries (see `retryPolicyFor`) and then finds the receipt.
- * - A voter's row only ever moves to a newer vote, by `(cast_at, choice_id)`, so commits commute (see `WRITE_LATEST`).
- * - `old` in RETURNING is the replaced row, read under its lock, so the deltas of the tallies are exact.
- * - A vote for a poll that is not stored yet goes to `rejected_votes` and is replayed later (see `replayRejectedVotes`).
- * - Rows are locked in key order, which makes deadlocks rare. Postgres breaks one by an error, and the caller retries.
- *
- * @param shard selects the rows in `tallies` and `committed`; callers with different shards never wait for each other there
+ * @param shard selects the rows in `tallies`; callers with different shards never wait for each other there
  * @throws the error of Postgres, after the rollback
  */
 export async function commitBatches(
@@ -40,28 +35,75 @@ export async function commitBatches(
   shard: number,
 ): Promise<CommitResult> {
   const input = encode(batches);
-  const { rows } = await sql<Omit<CommitResult, 'duplicates'>>`
-    with job as materialized (
-      select j.*
+  let outcome = await commitKnown(db, input, shard);
+  if (outcome.known < new Set(input.sources).size) {
+    // The row must be visible before the statement that locks it. Jobs of known sources are committed by now.
+    await registerSources(db, input.sources);
+    const rest = await commitKnown(db, input, shard);
+    outcome = add(outcome, rest);
+  }
+  const { known: _, ...result } = outcome;
+  return { ...result, duplicates: batches.length - result.jobs - result.discarded };
+}
+
+/** What one statement did, and how many of its sources have a row in `sources`. The jobs of all others are left out. */
+type Outcome = Omit<CommitResult, 'duplicates'> & { readonly known: number };
+
+/**
+ * Correct under concurrency:
+ * - A job's receipt and votes become visible together or not at all.
+ * - Of two statements with the same job, at most one succeeds: the other violates the primary key of the receipt and is
+ *   rolled back. Its caller retries (see `retryPolicyFor`) and then finds the receipt.
+ * - If that receipt is folded in between, there is no key to violate. Therefore `for key share` locks the rows of the sources
+ *   and re-reads them: a fold takes `for update`, so it either waits for this statement or its outcome is seen here,
+ *   even if it is newer than the snapshot. The same holds for fences, and for polls that become final.
+ * - A voter's row only ever moves to a newer vote. `on conflict` locks the row and evaluates `where` on its latest version, and
+ *   the order by (cast_us, choice_no) is total, so commits commute.
+ * - `old` in RETURNING is that locked row, so the deltas of the tallies are exact even if it is newer than the snapshot.
+ * - Rows are locked in key order, which makes deadlocks rare. Postgres breaks one by an error, and the caller retries.
+ */
+async function commitKnown(db: Db, input: Encoded, shard: number): Promise<Outcome> {
+  const { rows } = await sql<Outcome>`
+    with source as materialized (
+      select source, folded_seq, fenced_seq
+      from sources
+      where source = any (${input.sources}::text[])
+      order by source
+      for key share
+    ),
+    known_poll as materialized (
+      select no, id, final_at is not null as is_final
+      from polls
+      where id = any (${input.polls}::text[])
+      order by no
+      for key share
+    ),
+    candidate as materialized (
+      select j.*, coalesce(j.seq > source.fenced_seq, false) as is_discarded
       from unnest(${input.sources}::text[], ${input.seqs}::bigint[], ${input.sizes}::int[], ${input.offsets}::int[])
         with ordinality as j (source, seq, size, first, no)
-      where not exists (select from batches b where b.source = j.source and b.seq = j.seq)
+      join source using (source)
+      where j.seq > source.folded_seq
+        and not exists (select from receipts r where r.source = j.source and r.seq = j.seq)
+    ),
+    job as materialized (
+      select * from candidate where not is_discarded
     ),
     -- The distinct pairs of poll and choice, each with the reason to reject it, if any.
     pair as materialized (
-      select p.*, case
-        when choices.id is not null then null
-        when polls.id is not null then 'unknown_choice'
-        else 'unknown_poll'
+      select p.*, known_poll.no as poll_no, choices.no as choice_no, case
+        when known_poll.no is null then 'unknown_poll'
+        when choices.no is null then 'unknown_choice'
+        when known_poll.is_final then 'poll_final'
       end as rejection
       from unnest(${input.polls}::text[], ${input.choices}::text[]) with ordinality as p (poll_id, choice_id, no)
-      left join polls on polls.id = p.poll_id
-      left join choices on choices.poll_id = p.poll_id and choices.id = p.choice_id
+      left join known_poll on known_poll.id = p.poll_id
+      left join choices on choices.poll_no = known_poll.no and choices.id = p.choice_id
     ),
     -- The outer joins and the boolean column keep the planner's row estimate right. With inner joins or a filter on
     -- "rejection is null" it expects one row, and joins "written" to "latest" by a nested loop: quadratic time.
     vote as materialized (
-      select v.*, pair.poll_id, pair.choice_id,
+      select v.*, pair.poll_id, pair.choice_id, pair.poll_no, pair.choice_no,
         case when pair.no is null then 'malformed' else pair.rejection end as rejection,
         job.no is not null and pair.no is not null and pair.rejection is null as is_valid
       from unnest(${input.jobs}::int[], ${input.pairs}::int[], ${input.voters}::uuid[], ${input.castAts}::bigint[])
@@ -71,21 +113,31 @@ export async function commitBatches(
     ),
     -- One row per voter: "on conflict" cannot write a row twice in one statement.
     latest as materialized (
-      select distinct on (poll_id, voter_id) poll_id, voter_id, choice_id, cast_us, job_no
+      select distinct on (poll_no, voter_id) poll_no, voter_id, choice_no, cast_us, job_no
       from vote
       where is_valid
-      order by poll_id, voter_id, cast_us desc, choice_id desc
+      order by poll_no, voter_id, cast_us desc, choice_no desc
     ),
-    written as (${WRITE_LATEST}),
-    outcome as (
+    written as (
+      insert into votes as mine (poll_no, voter_id, choice_no, cast_us)
+      select poll_no, voter_id, choice_no, cast_us
+      from latest
+      order by poll_no, voter_id
+      on conflict (poll_no, voter_id) do update
+        set choice_no = excluded.choice_no, cast_us = excluded.cast_us
+        where (excluded.cast_us, excluded.choice_no) > (mine.cast_us, mine.choice_no)
+      returning new.poll_no, new.voter_id, new.choice_no, old.choice_no as replaced
+    ),
+    -- Materialized: the planner would otherwise aggregate all votes again for each job.
+    outcome as materialized (
       select job_no,
         count(*) filter (where replaced is null) as counted,
         count(*) filter (where replaced is not null) as changed
       from written
-      join latest using (poll_id, voter_id)
+      join latest using (poll_no, voter_id)
       group by job_no
     ),
-    invalid as (
+    invalid as materialized (
       select job_no, count(*) as rejected from vote where rejection is not null group by job_no
     ),
     stored_rejection as (
@@ -102,7 +154,7 @@ export async function commitBatches(
       where vote.rejection is not null
     ),
     receipt as (
-      insert into batches (source, seq, votes, counted, changed, superseded, rejected)
+      insert into receipts (source, seq, votes, counted, changed, superseded, rejected)
       select source, seq, size, n.counted, n.changed, size - n.counted - n.changed - n.rejected, n.rejected
       from job
       left join outcome on outcome.job_no = job.no
@@ -113,29 +165,49 @@ export async function commitBatches(
           coalesce(invalid.rejected, 0) as rejected
       ) as n
       order by source, seq
-      returning source, votes, counted, changed, superseded, rejected
+      returning counted, changed, superseded, rejected
     ),
-    tallied as (${tallyWritten(shard)}),
-    totalled as (
-      insert into committed as mine (source, shard, jobs, votes)
-      select source, ${shard}::int, count(*), sum(votes)
-      from receipt
-      group by source
-      order by source
-      on conflict (source, shard) do update
-        set jobs = mine.jobs + excluded.jobs, votes = mine.votes + excluded.votes
+    tallied as (
+      insert into tallies as mine (poll_no, choice_no, shard, votes)
+      select poll_no, choice_no, ${shard}::int, sum(change)
+      from (
+        select poll_no, choice_no, 1 as change from written
+        union all
+        select poll_no, replaced, -1 from written where replaced is not null
+      ) as changes
+      group by poll_no, choice_no
+      having sum(change) <> 0
+      order by poll_no, choice_no
+      on conflict (poll_no, choice_no, shard) do update set votes = mine.votes + excluded.votes
     )
     select count(*) as jobs,
       coalesce(sum(counted), 0) as counted,
       coalesce(sum(changed), 0) as changed,
       coalesce(sum(superseded), 0) as superseded,
-      coalesce(sum(rejected), 0) as rejected
+      coalesce(sum(rejected), 0) as rejected,
+      (select count(*) from candidate where is_discarded) as discarded,
+      (select count(*) from source) as known
     from receipt
   `.execute(db);
-  const done = rows[0];
-  if (!done) throw new Error('the commit returned no row');
-  return { ...done, duplicates: batches.length - done.jobs };
+  const outcome = rows[0];
+  if (!outcome) throw new Error('the commit returned no row');
+  return outcome;
 }
+
+/** Adds the outcome of a second statement. It finds the jobs that the first one discarded again. */
+function add(first: Outcome, second: Outcome): Outcome {
+  return {
+    jobs: first.jobs + second.jobs,
+    counted: first.counted + second.counted,
+    changed: first.changed + second.changed,
+    superseded: first.superseded + second.superseded,
+    rejected: first.rejected + second.rejected,
+    discarded: second.discarded,
+    known: second.known,
+  };
+}
+
+type Encoded = ReturnType<typeof encode>;
 
 /**
  * Encodes jobs as parallel arrays. Each distinct pair of poll and choice is sent once, and votes refer to it by number.

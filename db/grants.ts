@@ -1,30 +1,28 @@
 import { sql } from 'kysely';
 import type { Db } from './client.ts';
 
-/** The privileges of a read-only role. The worker, which owns the tables, has all others. */
-interface Reader {
+/** The privileges of a role beside the worker's, which owns the tables and has all of them. */
+interface Grantee {
   readonly role: string;
-  readonly tables: readonly string[];
-  readonly votesColumns?: readonly string[];
-  /** Whether the role may write to `retired_nodes`. */
-  readonly retiresNodes?: boolean;
+  readonly reads: readonly string[];
+  /** Single columns that the role may read, by table. */
+  readonly columns?: Readonly<Record<string, readonly string[]>>;
+  /** Columns of `nodes` that the role may change. It then also records what it does in `operator_actions`. */
+  readonly nodesColumns?: readonly string[];
 }
 
-const READERS: readonly Reader[] = [
-  {
-    role: 'turnout_results',
-    tables: ['polls', 'choices', 'tallies', 'committed', 'ledgers', 'batches', 'retired_nodes'],
-  },
+const GRANTEES: readonly Grantee[] = [
+  { role: 'turnout_results', reads: ['polls', 'choices', 'tallies', 'sources', 'receipts'] },
   {
     role: 'turnout_dashboard',
-    tables: ['committed', 'ledgers', 'batches', 'retired_nodes'],
-    retiresNodes: true,
+    reads: ['polls', 'nodes', 'sources', 'receipts', 'closings', 'seals', 'operator_actions'],
+    nodesColumns: ['retiring_at', 'written_off_at', 'written_off_reason'],
   },
-  // A recount needs the choices but not the voters.
+  // A recount needs the choices but not the voters, and neither does the count of late votes.
   {
     role: 'turnout_audit',
-    tables: ['committed', 'ledgers', 'batches', 'tallies', 'retired_nodes'],
-    votesColumns: ['poll_id', 'choice_id'],
+    reads: ['polls', 'choices', 'tallies', 'nodes', 'sources', 'receipts', 'closings', 'seals'],
+    columns: { votes: ['poll_no', 'choice_no'], rejected_votes: ['source', 'reason'] },
   },
 ];
 
@@ -38,11 +36,11 @@ export async function grantReaders(db: Db): Promise<void> {
     // Serializes workers: concurrent grants on one table fail with "tuple concurrently updated".
     await sql`select pg_advisory_xact_lock(hashtext('turnout grants'))`.execute(transaction);
     const { rows } = await sql<{ role: string }>`
-      select rolname as role from pg_roles where rolname = any (${READERS.map(({ role }) => role)})
+      select rolname as role from pg_roles where rolname = any (${GRANTEES.map(({ role }) => role)})
     `.execute(transaction);
     const tables = await ownedTables(transaction);
-    for (const reader of READERS) {
-      if (rows.some(({ role }) => role === reader.role)) await grant(transaction, tables, reader);
+    for (const grantee of GRANTEES) {
+      if (rows.some(({ role }) => role === grantee.role)) await grant(transaction, tables, grantee);
     }
   });
 }
@@ -57,14 +55,22 @@ async function ownedTables(db: Db): Promise<string[]> {
   return rows.map(({ name }) => name);
 }
 
-async function grant(db: Db, tables: readonly string[], reader: Reader): Promise<void> {
-  const grantee = sql.id(reader.role);
+async function grant(
+  db: Db,
+  tables: readonly string[],
+  { role, reads, columns = {}, nodesColumns }: Grantee,
+): Promise<void> {
+  const grantee = sql.id(role);
   // Revokes privileges on single columns as well.
   await sql`revoke all on ${list(tables)} from public, ${grantee}`.execute(db);
-  await sql`grant select on ${list(reader.tables)} to ${grantee}`.execute(db);
-  if (reader.retiresNodes) await sql`grant insert, update on retired_nodes to ${grantee}`.execute(db);
-  if (!reader.votesColumns) return;
-  await sql`grant select (${list(reader.votesColumns)}) on votes to ${grantee}`.execute(db);
+  await sql`grant select on ${list(reads)} to ${grantee}`.execute(db);
+  for (const [table, names] of Object.entries(columns)) {
+    await sql`grant select (${list(names)}) on ${sql.id(table)} to ${grantee}`.execute(db);
+  }
+  if (!nodesColumns) return;
+  // "for update" on a row needs the privilege to change one of its columns.
+  await sql`grant update (${list(nodesColumns)}) on nodes to ${grantee}`.execute(db);
+  await sql`grant insert on operator_actions to ${grantee}`.execute(db);
 }
 
 const list = (names: readonly string[]) => sql.join(names.map((name) => sql.id(name)));

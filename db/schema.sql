@@ -1,33 +1,23 @@
-create table batches (
-  source text collate "C" not null,
-  seq bigint not null,
-  votes integer not null,
-  counted integer not null,
-  changed integer not null,
-  superseded integer not null,
-  rejected integer not null,
-  committed_at timestamp with time zone not null default now(),
-  constraint batches_check CHECK ((votes = (((counted + changed) + superseded) + rejected))),
-  constraint batches_pkey PRIMARY KEY (source, seq),
-  constraint batches_seq_check CHECK ((seq > 0))
-);
-
 create table choices (
-  poll_id text collate "C" not null,
+  poll_no smallint not null,
+  no smallint not null,
   id text collate "C" not null,
   label text not null,
-  position integer not null,
-  constraint choices_pkey PRIMARY KEY (poll_id, id),
-  constraint choices_poll_id_fkey FOREIGN KEY (poll_id) REFERENCES polls(id)
+  position integer,
+  constraint choices_pkey PRIMARY KEY (poll_no, no),
+  constraint choices_poll_no_fkey FOREIGN KEY (poll_no) REFERENCES polls(no),
+  constraint choices_poll_no_id_key UNIQUE (poll_no, id)
 );
 
-create table committed (
-  source text collate "C" not null,
-  shard integer not null,
-  jobs bigint not null,
-  votes bigint not null,
-  constraint committed_pkey PRIMARY KEY (source, shard)
-) with (fillfactor=50);
+create table closings (
+  poll_no smallint not null,
+  node_id text collate "C" not null,
+  revision integer not null,
+  read_at timestamp with time zone not null default now(),
+  constraint closings_node_id_fkey FOREIGN KEY (node_id) REFERENCES nodes(id),
+  constraint closings_pkey PRIMARY KEY (poll_no, node_id),
+  constraint closings_poll_no_fkey FOREIGN KEY (poll_no) REFERENCES polls(no)
+);
 
 create table leases (
   name text collate "C" not null,
@@ -36,22 +26,61 @@ create table leases (
   constraint leases_pkey PRIMARY KEY (name)
 );
 
-create table ledgers (
-  source text collate "C" not null,
-  node text not null,
-  accepted_seq bigint not null,
-  accepted_votes bigint not null,
-  observed_at timestamp with time zone not null,
-  constraint ledgers_pkey PRIMARY KEY (source)
-) with (fillfactor=50);
+create table nodes (
+  id text collate "C" not null,
+  name text not null,
+  enrolled_at timestamp with time zone not null default now(),
+  read_at timestamp with time zone,
+  clock_skew_ms integer,
+  retiring_at timestamp with time zone,
+  retired_at timestamp with time zone,
+  written_off_at timestamp with time zone,
+  written_off_reason text,
+  constraint nodes_pkey PRIMARY KEY (id)
+);
+
+create table operator_actions (
+  at timestamp with time zone not null default now(),
+  who text not null,
+  what text not null,
+  why text not null
+);
 
 create table polls (
+  no smallint not null,
   id text collate "C" not null,
   question text not null,
   opens_at timestamp with time zone,
   closes_at timestamp with time zone,
   position integer,
-  constraint polls_pkey PRIMARY KEY (id)
+  revision integer not null default 1,
+  closed_at timestamp with time zone,
+  final_at timestamp with time zone,
+  result jsonb,
+  constraint polls_check CHECK (((final_at IS NULL) OR ((closed_at IS NOT NULL) AND (result IS NOT NULL)))),
+  constraint polls_id_key UNIQUE (id),
+  constraint polls_pkey PRIMARY KEY (no)
+);
+
+create table polls_files (
+  version integer not null,
+  content jsonb not null,
+  applied_at timestamp with time zone not null default now(),
+  constraint polls_files_pkey PRIMARY KEY (version)
+);
+
+create table receipts (
+  source text collate "C" not null,
+  seq bigint not null,
+  votes integer not null,
+  counted integer not null,
+  changed integer not null,
+  superseded integer not null,
+  rejected integer not null,
+  committed_at timestamp with time zone not null default now(),
+  constraint receipts_check CHECK ((votes = (((counted + changed) + superseded) + rejected))),
+  constraint receipts_pkey PRIMARY KEY (source, seq),
+  constraint receipts_seq_check CHECK ((seq > 0))
 );
 
 create table rejected_votes (
@@ -63,24 +92,50 @@ create table rejected_votes (
   constraint rejected_votes_pkey PRIMARY KEY (source, seq, index)
 );
 
-create table retired_nodes (
-  node text collate "C" not null,
-  retired_at timestamp with time zone not null default now(),
-  constraint retired_nodes_pkey PRIMARY KEY (node)
+create table seals (
+  poll_no smallint not null,
+  source text collate "C" not null,
+  revision integer not null,
+  seq bigint,
+  constraint seals_pkey PRIMARY KEY (poll_no, source),
+  constraint seals_poll_no_fkey FOREIGN KEY (poll_no) REFERENCES polls(no),
+  constraint seals_source_fkey FOREIGN KEY (source) REFERENCES sources(source)
 );
 
+create table sources (
+  source text collate "C" not null,
+  node_id text collate "C" not null,
+  accepted_seq bigint not null default 0,
+  accepted_votes bigint not null default 0,
+  target_seq bigint not null default 0,
+  target_votes bigint not null default 0,
+  folded_seq bigint not null default 0,
+  folded_votes bigint not null default 0,
+  folded_counted bigint not null default 0,
+  folded_changed bigint not null default 0,
+  folded_superseded bigint not null default 0,
+  folded_rejected bigint not null default 0,
+  compared_seq bigint not null default 0,
+  unexplained_votes bigint not null default 0,
+  fenced_seq bigint,
+  constraint sources_check CHECK (((compared_seq <= folded_seq) AND (folded_seq <= target_seq))),
+  constraint sources_node_id_fkey FOREIGN KEY (node_id) REFERENCES nodes(id),
+  constraint sources_pkey PRIMARY KEY (source)
+) with (fillfactor=50);
+CREATE INDEX sources_node ON public.sources USING btree (node_id);
+
 create table tallies (
-  poll_id text collate "C" not null,
-  choice_id text collate "C" not null,
+  poll_no smallint not null,
+  choice_no smallint not null,
   shard integer not null,
   votes bigint not null,
-  constraint tallies_pkey PRIMARY KEY (poll_id, choice_id, shard)
+  constraint tallies_pkey PRIMARY KEY (poll_no, choice_no, shard)
 ) with (fillfactor=50);
 
 create table votes (
-  poll_id text collate "C" not null,
+  cast_us bigint not null,
   voter_id uuid not null,
-  choice_id text collate "C" not null,
-  cast_at timestamp with time zone not null,
-  constraint votes_pkey PRIMARY KEY (poll_id, voter_id)
+  poll_no smallint not null,
+  choice_no smallint not null,
+  constraint votes_pkey PRIMARY KEY (poll_no, voter_id)
 );

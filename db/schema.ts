@@ -1,33 +1,88 @@
-import type { ColumnType, Generated } from 'kysely';
+import type { ColumnType, Generated, GeneratedAlways } from 'kysely';
 
 /** A `bigint` read as a number, which is exact up to 2^53. */
 type Count = ColumnType<number, number, number>;
+type CountFromZero = ColumnType<number, number | undefined, number>;
 
+/** The polls files applied so far, see `applyPollsFile`. */
+interface PollsFilesTable {
+  version: number;
+  content: unknown;
+  applied_at: Generated<Date>;
+}
+
+/** What is true of each poll now. */
 interface PollsTable {
+  no: GeneratedAlways<number>;
   id: string;
   question: string;
   opens_at: Date | null;
   closes_at: Date | null;
-  /** Position in the polls file; null once the poll was removed from it. */
+  /** Position in the polls file; null once a newer file no longer contains the poll. */
   position: number | null;
+  /** Raised by every change of the poll, but not by its scheduled close. */
+  revision: Generated<number>;
+  /** When this revision closed. */
+  closed_at: Date | null;
+  /** From then on neither the poll nor its result changes. */
+  final_at: Date | null;
+  /** The counts and their evidence, see `finalizePoll`. */
+  result: unknown;
 }
 
 interface ChoicesTable {
-  poll_id: string;
+  poll_no: number;
+  no: number;
   id: string;
   label: string;
-  position: number;
+  /** Position in the polls file; null once a newer file no longer offers the choice. */
+  position: number | null;
 }
 
-interface VotesTable {
-  poll_id: string;
-  voter_id: string;
-  choice_id: string;
-  cast_at: Date;
+/** Every node ever enrolled. */
+interface NodesTable {
+  id: string;
+  /** Its host's name when it was enrolled, for people. */
+  name: string;
+  enrolled_at: Generated<Date>;
+  /** When its ledger was last read. */
+  read_at: Date | null;
+  /** Clock of the node minus clock of Postgres. */
+  clock_skew_ms: number | null;
+  /** When an operator asked to retire it. */
+  retiring_at: Date | null;
+  retired_at: Date | null;
+  /** When an operator declared its uncounted votes lost. Revoked when the node is read again. */
+  written_off_at: Date | null;
+  written_off_reason: string | null;
 }
 
-/** The receipt of a committed job: the number of its votes, by outcome. */
-interface BatchesTable {
+/** What is known of each source: its node's ledger, and the receipts folded into one row. */
+interface SourcesTable {
+  source: string;
+  node_id: string;
+  /** The mirror of the ledger. */
+  accepted_seq: CountFromZero;
+  accepted_votes: CountFromZero;
+  /** An entry of the ledger as read once: the receipts are folded up to it and then compared with it. */
+  target_seq: CountFromZero;
+  target_votes: CountFromZero;
+  /** The receipts 1 to `folded_seq` are gone from `receipts`; these are their sums. */
+  folded_seq: CountFromZero;
+  folded_votes: CountFromZero;
+  folded_counted: CountFromZero;
+  folded_changed: CountFromZero;
+  folded_superseded: CountFromZero;
+  folded_rejected: CountFromZero;
+  /** The last target that was compared, and how many votes the receipts had fewer than the ledger. */
+  compared_seq: CountFromZero;
+  unexplained_votes: CountFromZero;
+  /** Jobs above it are discarded: no vote in them was acknowledged. */
+  fenced_seq: number | null;
+}
+
+/** The receipt of a committed job above its source's `folded_seq`: the number of its votes, by outcome. */
+interface ReceiptsTable {
   source: string;
   seq: Count;
   votes: number;
@@ -42,29 +97,37 @@ interface BatchesTable {
   committed_at: Generated<Date>;
 }
 
+/** The nodes that were told that a poll's revision has closed, in or before the transaction that read their seals. */
+interface ClosingsTable {
+  poll_no: number;
+  node_id: string;
+  revision: number;
+  read_at: Generated<Date>;
+}
+
+/** The sources whose seals a closed poll awaits. `seq` is null until the source has sealed. */
+interface SealsTable {
+  poll_no: number;
+  source: string;
+  revision: number;
+  seq: number | null;
+}
+
+/** The latest vote of each voter in each poll. */
+interface VotesTable {
+  /** When it was cast, in microseconds since 1970. */
+  cast_us: number;
+  voter_id: string;
+  poll_no: number;
+  choice_no: number;
+}
+
 /** Running counts per choice, sharded by committer to avoid lock contention, and summed on read. */
 interface TalliesTable {
-  poll_id: string;
-  choice_id: string;
+  poll_no: number;
+  choice_no: number;
   shard: number;
   votes: Count;
-}
-
-/** Running totals of `batches` per source, sharded like `tallies`. */
-interface CommittedTable {
-  source: string;
-  shard: number;
-  jobs: Count;
-  votes: Count;
-}
-
-/** The mirror of the nodes' ledgers: the captured totals of each source, kept when the node is gone. */
-interface LedgersTable {
-  source: string;
-  node: string;
-  accepted_seq: Count;
-  accepted_votes: Count;
-  observed_at: Date;
 }
 
 interface RejectedVotesTable {
@@ -75,10 +138,12 @@ interface RejectedVotesTable {
   vote: unknown;
 }
 
-/** Retired nodes. A ledger read after `retired_at` revokes the retirement. */
-interface RetiredNodesTable {
-  node: string;
-  retired_at: Generated<Date>;
+/** What operators changed. */
+interface OperatorActionsTable {
+  at: Generated<Date>;
+  who: string;
+  what: string;
+  why: string;
 }
 
 /** Leases, see `acquireLease`. */
@@ -90,14 +155,17 @@ interface LeasesTable {
 
 /** The schema for Kysely's types. `schema.sql` shows the same schema as Postgres reports it. */
 export interface Database {
+  polls_files: PollsFilesTable;
   polls: PollsTable;
   choices: ChoicesTable;
+  nodes: NodesTable;
+  sources: SourcesTable;
+  receipts: ReceiptsTable;
+  closings: ClosingsTable;
+  seals: SealsTable;
   votes: VotesTable;
-  batches: BatchesTable;
   tallies: TalliesTable;
-  committed: CommittedTable;
-  ledgers: LedgersTable;
   rejected_votes: RejectedVotesTable;
-  retired_nodes: RetiredNodesTable;
+  operator_actions: OperatorActionsTable;
   leases: LeasesTable;
 }

@@ -1,15 +1,22 @@
 import type { NodeState } from '#audit/queues.ts';
 import type { SourceAudit } from '#db/audit.ts';
-import { jobKey, type LedgerEntry } from '#job';
+import type { NodeState as EnrolledNode } from '#db/nodes.ts';
+import { jobKey, type LedgerEntry, nodeOf } from '#job';
 
-export const SOURCE = 'frontend01.t0-1';
+/** A node, its source, and an older one. */
+export const NODE = 'aaaaaaaaaaaaa';
+export const SOURCE: string = `frontend01-${NODE}.t0-1`;
+export const OLDER: string = `frontend01-${NODE}.t0-0`;
+/** Another node and its source. */
+export const OTHER_NODE = 'bbbbbbbbbbbbb';
+export const ELSEWHERE: string = `frontend02-${OTHER_NODE}.t0-1`;
 
 /** PostgreSQL's reading of a source with 10 votes per job: receipts of all numbers except the missing ones. */
 export function audit(jobs: number, missing: readonly number[] = [], source = SOURCE): SourceAudit {
   const acceptedSeq = jobs + missing.length;
   return {
     source,
-    node: source.slice(0, source.lastIndexOf('.')),
+    node: nodeOf(source).id,
     acceptedSeq,
     acceptedVotes: acceptedSeq * 10,
     jobs,
@@ -18,14 +25,20 @@ export function audit(jobs: number, missing: readonly number[] = [], source = SO
     changed: 0,
     superseded: 0,
     rejected: 0,
+    isRetired: false,
+    isWrittenOff: false,
+    fencedSeq: null,
+    unexplainedVotes: 0,
     missingJobs: missing.length,
     missing: missing.slice(0, 100),
-    retired: false,
   };
 }
 
 interface NodeParts {
   readonly name?: string;
+  /** The id in the Redis, that of `source` by default. */
+  readonly id?: string | undefined;
+  readonly fenced?: readonly string[];
   readonly fault?: string;
   /** The number of the last job of each source. */
   readonly seqs?: Readonly<Record<string, number>>;
@@ -39,12 +52,15 @@ interface NodeParts {
 /** A reachable node with 10 votes per job. */
 export function node(parts: NodeParts = {}): NodeState {
   const { name = 'r1', fault, seqs = {}, queued = [], failed = [], isListed = true, source = SOURCE } = parts;
+  const { id, name: host } = nodeOf(source);
   const idsOf = (numbers: readonly number[]): string[] => numbers.map((seq) => jobKey(source, seq));
   const ledger = new Map<string, LedgerEntry>();
   for (const [name, seq] of Object.entries(seqs)) ledger.set(name, { seq, votes: seq * 10 });
   return {
     name,
-    nodes: ['frontend01'],
+    id: 'id' in parts ? parts.id : id,
+    host,
+    fenced: new Set(parts.fenced),
     fault,
     ledger,
     queued: queued.length,
@@ -55,6 +71,23 @@ export function node(parts: NodeParts = {}): NodeState {
     memory: { used: 2 ** 20, max: 2 ** 30 },
     appendOnlyFile: 'on',
     jobs: isListed && !fault ? { queued: idsOf(queued), failed: idsOf(failed) } : undefined,
+  };
+}
+
+/** A node as Postgres knows it, read and with nothing uncounted. */
+export function enrolled(changes: Partial<EnrolledNode> = {}): EnrolledNode {
+  return {
+    id: NODE,
+    name: 'frontend01',
+    enrolledAt: Date.UTC(2027, 1, 7, 11),
+    readAt: Date.UTC(2027, 1, 7, 12),
+    clockSkewMs: 0,
+    state: 'enrolled',
+    writtenOffReason: null,
+    sources: 1,
+    uncountedJobs: 0,
+    uncountedVotes: 0,
+    ...changes,
   };
 }
 

@@ -2,12 +2,12 @@ import type { Db } from '#db/client.ts';
 import { commitBatches } from '#db/commit.ts';
 import { parseRedisAddress } from '#runtime/redis.ts';
 import { Committer, type CommitterOptions } from '#workers/committer.ts';
-import { LedgerMirror } from '#workers/mirror.ts';
+import { Coordinator } from '#workers/coordinator.ts';
 import { NodePool } from '#workers/node-pool.ts';
 import { recordLog } from './log.ts';
 
 /** Shorter than in production, to keep tests fast. */
-const TIMINGS = { roundIntervalMs: 100, probeMsMax: 1_000, stalledCheckIntervalMs: 500, versionDelayMs: 500 };
+const TIMINGS = { roundIntervalMs: 100, probeMsMax: 1_000, stalledCheckIntervalMs: 500, delayMs: 500 };
 const STOP_MS_MAX = 2_000;
 
 export interface DrainOptions {
@@ -27,6 +27,8 @@ export interface Drain {
   readonly faults: readonly (string | undefined)[];
   /** The lines logged so far. */
   readonly lines: readonly Record<string, unknown>[];
+  /** Returns how many jobs of other nodes were found. */
+  foreignJobs(): number;
   /** Sets the nodes that the next round discovers. */
   follow(sockets: readonly string[]): void;
   stop(): Promise<void>;
@@ -46,26 +48,35 @@ export async function startDrain({
     log,
     onFault: (fault) => faults.push(fault),
   });
-  const mirror = new LedgerMirror({ db, log, roundIntervalMs: TIMINGS.roundIntervalMs });
+  let foreignJobs = 0;
   let addresses = sockets.map(parseRedisAddress);
   const pool = new NodePool({
     discover: async () => addresses,
     submit: (batch) => committer.submit(batch),
-    onLedger: (node, ledger, readAt) => mirror.record(node, ledger, readAt),
+    onForeignJob: () => {
+      foreignJobs += 1;
+    },
     log,
     timings: { ...TIMINGS, probeMsMax },
   });
-  mirror.start();
+  const coordinator = new Coordinator({
+    db,
+    registries: () => pool.registries,
+    log,
+    roundIntervalMs: TIMINGS.roundIntervalMs,
+  });
   await pool.start();
+  coordinator.start();
   return {
     pool,
     faults,
     lines,
+    foreignJobs: () => foreignJobs,
     follow: (others) => {
       addresses = others.map(parseRedisAddress);
     },
     stop: async (): Promise<void> => {
-      await mirror.stop();
+      await coordinator.stop();
       await pool.stop(STOP_MS_MAX);
       committer.stop();
     },

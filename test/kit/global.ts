@@ -2,9 +2,9 @@ import { join } from 'node:path';
 import pg from 'pg';
 import type { TestProject } from 'vitest/node';
 import { migrate } from '#db/migrate.ts';
-import { upsertPolls } from '#db/polls.ts';
+import { applyPollsFile } from '#db/polls.ts';
 import { ROOT } from '#dev/root.ts';
-import { readPolls } from '#runtime/polls.ts';
+import { readPollsFile } from '#runtime/polls.ts';
 import { openTestDb } from './postgres.ts';
 import { startPostgres } from './postgres-server.ts';
 
@@ -22,7 +22,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   url.pathname = `/${TEMPLATE}`;
   const db = openTestDb(url.href);
   await migrate(db);
-  await upsertPolls(db, readPolls(POLLS_FILE));
+  await applyPollsFile(db, readPollsFile(POLLS_FILE));
   await db.destroy();
 
   project.provide('postgresUrl', postgres.url);

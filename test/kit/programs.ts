@@ -5,6 +5,7 @@ import { installPackages } from '#dev/programs.ts';
 /** Programs that some tests need, and their Debian packages. */
 const PACKAGES: Readonly<Record<string, string>> = {
   chromium: 'chromium',
+  faketime: 'faketime',
   haproxy: 'haproxy',
   jq: 'jq',
   openssl: 'openssl',

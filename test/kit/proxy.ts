@@ -10,6 +10,9 @@ export interface TestProxy {
   cut(): void;
   /** Stops forwarding on the open connections, as if the server's machine had lost power. */
   silence(): void;
+  /** Resets all connections and refuses new ones, until `allow`. */
+  refuse(): void;
+  allow(): void;
   /** Resets each connection after half of a response. */
   cutInMidAnswer(): void;
   /** Resolves when a client has sent at least `bytes` in one chunk, before the server can respond. */
@@ -29,12 +32,17 @@ export async function startProxy(
 ): Promise<TestProxy> {
   const sockets = new Set<Socket>();
   let isArmed = false;
+  let isRefusing = false;
   let watcher: { readonly bytes: number; readonly seen: () => void } | undefined;
 
   const cut = (): void => {
     for (const socket of sockets) socket.destroy();
   };
   const server = createServer((client) => {
+    if (isRefusing) {
+      client.destroy();
+      return;
+    }
     const upstream = connect(target as NetConnectOpts);
     for (const socket of [client, upstream]) {
       sockets.add(socket);
@@ -70,6 +78,13 @@ export async function startProxy(
     cut,
     silence: () => {
       for (const socket of sockets) socket.removeAllListeners('data').pause();
+    },
+    refuse: () => {
+      isRefusing = true;
+      cut();
+    },
+    allow: () => {
+      isRefusing = false;
     },
     cutInMidAnswer: () => {
       isArmed = true;

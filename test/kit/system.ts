@@ -20,7 +20,7 @@ export type BundleName = 'vote' | 'worker' | 'results' | 'dashboard';
 
 export interface ServiceOptions {
   readonly bundle: BundleName;
-  /** Added to `PORT`, `ADMIN_PORT` and `POLLS_FILE`, which it may override. */
+  /** Added to `PORT`, `ADMIN_PORT` and, of a worker, `POLLS_FILE`, which it may override. */
   readonly env: Readonly<Record<string, string>>;
   /** The folder of the log. */
   readonly folder: string;
@@ -40,7 +40,12 @@ export async function spawnService({ bundle, env, folder, name = bundle }: Servi
   const [port, adminPort] = [await freePort(), await freePort()];
   const service = startBundle(
     bundle,
-    { PORT: String(port), ADMIN_PORT: String(adminPort), POLLS_FILE, ...env },
+    {
+      PORT: String(port),
+      ADMIN_PORT: String(adminPort),
+      ...(bundle === 'worker' && { POLLS_FILE }),
+      ...env,
+    },
     join(folder, `${name}.log`),
   );
   return {

@@ -1,14 +1,15 @@
 import { sql } from 'kysely';
 import type { Db } from '#db/client.ts';
-import { mirrorLedgers } from '#db/ledgers.ts';
-import type { LedgerEntry, Vote } from '#job';
+import { mirrorNodes } from '#db/sources.ts';
+import { type LedgerEntry, nodeOf, type Vote } from '#job';
 
 /** Returns the stored votes by poll and voter. */
 export async function storedVotes(db: Db): Promise<Map<string, Vote>> {
   const { rows } = await sql<{ poll: string; voter: string; choice: string; us: number }>`
-    select poll_id as poll, voter_id as voter, choice_id as choice,
-      (extract(epoch from cast_at) * 1000000)::bigint as us
+    select polls.id as poll, voter_id as voter, choices.id as choice, cast_us as us
     from votes
+    join polls on polls.no = votes.poll_no
+    join choices on choices.poll_no = votes.poll_no and choices.no = votes.choice_no
   `.execute(db);
   return new Map(rows.map(({ poll, voter, choice, us }) => [`${poll} ${voter}`, [poll, voter, choice, us]]));
 }
@@ -16,16 +17,20 @@ export async function storedVotes(db: Db): Promise<Map<string, Vote>> {
 /** Returns the tallies other than zero by poll and choice. */
 export async function storedTallies(db: Db): Promise<Map<string, number>> {
   const { rows } = await sql<{ key: string; votes: number }>`
-    select poll_id || ' ' || choice_id as key, sum(votes)::bigint as votes
-    from tallies group by poll_id, choice_id having sum(votes) <> 0
+    select polls.id || ' ' || choices.id as key, sum(votes)::bigint as votes
+    from tallies
+    join polls on polls.no = tallies.poll_no
+    join choices on choices.poll_no = tallies.poll_no and choices.no = tallies.choice_no
+    group by polls.id, choices.id
+    having sum(votes) <> 0
   `.execute(db);
   return new Map(rows.map(({ key, votes }) => [key, votes]));
 }
 
-/** Returns the receipts sorted by key, without commit times. */
+/** Returns the receipts that are not folded, sorted by key, without commit times. */
 export async function storedReceipts(db: Db) {
   return db
-    .selectFrom('batches')
+    .selectFrom('receipts')
     .select(['source', 'seq', 'votes', 'counted', 'changed', 'superseded', 'rejected'])
     .orderBy('source')
     .orderBy('seq')
@@ -39,10 +44,16 @@ export async function mirrorEntry(
   entry: LedgerEntry,
   readAt = Date.now(),
 ): Promise<void> {
-  await mirrorLedgers(db, new Map([[source, { ...entry, readAt }]]));
+  const { id, name } = nodeOf(source);
+  await mirrorNodes(db, [
+    { id, name, ageMs: Date.now() - readAt, clockSkewMs: 0, ledger: new Map([[source, entry]]) },
+  ]);
 }
 
-/** Deletes everything but polls and choices. */
+/** Deletes everything but polls and choices, and opens the polls. */
 export async function emptyTables(db: Db): Promise<void> {
-  await sql`truncate votes, batches, tallies, committed, ledgers, rejected_votes, retired_nodes`.execute(db);
+  await sql`
+    truncate votes, receipts, tallies, closings, seals, sources, nodes, rejected_votes, operator_actions, leases
+  `.execute(db);
+  await sql`update polls set revision = 1, closed_at = null, final_at = null, result = null`.execute(db);
 }

@@ -1,6 +1,11 @@
-import type { Batch, Vote } from '#job';
+import { type Batch, sourceName, type Vote } from '#job';
 
 export const POLL = 'cats-vs-dogs';
+/** Ids of two nodes, and a source of each. */
+export const NODE = 'aaaaaaaaaaaaa';
+export const OTHER_NODE = 'bbbbbbbbbbbbb';
+export const SOURCE: string = sourceName('node', NODE, 't0-1');
+export const OTHER_SOURCE: string = sourceName('other', OTHER_NODE, 't0-2');
 
 /** Returns the id of a numbered voter. */
 export function voterId(number: number): string {
@@ -12,7 +17,7 @@ export function vote(voter: number, choice: string, castAt: number, poll = POLL)
   return [poll, voterId(voter), choice, 1_790_000_000_000_000 + castAt];
 }
 
-export function batch(seq: number, votes: readonly Vote[], source = 'node.t0-1'): Batch {
+export function batch(seq: number, votes: readonly Vote[], source = SOURCE): Batch {
   return { source, seq, votes };
 }
 

@@ -3,10 +3,11 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { auditSources, auditTallies } from '#db/audit.ts';
 import { commitBatches } from '#db/commit.ts';
 import { retryPolicyFor } from '#db/errors.ts';
+import { registerSources } from '#db/sources.ts';
 import { type Batch, JOB_VERSION, parseBatch, type ReceivedBatch } from '#job';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
 import { emptyTables, storedReceipts, storedTallies, storedVotes } from '#kit/tables.ts';
-import { batch, modelOf, POLL, vote, voterId } from '#kit/votes.ts';
+import { batch, modelOf, POLL, SOURCE, vote, voterId } from '#kit/votes.ts';
 
 let database: TestDatabase;
 
@@ -41,6 +42,7 @@ interface PlanNode {
 /** Commits and returns the executed plan of the statement. */
 async function explainCommit(batches: readonly Batch[]): Promise<PlanNode> {
   let plan: PlanNode | undefined;
+  await registerSources(database.db, [SOURCE]);
   const explaining = database.db.withPlugin({
     transformQuery: ({ node }) => {
       if (node.kind !== 'RawNode') throw new TypeError('a commit is one raw statement');
@@ -71,7 +73,15 @@ describe('a commit', () => {
       batch(2, [vote(3, 'cats', 2)]),
     ]);
 
-    expect(result).toEqual({ jobs: 2, duplicates: 0, counted: 3, changed: 0, superseded: 0, rejected: 0 });
+    expect(result).toEqual({
+      jobs: 2,
+      duplicates: 0,
+      discarded: 0,
+      counted: 3,
+      changed: 0,
+      superseded: 0,
+      rejected: 0,
+    });
     expect(await storedTallies(database.db)).toEqual(
       new Map([
         [`${POLL} cats`, 2],
@@ -79,8 +89,24 @@ describe('a commit', () => {
       ]),
     );
     expect(await storedReceipts(database.db)).toEqual([
-      { source: 'node.t0-1', seq: 1, votes: 2, counted: 2, changed: 0, superseded: 0, rejected: 0 },
-      { source: 'node.t0-1', seq: 2, votes: 1, counted: 1, changed: 0, superseded: 0, rejected: 0 },
+      {
+        source: 'node-aaaaaaaaaaaaa.t0-1',
+        seq: 1,
+        votes: 2,
+        counted: 2,
+        changed: 0,
+        superseded: 0,
+        rejected: 0,
+      },
+      {
+        source: 'node-aaaaaaaaaaaaa.t0-1',
+        seq: 2,
+        votes: 1,
+        counted: 1,
+        changed: 0,
+        superseded: 0,
+        rejected: 0,
+      },
     ]);
   });
 
@@ -155,9 +181,15 @@ describe('a commit', () => {
     expect(result).toMatchObject({ counted: 1, rejected: 2 });
     const rejected = await database.db.selectFrom('rejected_votes').selectAll().orderBy('index').execute();
     expect(rejected).toEqual([
-      { source: 'node.t0-1', seq: 1, index: 1, reason: 'unknown_choice', vote: [...vote(2, 'birds', 0)] },
       {
-        source: 'node.t0-1',
+        source: 'node-aaaaaaaaaaaaa.t0-1',
+        seq: 1,
+        index: 1,
+        reason: 'unknown_choice',
+        vote: [...vote(2, 'birds', 0)],
+      },
+      {
+        source: 'node-aaaaaaaaaaaaa.t0-1',
         seq: 1,
         index: 2,
         reason: 'unknown_poll',
@@ -179,7 +211,7 @@ describe('a commit', () => {
       { toString: 'no' },
     ];
     const votes = [...hostile, vote(9, 'ca\'ts"{},\\', 0), vote(1, 'cats', 0)];
-    const received = parseBatch({ v: JOB_VERSION, source: 'node.t0-1', seq: 1, votes });
+    const received = parseBatch({ v: JOB_VERSION, source: 'node-aaaaaaaaaaaaa.t0-1', seq: 1, votes });
     const result = await commitBatches(database.db, [received], 1);
     expect(result).toMatchObject({ jobs: 1, counted: 1, rejected: hostile.length + 1 });
     const rejected = await database.db
@@ -193,7 +225,7 @@ describe('a commit', () => {
   });
 
   test('writes a receipt for a job whose votes are all malformed', async () => {
-    const received = parseBatch({ v: JOB_VERSION, source: 'node.t0-1', seq: 1, votes: [null] });
+    const received = parseBatch({ v: JOB_VERSION, source: 'node-aaaaaaaaaaaaa.t0-1', seq: 1, votes: [null] });
     expect(await commitBatches(database.db, [received], 1)).toMatchObject({ jobs: 1, rejected: 1 });
   });
 

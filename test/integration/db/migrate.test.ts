@@ -17,11 +17,7 @@ test('applies each migration once when workers start concurrently', async () => 
   const workers = Array.from({ length: 5 }, () => openTestDb(database.url));
   const applied = await Promise.all(workers.map((db) => migrate(db)));
   await Promise.all(workers.map((db) => db.destroy()));
-  expect(applied.flatMap(({ applied }) => applied)).toEqual([
-    '0001_initial',
-    '0002_retired_nodes',
-    '0003_leases',
-  ]);
+  expect(applied.flatMap(({ applied }) => applied)).toEqual(['0001_initial']);
   expect(applied.flatMap(({ unknown }) => unknown)).toEqual([]);
 });
 
@@ -43,6 +39,16 @@ test('names the migrations of a newer release and leaves the schema alone', asyn
     expect(await migrate(newer.db)).toEqual({ applied: [], unknown: ['9998_next', '9999_last'] });
   } finally {
     await newer.remove();
+  }
+});
+
+test('refuses a database of an older version, and says what to do', async () => {
+  const old = await createDatabase('template1');
+  try {
+    await sql`create table batches (source text)`.execute(old.db);
+    await expect(migrate(old.db)).rejects.toThrow(/version before 0\.2 .* start with an empty database/);
+  } finally {
+    await old.remove();
   }
 });
 

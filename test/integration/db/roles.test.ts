@@ -1,31 +1,46 @@
 import { randomBytes } from 'node:crypto';
 import { sql } from 'kysely';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { auditSources, auditTallies, knownSources } from '#db/audit.ts';
+import { auditLateVotes, auditSources, auditTallies, knownSources } from '#db/audit.ts';
 import type { Db } from '#db/client.ts';
 import { commitBatches } from '#db/commit.ts';
+import { readAwaited } from '#db/final.ts';
 import { grantReaders } from '#db/grants.ts';
 import { migrate } from '#db/migrate.ts';
-import { retireNode } from '#db/nodes.ts';
-import { upsertPolls } from '#db/polls.ts';
+import { readNodes, requestRetirement, writeOffNode } from '#db/nodes.ts';
+import { applyPollsFile } from '#db/polls.ts';
 import { readReceipt, readResults } from '#db/results.ts';
 import { recordLog } from '#kit/log.ts';
 import { createDatabase, openTestDb, type TestDatabase } from '#kit/postgres.ts';
 import { applyRoles, createRoleUrls, type Role } from '#kit/roles.ts';
 import { mirrorEntry } from '#kit/tables.ts';
-import { batch, POLL, vote } from '#kit/votes.ts';
+import { batch, NODE, POLL, SOURCE, vote } from '#kit/votes.ts';
 import { Readiness } from '#runtime/readiness.ts';
 import { Shutdown } from '#runtime/shutdown.ts';
 import { prepareDatabase } from '#workers/prepare-database.ts';
 
-const SOURCE = 'frontend01.t0-1';
 const TABLES = [
-  ...['polls', 'choices', 'votes', 'batches', 'tallies', 'committed', 'ledgers', 'rejected_votes'],
-  ...['retired_nodes', 'leases'],
+  ...[
+    'polls_files',
+    'polls',
+    'choices',
+    'nodes',
+    'sources',
+    'receipts',
+    'closings',
+    'seals',
+    'votes',
+    'tallies',
+  ],
+  ...['rejected_votes', 'operator_actions', 'leases'],
 ];
-const POLLS = [
-  { id: POLL, question: 'Cats or dogs?', choices: ['cats', 'dogs'].map((id) => ({ id, label: id })) },
-];
+const POLLS = {
+  version: 1,
+  polls: [
+    { id: POLL, question: 'Cats or dogs?', choices: ['cats', 'dogs'].map((id) => ({ id, label: id })) },
+  ],
+};
+const OPERATOR = { who: 'ada', why: 'it moves' };
 const NOT_ALLOWED = /permission denied|must be owner/;
 
 let database: TestDatabase;
@@ -46,7 +61,7 @@ beforeAll(async () => {
   };
   await migrate(as.turnout_worker);
   await grantReaders(as.turnout_worker);
-  await upsertPolls(as.turnout_worker, POLLS);
+  await applyPollsFile(as.turnout_worker, POLLS);
   await commitBatches(as.turnout_worker, [batch(1, [vote(1, 'cats', 0), vote(2, 'birds', 0)], SOURCE)], 0);
   await mirrorEntry(as.turnout_worker, SOURCE, { seq: 2, votes: 3 });
 });
@@ -77,52 +92,80 @@ test('the worker migrates, commits and mirrors without superuser rights', async 
   expect(await as.turnout_worker.selectFrom('rejected_votes').selectAll().execute()).toHaveLength(1);
 });
 
+test('the test knows every table', async () => {
+  const { rows } = await sql<{ name: string }>`
+    select relname as name from pg_class
+    where relnamespace = 'public'::regnamespace and relkind = 'r' and relname not like 'kysely%'
+    order by relname
+  `.execute(database.db);
+  expect(rows.map(({ name }) => name)).toEqual(TABLES.toSorted());
+});
+
 test('the results role reads results and receipts', async () => {
-  const { polls, ledger, settled } = await readResults(as.turnout_results);
+  const { polls, ledger } = await readResults(as.turnout_results);
   expect(polls[0]?.choices.map(({ votes }) => votes)).toEqual([1, 0]);
   expect(ledger).toEqual({ accepted: 3, committed: 2 });
-  expect(settled).toBe(false);
   expect(await readReceipt(as.turnout_results, `${SOURCE}.1`)).toBe('counted');
   expect(await readReceipt(as.turnout_results, `${SOURCE}.2`)).toBe('pending');
 });
 
-test('the dashboard and audit roles audit sources', async () => {
+test('the dashboard and audit roles audit sources and nodes', async () => {
   for (const db of [as.turnout_dashboard, as.turnout_audit]) {
     expect(await auditSources(db)).toMatchObject([{ source: SOURCE, counted: 1, rejected: 1, missing: [2] }]);
     expect(await knownSources(db)).toEqual(new Set([SOURCE]));
+    expect(await readNodes(db)).toMatchObject([{ id: NODE, uncountedVotes: 1 }]);
+    expect(await readAwaited(db)).toEqual(new Map());
   }
 });
 
-test('of the readers, only the dashboard role retires nodes', async () => {
-  expect(await retireNode(as.turnout_dashboard, 'frontend01')).toEqual({ status: 'incomplete', jobs: 1 });
-  for (const role of ['turnout_results', 'turnout_audit'] as const) {
-    await expect(retireNode(as[role], 'frontend01')).rejects.toThrow(NOT_ALLOWED);
+test('of the readers, only the dashboard role requests retirements and write-offs', async () => {
+  for (const request of [requestRetirement, writeOffNode]) {
+    expect(await request(as.turnout_dashboard, NODE, OPERATOR)).toBe('done');
+    for (const role of ['turnout_results', 'turnout_audit'] as const) {
+      await expect(request(as[role], NODE, OPERATOR)).rejects.toThrow(NOT_ALLOWED);
+    }
   }
+  const changed = await as.turnout_worker.selectFrom('nodes').selectAll().execute();
+  expect(changed).toMatchObject([{ retired_at: null, written_off_reason: OPERATOR.why }]);
+});
+
+test.each([
+  'update nodes set retired_at = now()',
+  "update nodes set name = 'x'",
+  'update nodes set read_at = now()',
+  "insert into nodes (id, name) values ('x', 'x')",
+  "update operator_actions set who = 'x'",
+  'delete from operator_actions',
+])('the dashboard role may not: %s', async (statement) => {
+  await expect(run('turnout_dashboard', statement)).rejects.toThrow(NOT_ALLOWED);
 });
 
 test('of the readers, only the audit role recounts votes, without reading voters', async () => {
   expect(await auditTallies(as.turnout_audit)).toEqual([]);
+  expect(await auditLateVotes(as.turnout_audit)).toEqual(new Map());
+  await expect(run('turnout_audit', 'select vote from rejected_votes')).rejects.toThrow(NOT_ALLOWED);
   await expect(run('turnout_audit', 'select voter_id from votes')).rejects.toThrow(NOT_ALLOWED);
   await expect(run('turnout_audit', 'select * from votes')).rejects.toThrow(NOT_ALLOWED);
-  await expect(run('turnout_audit', 'select cast_at from votes')).rejects.toThrow(NOT_ALLOWED);
+  await expect(run('turnout_audit', 'select cast_us from votes')).rejects.toThrow(NOT_ALLOWED);
   for (const role of ['turnout_results', 'turnout_dashboard'] as const) {
     await expect(auditTallies(as[role])).rejects.toThrow(NOT_ALLOWED);
   }
 });
 
 describe.each<[Role, readonly string[]]>([
-  ['turnout_results', ['polls', 'choices', 'batches', 'tallies', 'committed', 'ledgers', 'retired_nodes']],
-  ['turnout_dashboard', ['batches', 'committed', 'ledgers', 'retired_nodes']],
-  ['turnout_audit', ['batches', 'tallies', 'committed', 'ledgers', 'retired_nodes']],
+  ['turnout_results', ['polls', 'choices', 'tallies', 'sources', 'receipts']],
+  ['turnout_dashboard', ['polls', 'nodes', 'sources', 'receipts', 'closings', 'seals', 'operator_actions']],
+  ['turnout_audit', ['polls', 'choices', 'tallies', 'nodes', 'sources', 'receipts', 'closings', 'seals']],
 ])('%s', (role, readable) => {
   test.each(TABLES)('has no privilege on %s beyond those granted', async (table) => {
     const read = run(role, `select * from ${table} limit 1`);
     if (readable.includes(table)) await expect(read).resolves.toBeDefined();
     else await expect(read).rejects.toThrow(NOT_ALLOWED);
     const column = await firstColumn(table);
-    const mayRetire = role === 'turnout_dashboard' && table === 'retired_nodes';
+    const changes: readonly string[] = role === 'turnout_dashboard' ? ['nodes', 'operator_actions'] : [];
     for (const statement of [
-      ...(mayRetire
+      // See the test of what the dashboard role may not change in these.
+      ...(changes.includes(table)
         ? []
         : [
             `insert into ${table} default values`,
@@ -169,9 +212,13 @@ describe.each<[Role, readonly string[]]>([
   });
 });
 
+/** Returns a column that an update may set. */
 async function firstColumn(table: string): Promise<string> {
   const { rows } = await sql<{ name: string }>`
-    select attname as name from pg_attribute where attrelid = ${table}::regclass and attnum = 1
+    select attname as name from pg_attribute
+    where attrelid = ${table}::regclass and attnum > 0 and attidentity = ''
+    order by attnum
+    limit 1
   `.execute(database.db);
   return rows[0]?.name ?? '';
 }

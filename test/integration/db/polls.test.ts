@@ -1,0 +1,101 @@
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { commitBatches } from '#db/commit.ts';
+import { adoptPolls, applyPollsFile, closeDuePolls, readStoredPolls } from '#db/polls.ts';
+import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
+import { storedTallies } from '#kit/tables.ts';
+import { batch, vote } from '#kit/votes.ts';
+
+const A = { id: 'a', question: 'A?', choices: [choice('yes'), choice('no')] };
+const B = { id: 'b', question: 'B?', choices: [choice('yes'), choice('no')] };
+
+let database: TestDatabase;
+
+beforeAll(async () => {
+  database = await createDatabase();
+});
+afterAll(() => database.remove());
+beforeEach(async () => {
+  for (const table of ['polls_files', 'choices', 'polls'] as const) {
+    await database.db.deleteFrom(table).execute();
+  }
+});
+
+function choice(id: string) {
+  return { id, label: id.toUpperCase() };
+}
+
+const apply = (version: number, polls: Parameters<typeof applyPollsFile>[1]['polls']) =>
+  applyPollsFile(database.db, { version, polls });
+const stored = async () => new Map((await readStoredPolls(database.db)).map((poll) => [poll.id, poll]));
+
+test('a file creates polls, and changes only those that differ from the last file', async () => {
+  expect(await apply(1, [A, B])).toBe('applied');
+  expect(await apply(2, [A, { ...B, question: 'B, really?' }])).toBe('applied');
+  const polls = await stored();
+  expect(polls.get('a')).toEqual({ ...A, position: 0, revision: 1, isClosed: false });
+  expect(polls.get('b')).toMatchObject({ question: 'B, really?', revision: 2 });
+});
+
+test('an older file changes nothing, whichever worker reads it', async () => {
+  const closesAt = Date.now() + 3_600_000;
+  await apply(2, [{ ...A, closesAt }]);
+  expect(await apply(1, [{ ...A, closesAt: 1 }])).toBe('older');
+  expect((await stored()).get('a')).toMatchObject({ closesAt, revision: 1, isClosed: false });
+});
+
+test('the same version with other content is refused', async () => {
+  await apply(1, [A]);
+  expect(await apply(1, [A])).toBe('unchanged');
+  expect(await apply(1, [{ ...A, question: 'Other?' }])).toBe('conflict');
+  expect((await stored()).get('a')).toMatchObject({ question: 'A?', revision: 1 });
+});
+
+test('a poll that is missing from a newer file is closed and hidden, and its votes stay', async () => {
+  await apply(1, [A, B]);
+  await commitBatches(database.db, [batch(1, [vote(1, 'yes', 0, 'b')])], 1);
+  await apply(2, [A]);
+  expect((await stored()).get('b')).toMatchObject({ position: null, isClosed: true, revision: 2 });
+  expect(await storedTallies(database.db)).toEqual(new Map([['b yes', 1]]));
+});
+
+test('a choice that is no longer offered keeps its votes, and its number', async () => {
+  await apply(1, [{ ...A, id: 'c' }]);
+  await commitBatches(database.db, [batch(2, [vote(1, 'no', 0, 'c')])], 1);
+  await apply(2, [{ ...A, id: 'c', choices: [choice('yes'), choice('maybe')] }]);
+  expect((await stored()).get('c')?.choices.map(({ id }) => id)).toEqual(['yes', 'maybe']);
+  expect((await storedTallies(database.db)).get('c no')).toBe(1);
+});
+
+test('a scheduled close does not raise the revision, an extension does and opens the poll again', async () => {
+  await apply(1, [{ ...A, closesAt: Date.now() - 1_000 }, B]);
+  expect(await closeDuePolls(database.db)).toEqual(['a']);
+  expect(await closeDuePolls(database.db)).toEqual([]);
+  expect((await stored()).get('a')).toMatchObject({ isClosed: true, revision: 1 });
+  await apply(2, [{ ...A, closesAt: Date.now() + 60_000 }, B]);
+  expect((await stored()).get('a')).toMatchObject({ isClosed: false, revision: 2 });
+});
+
+test('a final poll does not change', async () => {
+  await apply(1, [A]);
+  await database.db
+    .updateTable('polls')
+    .set({ closed_at: new Date(), final_at: new Date(), result: '{}' })
+    .execute();
+  expect(await apply(2, [{ ...A, question: 'Again?' }])).toBe('applied');
+  const [poll] = await readStoredPolls(database.db);
+  expect(poll).toMatchObject({ question: 'A?', isClosed: true, revision: 1 });
+  expect(await adoptPolls(database.db, [{ ...A, revision: 9, isClosed: false, position: 0 }])).toEqual([]);
+});
+
+test('higher revisions and unknown polls are adopted from nodes, lower ones are not', async () => {
+  await apply(1, [A]);
+  const adopted = await adoptPolls(database.db, [
+    { ...A, question: 'Newer?', revision: 3, isClosed: true, position: 0 },
+    { ...B, revision: 2, isClosed: false, position: 1 },
+  ]);
+  expect(adopted).toEqual(['a', 'b']);
+  expect(await adoptPolls(database.db, [{ ...A, revision: 2, isClosed: false, position: 0 }])).toEqual([]);
+  const polls = await stored();
+  expect(polls.get('a')).toMatchObject({ question: 'Newer?', revision: 3, isClosed: true });
+  expect(polls.get('b')).toMatchObject({ revision: 2, isClosed: false });
+});
