@@ -8,8 +8,20 @@ export const JOB_NAME = 'batch';
 /** Version of the data of a job. Raise it for every change that an older worker would misread. */
 export const JOB_VERSION = 2;
 
-/** The hash in each node's Redis that maps every source to `<seq>:<votes>`, its totals so far. */
+// Beside the queue, each node's Redis holds these keys. Handlers write the ledger and the seals, workers the rest.
+
+/** The id proposed for a node that is not enrolled yet: workers that race agree on it. */
+export const CANDIDATE_KEY = 'turnout:candidate';
+/** The id of the node. It is present if and only if the node is enrolled. */
+export const NODE_KEY = 'turnout:node';
+/** A hash: source → `<seq>:<votes>`, its totals so far. `0:0` registers a source that has written nothing. */
 export const LEDGER_KEY = 'turnout:ledger';
+/** A hash: `<source>/<poll>` → `<revision>:<seq>`, see `Seal`. */
+export const SEALED_KEY = 'turnout:sealed';
+/** The set of sources that must not accept votes any more. */
+export const FENCED_KEY = 'turnout:fenced';
+/** A hash: poll → its definition and state, see `formatStoredPoll`. */
+export const POLLS_KEY = 'turnout:polls';
 
 /** One vote: poll, voter (UUID), choice, and the time it was cast in microseconds since 1970. */
 export type Vote = readonly [poll: string, voter: string, choice: string, castAt: number];
@@ -54,7 +66,10 @@ export class JobVersionError extends Error {
   }
 }
 
-const SOURCE = /^[A-Za-z0-9][A-Za-z0-9.-]{0,62}\.[a-z0-9]{1,16}-[a-z0-9]{1,16}$/;
+/** 64 random bits in base 32. */
+const NODE_ID = /^[a-z2-7]{13}$/;
+/** `<node name>-<node id>.<process epoch>`. */
+const SOURCE = /^([A-Za-z0-9][A-Za-z0-9.-]{0,62})-([a-z2-7]{13})\.[a-z0-9]{1,16}-[a-z0-9]{1,16}$/;
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 const ID_CHARACTERS_MAX = 200;
 /** The year 9999; `timestamptz` reaches further. */
@@ -62,7 +77,7 @@ const CAST_AT_MAX = Date.UTC(9999, 0, 1) * 1_000;
 /** Largest job that a worker accepts, in votes: above `VOTES_PER_JOB_CEILING`, so that a newer handler may raise that first. */
 export const JOB_VOTES_MAX = 10_000;
 
-/** Returns the key of a job, `<source>.<seq>`: BullMQ job id, key of the row in `batches`, and the voter's receipt. */
+/** Returns the key of a job, `<source>.<seq>`: BullMQ job id, key of the row in `receipts`, and the voter's receipt. */
 export function jobKey(source: string, seq: number): string {
   return `${source}.${seq}`;
 }
@@ -76,9 +91,55 @@ export function parseJobKey(key: string): { source: string; seq: number } | unde
   return { source, seq: Number(digits) };
 }
 
-/** Returns the node of a source: everything before the process epoch. */
-export function nodeOf(source: string): string {
-  return source.slice(0, source.lastIndexOf('.'));
+/** Returns whether the text has the form of a node id. */
+export function isNodeId(text: unknown): text is string {
+  return typeof text === 'string' && NODE_ID.test(text);
+}
+
+/** Returns the name of a source, see `Batch.source`. No two processes share an epoch. */
+export function sourceName(nodeName: string, nodeId: string, epoch: string): string {
+  return `${nodeName}-${nodeId}.${epoch}`;
+}
+
+/**
+ * Returns the node of a source. The name is its host's, for people; only the id is unique.
+ *
+ * @throws RangeError when the text is not a source name
+ */
+export function nodeOf(source: string): { readonly name: string; readonly id: string } {
+  const [, name, id] = SOURCE.exec(source) ?? [];
+  if (name === undefined || id === undefined) throw new RangeError(`not a source: ${source}`);
+  return { name, id };
+}
+
+/** A source accepts no more votes for this revision of a poll; its votes for it are in the jobs up to `seq`. */
+export interface Seal {
+  readonly revision: number;
+  readonly seq: number;
+}
+
+/** Returns the field of a seal in the hash of seals. */
+export function sealField(source: string, poll: string): string {
+  return `${source}/${poll}`;
+}
+
+/** Returns a seal as a value of the hash of seals. */
+export function formatSeal({ revision, seq }: Seal): string {
+  return `${revision}:${seq}`;
+}
+
+/** Parses a node's hash of seals into seals by source and poll. Fields and values of any other form are skipped. */
+export function readSeals(
+  fields: Readonly<Record<string, string>>,
+): { readonly source: string; readonly poll: string; readonly seal: Seal }[] {
+  return Object.entries(fields).flatMap(([field, value]) => {
+    const slash = field.indexOf('/');
+    const match = /^(\d{1,9}):(\d{1,15})$/.exec(value);
+    const source = field.slice(0, slash);
+    if (slash < 0 || !match || !isSource(source)) return [];
+    const seal = { revision: Number(match[1]), seq: Number(match[2]) };
+    return [{ source, poll: field.slice(slash + 1), seal }];
+  });
 }
 
 /** The totals of a source: the sequence number of its last job, and the votes in all its jobs. */

@@ -4,14 +4,14 @@ import { createAdminApp } from '#runtime/admin.ts';
 import { readConfig, settings } from '#runtime/config.ts';
 import { discoverNodes } from '#runtime/discovery.ts';
 import { createMetrics } from '#runtime/metrics.ts';
-import { readPolls } from '#runtime/polls.ts';
+import { readPollsFile } from '#runtime/polls.ts';
 import { runProcess } from '#runtime/process.ts';
 import { Readiness } from '#runtime/readiness.ts';
 import { listen } from '#runtime/server.ts';
 import { Committer, LANES } from './committer.ts';
+import { Coordinator } from './coordinator.ts';
 import { monitorDurability } from './durability-monitor.ts';
 import { createWorkerMetrics } from './metrics.ts';
-import { LedgerMirror } from './mirror.ts';
 import { DRAIN_STOP_MS_MAX, NodePool } from './node-pool.ts';
 import { prepareDatabase } from './prepare-database.ts';
 
@@ -23,14 +23,14 @@ const SETTINGS = {
   logLevel: settings.logLevel,
 };
 const COMMIT_MS_MAX = 30_000;
-const MIRROR_MS_MAX = 5_000;
+const COORDINATION_MS_MAX = 5_000;
 
 await runProcess('worker', async (parts) => {
   const { log, shutdown } = parts;
   const config = readConfig(SETTINGS);
   log.setLevel(config.logLevel);
   const discover = discoverNodes(config.queueNodes);
-  const polls = readPolls(config.pollsFile);
+  const polls = readPollsFile(config.pollsFile);
 
   const registry = createMetrics('worker');
   const readiness = new Readiness('postgres', 'nodes');
@@ -59,28 +59,29 @@ await runProcess('worker', async (parts) => {
     onCommit: metrics.onCommit,
     onFault: (reason) => (reason ? readiness.notReady('postgres', reason) : readiness.ready('postgres')),
   });
-  const mirrorDb = openDb({
+  const coordinatorDb = openDb({
     url: config.databaseUrl.reveal(),
     connectionsMax: 1,
-    statementMsMax: MIRROR_MS_MAX,
-    name: 'turnout-mirror',
+    statementMsMax: COORDINATION_MS_MAX,
+    name: 'turnout-coordinator',
+    requiresDurability: true,
     onIdleError,
   });
-  shutdown.defer("close the mirror's connection", () => mirrorDb.destroy());
-  const mirror = new LedgerMirror({ db: mirrorDb, log });
+  shutdown.defer("close the coordinator's connection", () => coordinatorDb.destroy());
   const pool = new NodePool({
     discover,
     submit: (batch) => committer.submit(batch),
-    onLedger: (node, ledger, readAt) => mirror.record(node, ledger, readAt),
+    onForeignJob: metrics.onForeignJob,
     log,
   });
+  const coordinator = new Coordinator({ db: coordinatorDb, registries: () => pool.registries, log });
   shutdown.defer('finish the active jobs', async () => {
     await pool.stop(DRAIN_STOP_MS_MAX);
     committer.stop();
   });
-  // Stops first: another worker mirrors while this one finishes its jobs.
-  shutdown.defer('stop the mirror', () => mirror.stop());
-  mirror.start();
+  // Stops first: another worker coordinates while this one finishes its jobs.
+  shutdown.defer('stop the coordinator', () => coordinator.stop());
   await pool.start();
+  coordinator.start();
   readiness.ready('nodes');
 });

@@ -9,12 +9,12 @@ const OUTCOMES = ['counted', 'changed', 'superseded', 'rejected'] as const;
  * Registers the metrics of a worker.
  *
  * @param nodes returns the pool's nodes; called on each scrape
- * @returns the callback that records commits
+ * @returns the callbacks that record commits and jobs whose source belongs to another node
  */
 export function createWorkerMetrics(
   registry: Registry,
   nodes: () => ReadonlyMap<string, NodeState>,
-): { readonly onCommit: NonNullable<CommitterOptions['onCommit']> } {
+): { readonly onCommit: NonNullable<CommitterOptions['onCommit']>; readonly onForeignJob: () => void } {
   const registers = [registry];
   const votes = new Counter({
     name: 'turnout_votes_committed_total',
@@ -24,7 +24,7 @@ export function createWorkerMetrics(
   });
   const jobs = new Counter({
     name: 'turnout_jobs_committed_total',
-    help: 'Jobs committed, and duplicates of jobs committed earlier',
+    help: 'Jobs: new, duplicates of jobs committed earlier, and discarded ones above the fence of their source',
     labelNames: ['kind'],
     registers,
   });
@@ -32,6 +32,11 @@ export function createWorkerMetrics(
     name: 'turnout_commit_seconds',
     help: 'Duration of successful commits',
     buckets: COMMIT_SECONDS_BUCKETS,
+    registers,
+  });
+  const foreignJobs = new Counter({
+    name: 'turnout_jobs_foreign_total',
+    help: 'Jobs failed because their source belongs to another node: a handler is faulty or compromised',
     registers,
   });
   new Gauge({
@@ -63,7 +68,9 @@ export function createWorkerMetrics(
       for (const outcome of OUTCOMES) votes.inc({ outcome }, result[outcome]);
       jobs.inc({ kind: 'new' }, result.jobs);
       jobs.inc({ kind: 'duplicate' }, result.duplicates);
+      jobs.inc({ kind: 'discarded' }, result.discarded);
       seconds.observe(durationMs / 1_000);
     },
+    onForeignJob: () => foreignJobs.inc(),
   };
 }

@@ -1,10 +1,11 @@
-import type { LedgerEntry, ReceivedBatch } from '#job';
+import type { ReceivedBatch } from '#job';
 import { LEDGER_READ_MS_MAX } from '#runtime/capture-limits.ts';
 import { withDeadline } from '#runtime/deadline.ts';
 import type { Discover } from '#runtime/discovery.ts';
 import type { Log } from '#runtime/log.ts';
 import type { RedisAddress } from '#runtime/redis.ts';
 import { SHUTDOWN_MS_MAX } from '#runtime/shutdown.ts';
+import type { NodeRegistry } from './node-registry.ts';
 import { type NodeTimings, NodeWorker } from './node-worker.ts';
 
 /** Longest wait of a stopping worker for its active jobs. */
@@ -27,7 +28,7 @@ const TIMINGS: PoolTimings = {
   roundIntervalMs: 2_000,
   probeMsMax: LEDGER_READ_MS_MAX,
   stalledCheckIntervalMs: 5_000,
-  versionDelayMs: 30_000,
+  delayMs: 30_000,
 };
 
 /** Intervals and deadlines, which tests shorten. */
@@ -39,8 +40,8 @@ export interface NodePoolOptions {
   readonly discover: Discover;
   /** Commits a job, see `Committer.submit`. */
   readonly submit: (batch: ReceivedBatch) => Promise<void>;
-  /** Called with each ledger read and the time before the read, in milliseconds since 1970. */
-  readonly onLedger: (node: string, ledger: ReadonlyMap<string, LedgerEntry>, readAt: number) => void;
+  /** Called for each job whose source belongs to another node. */
+  readonly onForeignJob: () => void;
   readonly log: Log;
   readonly timings?: PoolTimings;
 }
@@ -86,6 +87,11 @@ export class NodePool {
         { isUp, waitingJobs, delayedJobs, activeJobs: worker.activeJobs },
       ]),
     );
+  }
+
+  /** The keys of each node beside its queue, by address. */
+  get registries(): ReadonlyMap<string, NodeRegistry> {
+    return new Map([...this.#members].map(([name, { worker }]) => [name, worker.registry]));
   }
 
   /** Starts draining. Resolves after the first probe of each node. */
@@ -135,7 +141,7 @@ export class NodePool {
 
   #follow(addresses: readonly RedisAddress[]): void {
     if (this.#isStopped) return;
-    const { log, submit, timings = TIMINGS } = this.#options;
+    const { log, submit, onForeignJob, timings = TIMINGS } = this.#options;
     const concurrency = Math.min(
       JOBS_PER_NODE_MAX,
       Math.max(JOBS_PER_NODE_MIN, Math.floor(ACTIVE_JOBS_MAX / addresses.length)),
@@ -154,7 +160,7 @@ export class NodePool {
         continue;
       }
       log.info('node added', { node: address.name });
-      const worker = new NodeWorker({ address, concurrency, submit, log, timings });
+      const worker = new NodeWorker({ address, concurrency, submit, onForeignJob, log, timings });
       this.#members.set(address.name, {
         worker,
         isUp: false,
@@ -166,15 +172,13 @@ export class NodePool {
   }
 
   async #probe(name: string, member: Member): Promise<void> {
-    const { log, onLedger } = this.#options;
+    const { log } = this.#options;
     try {
-      const readAt = Date.now();
-      const { waitingJobs, delayedJobs, ledger } = await member.worker.probe();
+      const { waitingJobs, delayedJobs } = await member.worker.probe();
       if (!member.isUp) log.info('node reachable', { node: name });
       member.isUp = true;
       member.waitingJobs = waitingJobs;
       member.delayedJobs = delayedJobs;
-      onLedger(name, ledger, readAt);
     } catch (error) {
       if (member.isUp) log.warn('node unreachable', { node: name, error });
       member.isUp = false;

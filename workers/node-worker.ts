@@ -1,29 +1,28 @@
 import { DelayedError, type Job, UnrecoverableError } from 'bullmq';
 import type { Redis } from 'ioredis';
-import {
-  JobVersionError,
-  LEDGER_KEY,
-  type LedgerEntry,
-  parseBatch,
-  type ReceivedBatch,
-  readLedger,
-} from '#job';
+import { JobVersionError, parseBatch, type ReceivedBatch } from '#job';
 import { DeadlineError, withDeadline } from '#runtime/deadline.ts';
 import type { Log } from '#runtime/log.ts';
 import { connectFailingFast, type RedisAddress } from '#runtime/redis.ts';
+import { NodeRegistry } from './node-registry.ts';
 import { QueueWorker } from './queue-worker.ts';
 
 /** A job whose lock is not renewed for this long goes to another worker. Running it twice is harmless. */
-const LOCK_MS = 15_000;
+const LOCK_MS = 10_000;
 /** Effectively unlimited: a job is not failed because its workers died. */
 const STALLS_MAX = 1_000_000;
 /** A worker with free capacity that fetches none of the waiting jobs for this long is hung. */
 const HANG_MS = 15_000;
 
+/** The job's source belongs to another node. Only a faulty or compromised handler writes such a job. */
+class ForeignSourceError extends Error {
+  override readonly name = 'ForeignSourceError';
+}
+
 /** Intervals and deadlines, which tests shorten. */
 export interface NodeTimings {
-  /** How long a job of another format version is delayed before a worker fetches it again. */
-  readonly versionDelayMs: number;
+  /** How long a job that this worker cannot judge is delayed before a worker fetches it again. */
+  readonly delayMs: number;
   /** Interval at which BullMQ checks for jobs whose lock has expired. */
   readonly stalledCheckIntervalMs: number;
   /** Longest wait for the answer to a probe. */
@@ -36,8 +35,6 @@ export interface NodeReport {
   /** Jobs of another format version, which wait for a worker of that version. */
   readonly delayedJobs: number;
   readonly isPaused: boolean;
-  /** By source; malformed entries are skipped. */
-  readonly ledger: ReadonlyMap<string, LedgerEntry>;
 }
 
 export interface NodeWorkerOptions {
@@ -45,12 +42,16 @@ export interface NodeWorkerOptions {
   readonly concurrency: number;
   /** Commits a job, see `Committer.submit`. An error fails the job permanently. */
   readonly submit: (batch: ReceivedBatch) => Promise<void>;
+  /** Called for each job whose source belongs to another node. */
+  readonly onForeignJob: () => void;
   readonly log: Log;
   readonly timings: NodeTimings;
 }
 
 /** Drains the queue of one node, and probes node and worker over a connection of its own. */
 export class NodeWorker {
+  /** The node's keys beside its queue. */
+  readonly registry: NodeRegistry;
   readonly #options: NodeWorkerOptions;
   readonly #probeRedis: Redis;
   #concurrency: number;
@@ -65,6 +66,7 @@ export class NodeWorker {
     this.#probeRedis = connectFailingFast(options.address);
     // `probe` reports failures to its caller.
     this.#probeRedis.on('error', () => {});
+    this.registry = new NodeRegistry(this.#probeRedis);
     this.#worker = this.#startWorker();
   }
 
@@ -89,7 +91,6 @@ export class NodeWorker {
       .llen(this.#worker.toKey('wait'))
       .zcard(this.#worker.toKey('delayed'))
       .hexists(this.#worker.toKey('meta'), 'paused')
-      .hgetall(LEDGER_KEY)
       .exec();
     const { address, timings } = this.#options;
     const what = `probing ${address.name}`;
@@ -98,16 +99,11 @@ export class NodeWorker {
       if (error instanceof DeadlineError) this.#probeRedis.disconnect(true);
       throw error;
     });
-    const [waiting, delayed, paused, fields] = (replies ?? []).map(([error, reply]) => {
+    const [waiting, delayed, paused] = (replies ?? []).map(([error, reply]) => {
       if (error) throw error;
       return reply;
     });
-    const report = {
-      waitingJobs: Number(waiting),
-      delayedJobs: Number(delayed),
-      isPaused: paused === 1,
-      ledger: readLedger(fields as Record<string, string>),
-    };
+    const report = { waitingJobs: Number(waiting), delayedJobs: Number(delayed), isPaused: paused === 1 };
     this.#replaceIfHung(report);
     return report;
   }
@@ -138,9 +134,14 @@ export class NodeWorker {
     this.#activeJobs += 1;
     this.#progressAt = performance.now();
     try {
-      await this.#options.submit(parseBatch(job.data));
+      const batch = parseBatch(job.data);
+      const owns = await this.registry.owns(batch.source).catch((error: Error) => error);
+      if (owns instanceof Error) return await this.#delay(job, token, owns);
+      if (!owns) throw new ForeignSourceError(`the source ${batch.source} belongs to another node`);
+      await this.#options.submit(batch);
     } catch (error) {
       if (error instanceof JobVersionError) return await this.#delay(job, token, error);
+      if (error instanceof ForeignSourceError) this.#options.onForeignJob();
       throw new UnrecoverableError((error as Error).message);
     } finally {
       this.#activeJobs -= 1;
@@ -149,17 +150,17 @@ export class NodeWorker {
   }
 
   /**
-   * Delays a job that a worker of another version must read, without using up an attempt. It stays in the queue, visible
-   * and counted as pending.
+   * Delays a job without using up an attempt: a worker of another version must read it, or the node does not answer. It stays
+   * in the queue, visible and counted as pending.
    *
    * @throws DelayedError always, which makes BullMQ leave the job alone
    */
-  async #delay(job: Job, token: string | undefined, reason: JobVersionError): Promise<never> {
+  async #delay(job: Job, token: string | undefined, reason: Error): Promise<never> {
     const { address, timings, log } = this.#options;
     log.repeated('job delayed', { node: address.name, job: job.id, reason: reason.message });
     // If the delay fails, the job stays active until its lock expires, and is then fetched again. Any other error would
     // fail it permanently.
-    await job.moveToDelayed(Date.now() + timings.versionDelayMs, token).catch((error: unknown) => {
+    await job.moveToDelayed(Date.now() + timings.delayMs, token).catch((error: unknown) => {
       log.repeated('job not delayed', { node: address.name, job: job.id, error });
     });
     throw new DelayedError();

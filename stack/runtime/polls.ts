@@ -50,6 +50,7 @@ const poll = v.pipe(
 );
 
 const pollsFile = v.strictObject({
+  version: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(2 ** 31 - 1)), 1),
   polls: v.pipe(
     v.array(poll),
     v.minLength(1, 'must be at least one'),
@@ -58,8 +59,61 @@ const pollsFile = v.strictObject({
   ),
 });
 
-/** A poll. `opensAt` and `closesAt` are milliseconds since 1970; an absent one is no limit. */
-export type Poll = Readonly<v.InferOutput<typeof poll>>;
+/** A poll as the polls file defines it. Times are milliseconds since 1970; an absent one is no limit. */
+export interface Poll {
+  readonly id: string;
+  readonly question: string;
+  readonly choices: readonly { readonly id: string; readonly label: string }[];
+  readonly opensAt?: number | undefined;
+  readonly closesAt?: number | undefined;
+}
+
+/** The polls file. A worker applies it only if its version is higher than that of the last one; 1 when absent. */
+export interface PollsFile {
+  readonly version: number;
+  readonly polls: readonly Poll[];
+}
+
+/** A poll as Postgres holds it and as workers store it in each node's Redis. */
+export interface StoredPoll extends Poll {
+  /** Raised by every change of the poll, but not by its scheduled close. */
+  readonly revision: number;
+  /** Whether this revision has closed. It never opens again; a higher revision may. */
+  readonly isClosed: boolean;
+  /** Order of display; `null` hides a poll that a newer polls file no longer contains. */
+  readonly position: number | null;
+}
+
+const storedPoll = v.object({
+  revision: v.pipe(v.number(), v.integer(), v.minValue(1)),
+  isClosed: v.boolean(),
+  position: v.nullable(v.number()),
+  question: v.string(),
+  choices: v.array(v.object({ id: v.string(), label: v.string() })),
+  opensAt: v.optional(v.number()),
+  closesAt: v.optional(v.number()),
+});
+
+/** Returns a poll as a value of the hash `POLLS_KEY`. */
+export function formatStoredPoll(poll: StoredPoll): string {
+  const { id: _, ...fields } = poll;
+  return JSON.stringify(fields);
+}
+
+/**
+ * Parses a value of the hash `POLLS_KEY`; `undefined` when it is not a stored poll. Unknown fields are ignored: a newer
+ * worker may write them.
+ */
+export function parseStoredPoll(id: string, value: string): StoredPoll | undefined {
+  let json: unknown;
+  try {
+    json = JSON.parse(value);
+  } catch {
+    return undefined;
+  }
+  const result = v.safeParse(storedPoll, json);
+  return result.success ? { id, ...result.output } : undefined;
+}
 
 /** Returns the phase of a poll at a time in milliseconds since 1970. It is open from `opensAt` until before `closesAt`. */
 export function phaseOf(
@@ -76,18 +130,18 @@ export function phaseOf(
  *
  * @throws ConfigError listing every fault with its path in the file
  */
-export function readPolls(path: string): readonly Poll[] {
+export function readPollsFile(path: string): PollsFile {
   let content: string;
   try {
     content = readFileSync(path, 'utf8');
   } catch (error) {
     throw new ConfigError([`polls file ${path} cannot be read (${(error as NodeJS.ErrnoException).code})`]);
   }
-  return parsePolls(content, path);
+  return parsePollsFile(content, path);
 }
 
-/** Validates the text of a polls file; `path` appears in messages. See `readPolls`. */
-export function parsePolls(content: string, path: string): readonly Poll[] {
+/** Validates the text of a polls file; `path` appears in messages. See `readPollsFile`. */
+export function parsePollsFile(content: string, path: string): PollsFile {
   let json: unknown;
   try {
     json = JSON.parse(content);
@@ -95,7 +149,7 @@ export function parsePolls(content: string, path: string): readonly Poll[] {
     throw new ConfigError([`polls file ${path} is not JSON (${(error as Error).message})`]);
   }
   const result = v.safeParse(pollsFile, json);
-  if (result.success) return result.output.polls;
+  if (result.success) return result.output;
   throw new ConfigError(
     result.issues.map((issue) => {
       const where = v.getDotPath(issue);

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { auditSources, auditTallies } from '#db/audit.ts';
 import { commitBatches } from '#db/commit.ts';
 import { readReceipt, readResults } from '#db/results.ts';
-import { type Batch, encodeBatch, JOB_VERSION, jobKey } from '#job';
+import { type Batch, encodeBatch, FENCED_KEY, JOB_VERSION, jobKey, NODE_KEY, sourceName } from '#job';
 import { type Drain, startDrain } from '#kit/drain.ts';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
 import { scratchFolder } from '#kit/process.ts';
@@ -13,7 +13,7 @@ import { startProxy } from '#kit/proxy.ts';
 import { startRedis, type TestRedis } from '#kit/redis.ts';
 import { storedReceipts, storedTallies } from '#kit/tables.ts';
 import { until } from '#kit/until.ts';
-import { batch, POLL, vote } from '#kit/votes.ts';
+import { batch, NODE, OTHER_NODE, OTHER_SOURCE, POLL, SOURCE, vote } from '#kit/votes.ts';
 import type { CommitterOptions } from '#workers/committer.ts';
 
 let database: TestDatabase;
@@ -23,6 +23,9 @@ const cleanups: (() => Promise<unknown>)[] = [];
 beforeEach(async () => {
   database = await createDatabase();
   nodes = await Promise.all([startRedis(), startRedis()]);
+  const [one, two] = nodes as [TestRedis, TestRedis];
+  await one.client.set(NODE_KEY, NODE);
+  await two.client.set(NODE_KEY, OTHER_NODE);
   cleanups.push(() => database.remove(), ...nodes.map((node) => () => node.remove()));
 });
 afterEach(async () => {
@@ -60,7 +63,7 @@ describe('the drain', () => {
   test('counts the jobs of all nodes and removes them from the queues', async () => {
     const [one, two] = nodes as [TestRedis, TestRedis];
     await enqueue(one, [batch(1, [vote(1, 'cats', 0)]), batch(2, [vote(2, 'dogs', 0)])]);
-    await enqueue(two, [batch(1, [vote(3, 'cats', 0)], 'other.t0-2')]);
+    await enqueue(two, [batch(1, [vote(3, 'cats', 0)], OTHER_SOURCE)]);
     await drainAll();
     await untilTalliesAre([
       [`${POLL} cats`, 2],
@@ -74,7 +77,7 @@ describe('the drain', () => {
     await enqueue(one, [batch(1, [vote(1, 'cats', 0)])]);
     await one.down('SIGKILL');
     const { pool } = await drainAll();
-    await enqueue(two, [batch(1, [vote(2, 'cats', 0)], 'other.t0-2')]);
+    await enqueue(two, [batch(1, [vote(2, 'cats', 0)], OTHER_SOURCE)]);
     await untilTalliesAre([[`${POLL} cats`, 1]]);
     await until('the node is unreachable', () => pool.nodes.get(one.socket)?.isUp === false);
     await one.up();
@@ -87,7 +90,7 @@ describe('the drain', () => {
     drain.follow([two.socket]);
     await until('the first node is removed', () => !drain.pool.nodes.has(one.socket));
     await enqueue(one, [batch(1, [vote(1, 'cats', 0)])]);
-    await enqueue(two, [batch(1, [vote(2, 'dogs', 0)], 'other.t0-2')]);
+    await enqueue(two, [batch(1, [vote(2, 'dogs', 0)], OTHER_SOURCE)]);
     await untilTalliesAre([[`${POLL} dogs`, 1]]);
     drain.follow([one.socket, two.socket]);
     await untilTalliesAre([
@@ -99,21 +102,23 @@ describe('the drain', () => {
   test('fails an unreadable job with a reason, keeps it, and counts the others', async () => {
     const [one] = nodes as [TestRedis, TestRedis];
     await enqueue(one, [batch(1, [vote(1, 'cats', 0)])], '{"source":');
-    await enqueue(one, [{ source: 'node.t0-1', seq: 7, votes: [] }, batch(8, [vote(2, 'cats', 0)])]);
+    await enqueue(one, [{ source: SOURCE, seq: 7, votes: [] }, batch(8, [vote(2, 'cats', 0)])]);
     await drainAll();
     await untilTalliesAre([[`${POLL} cats`, 2]]);
     await until('both have failed', async () => (await one.client.zcard('bull:votes:failed')) === 2);
     expect(await one.client.hget('bull:votes:unreadable', 'failedReason')).toBe('job data is not an object');
     expect(await one.client.hget('bull:votes:unreadable', 'data')).toBe('{"source":');
-    expect(await one.client.hget('bull:votes:node.t0-1.7', 'failedReason')).toBe('job has no votes');
+    expect(await one.client.hget('bull:votes:node-aaaaaaaaaaaaa.t0-1.7', 'failedReason')).toBe(
+      'job has no votes',
+    );
   });
 
   test.each([
     ['a newer format version', { v: JOB_VERSION + 1, renamed: true }],
-    ['no format version', { source: 'node.t0-1', seq: 1, votes: [] }],
+    ['no format version', { source: SOURCE, seq: 1, votes: [] }],
   ])('delays a job of %s, counts the others, and counts it once it is readable', async (_, data) => {
     const [one] = nodes as [TestRedis];
-    const key = 'bull:votes:node.t0-1.1';
+    const key = 'bull:votes:node-aaaaaaaaaaaaa.t0-1.1';
     const delayed = batch(1, [vote(1, 'cats', 0)]);
     await enqueue(one, [delayed, batch(2, [vote(2, 'cats', 0)])]);
     await one.client.hset(key, 'data', JSON.stringify(data));
@@ -127,7 +132,7 @@ describe('the drain', () => {
     expect(lines.filter(({ message }) => message === 'job delayed')).toEqual([
       expect.objectContaining({
         level: 'warn',
-        job: 'node.t0-1.1',
+        job: 'node-aaaaaaaaaaaaa.t0-1.1',
         reason: expect.stringContaining('expected 2'),
       }),
     ]);
@@ -137,6 +142,28 @@ describe('the drain', () => {
     await untilTalliesAre([[`${POLL} cats`, 2]]);
     await until('the queue is empty', async () => (await countJobs(one)) === 0);
     await until('the pool reports it', () => pool.nodes.get(one.socket)?.delayedJobs === 0);
+  });
+
+  test('fails a job of another node and reports it, and counts the jobs of a source that was fenced here', async () => {
+    const [one, two] = nodes as [TestRedis, TestRedis];
+    await enqueue(one, [batch(1, [vote(1, 'cats', 0)], OTHER_SOURCE), batch(1, [vote(2, 'cats', 0)])]);
+    const former = sourceName('host', 'ccccccccccccc', 't0-3');
+    await two.client.sadd(FENCED_KEY, former);
+    await enqueue(two, [batch(1, [vote(3, 'dogs', 0)], former)]);
+    const { foreignJobs } = await drainAll();
+    await untilTalliesAre([
+      [`${POLL} cats`, 1],
+      [`${POLL} dogs`, 1],
+    ]);
+    await until(
+      'the foreign job has failed',
+      async () => (await one.client.zcard('bull:votes:failed')) === 1,
+    );
+    expect(await one.client.hget(`bull:votes:${OTHER_SOURCE}.1`, 'failedReason')).toBe(
+      `the source ${OTHER_SOURCE} belongs to another node`,
+    );
+    expect(foreignJobs()).toBe(1);
+    expect((await auditSources(database.db)).find(({ source }) => source === OTHER_SOURCE)).toBeUndefined();
   });
 
   test('counts a job once when its worker died after the commit', async () => {
@@ -181,7 +208,7 @@ describe('the drain', () => {
       'the rejected job has failed',
       async () => (await one.client.zcard('bull:votes:failed')) === 1,
     );
-    expect(await one.client.hget('bull:votes:node.t0-1.3', 'failedReason')).toBe('bad data');
+    expect(await one.client.hget('bull:votes:node-aaaaaaaaaaaaa.t0-1.3', 'failedReason')).toBe('bad data');
   });
 
   test('recovers after all its connections to Postgres are terminated', async () => {
@@ -218,13 +245,21 @@ test('probes a silent node again over a new connection', async () => {
 describe('the mirror of the ledgers', () => {
   test('follows the ledgers, outlives a node, and never decreases', async () => {
     const [one, two] = nodes as [TestRedis, TestRedis];
-    await one.client.hset('turnout:ledger', 'node.t0-1', '3:30', 'nonsense', '1:1', 'x.t0-1', 'nonsense');
-    await two.client.hset('turnout:ledger', 'other.t0-2', '1:10');
+    await one.client.hset(
+      'turnout:ledger',
+      SOURCE,
+      '3:30',
+      'nonsense',
+      '1:1',
+      'x-aaaaaaaaaaaaa.t0-1',
+      'nonsense',
+    );
+    await two.client.hset('turnout:ledger', OTHER_SOURCE, '1:10');
     await drainAll();
     const accepted = async () => (await readResults(database.db)).ledger.accepted;
     await until('both are mirrored', async () => (await accepted()) === 40);
-    await one.client.hset('turnout:ledger', 'node.t0-1', '2:20');
-    await two.client.hset('turnout:ledger', 'other.t0-2', '2:15');
+    await one.client.hset('turnout:ledger', SOURCE, '2:20');
+    await two.client.hset('turnout:ledger', OTHER_SOURCE, '2:15');
     await until('the change is mirrored', async () => (await accepted()) === 45);
     await one.down('SIGKILL');
     expect(await accepted()).toBe(45);
@@ -241,7 +276,7 @@ describe('the mirror of the ledgers', () => {
     await until('the node is reachable', () => drain.pool.nodes.get(path)?.isUp === true);
     proxy.silence();
     for (const seq of [1, 2, 3]) {
-      await two.client.hset('turnout:ledger', 'other.t0-2', `${seq}:${seq}`);
+      await two.client.hset('turnout:ledger', OTHER_SOURCE, `${seq}:${seq}`);
       await until(
         'the ledger is mirrored',
         async () => (await readResults(database.db)).ledger.accepted === seq,
@@ -249,9 +284,9 @@ describe('the mirror of the ledgers', () => {
     }
   });
 
-  test('shows missing jobs, pending receipts, and when everything is settled', async () => {
+  test('shows missing jobs and pending receipts', async () => {
     const [one] = nodes as [TestRedis, TestRedis];
-    await one.client.hset('turnout:ledger', 'node.t0-1', '3:3');
+    await one.client.hset('turnout:ledger', SOURCE, '3:3');
     await drainAll();
     await enqueue(
       one,
@@ -261,8 +296,8 @@ describe('the mirror of the ledgers', () => {
     await until('the ledger is mirrored', async () => (await readResults(database.db)).ledger.accepted === 3);
     expect(await auditSources(database.db)).toMatchObject([
       {
-        source: 'node.t0-1',
-        node: 'node',
+        source: SOURCE,
+        node: NODE,
         acceptedSeq: 3,
         jobs: 2,
         counted: 2,
@@ -270,19 +305,17 @@ describe('the mirror of the ledgers', () => {
         missing: [2],
       },
     ]);
-    expect((await readResults(database.db)).settled).toBe(false);
     expect(
       await Promise.all(
-        ['node.t0-1.1', 'node.t0-1.2', 'node.t0-1.4', 'x'].map((r) => readReceipt(database.db, r)),
+        ['node-aaaaaaaaaaaaa.t0-1.1', 'node-aaaaaaaaaaaaa.t0-1.2', 'node-aaaaaaaaaaaaa.t0-1.4', 'x'].map(
+          (r) => readReceipt(database.db, r),
+        ),
       ),
     ).toEqual(['counted', 'pending', 'unknown', 'unknown']);
 
     await enqueue(one, [batch(2, [vote(2, 'cats', 0)])]);
     await untilTalliesAre([[`${POLL} cats`, 3]]);
-    expect(await readResults(database.db)).toMatchObject({
-      settled: true,
-      ledger: { accepted: 3, committed: 3 },
-    });
+    expect((await readResults(database.db)).ledger).toEqual({ accepted: 3, committed: 3 });
     expect(await auditTallies(database.db)).toEqual([]);
   });
 });

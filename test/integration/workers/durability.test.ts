@@ -1,14 +1,15 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { NODE_KEY } from '#job';
 import { createDatabase, executeAt, type TestDatabase } from '#kit/postgres.ts';
 import { startPostgres, type TestPostgres } from '#kit/postgres-server.ts';
 import { scratchFolder, untilReady } from '#kit/process.ts';
 import { startRedis, type TestRedis } from '#kit/redis.ts';
 import { storedReceipts } from '#kit/tables.ts';
 import { until } from '#kit/until.ts';
-import { batch, vote } from '#kit/votes.ts';
+import { batch, NODE, vote } from '#kit/votes.ts';
 import { enqueue, startWorker, type TestWorker } from '#kit/worker.ts';
 
-const KEY = 'bull:votes:node.t0-1.1';
+const KEY = 'bull:votes:node-aaaaaaaaaaaaa.t0-1.1';
 
 let postgres: TestPostgres;
 let database: TestDatabase;
@@ -25,6 +26,7 @@ beforeEach(async () => {
   const scratch = await scratchFolder();
   folder = scratch.path;
   node = await startRedis();
+  await node.client.set(NODE_KEY, NODE);
   database = await createDatabase('template1', postgres.url);
   cleanups.push(
     scratch.remove,

@@ -1,15 +1,16 @@
 import { sql } from 'kysely';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { NODE_KEY } from '#job';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
 import { scratchFolder, untilReady } from '#kit/process.ts';
 import { startRedis, type TestRedis } from '#kit/redis.ts';
 import { storedTallies } from '#kit/tables.ts';
 import { until } from '#kit/until.ts';
-import { batch, POLL, vote } from '#kit/votes.ts';
+import { batch, NODE, POLL, SOURCE, vote } from '#kit/votes.ts';
 import { enqueue, startWorker, type TestWorker } from '#kit/worker.ts';
-import { LEASE_MS } from '#workers/mirror.ts';
+import { LEASE_MS } from '#workers/coordinator.ts';
 
-/** Two rounds of the pool and one of the mirror, on a loaded machine. */
+/** Two rounds of the pool and one of the coordinator, on a loaded machine. */
 const TAKEOVER_MS_MAX = 7_000;
 
 let folder: string;
@@ -20,6 +21,7 @@ beforeEach(async () => {
   const scratch = await scratchFolder();
   folder = scratch.path;
   node = await startRedis();
+  await node.client.set(NODE_KEY, NODE);
   cleanups.push(scratch.remove, () => node.remove());
 });
 afterEach(async () => {
@@ -79,12 +81,12 @@ test('is not started while a migration fails, and drains once it succeeds', asyn
   await untilCounted(database, 1);
 });
 
-test('another worker takes over the mirror when the one that holds its lease is killed', async () => {
+test('another worker coordinates when the one that holds its lease is killed', async () => {
   const database = await openDatabase();
   const workers = await Promise.all([start(database), start(database)]);
   await Promise.all(workers.map((worker) => untilReady(worker, worker.adminPort)));
   const mirrored = async (seq: number) => {
-    await node.client.hset('turnout:ledger', 'node.t0-1', `${seq}:${seq}`);
+    await node.client.hset('turnout:ledger', SOURCE, `${seq}:${seq}`);
     const msMax = LEASE_MS + TAKEOVER_MS_MAX;
     await until(`number ${seq} is mirrored`, async () => (await acceptedSeq(database)) === seq, msMax);
   };
@@ -102,6 +104,6 @@ test('another worker takes over the mirror when the one that holds its lease is 
 });
 
 async function acceptedSeq({ db }: TestDatabase): Promise<number | undefined> {
-  const row = await db.selectFrom('ledgers').select('accepted_seq').executeTakeFirst();
+  const row = await db.selectFrom('sources').select('accepted_seq').executeTakeFirst();
   return row?.accepted_seq;
 }

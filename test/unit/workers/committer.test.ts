@@ -5,7 +5,15 @@ import { recordLog } from '#kit/log.ts';
 import { until } from '#kit/until.ts';
 import { Committer, LANES } from '#workers/committer.ts';
 
-const RESULT: CommitResult = { jobs: 1, counted: 0, changed: 0, superseded: 0, rejected: 0, duplicates: 0 };
+const RESULT: CommitResult = {
+  jobs: 1,
+  counted: 0,
+  changed: 0,
+  superseded: 0,
+  rejected: 0,
+  duplicates: 0,
+  discarded: 0,
+};
 
 afterEach(() => {
   vi.restoreAllMocks();

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import {
   encodeBatch,
   formatLedgerEntry,
+  formatSeal,
   JOB_VERSION,
   JOB_VOTES_MAX,
   JobVersionError,
@@ -10,16 +11,19 @@ import {
   parseBatch,
   parseJobKey,
   parseLedgerEntry,
+  readSeals,
+  sealField,
   UnreadableJobError,
 } from '#job';
 import { batch, vote } from '#kit/votes.ts';
 
-const SOURCE = 'frontend01.example.com.mh3k2a-x7';
+const SOURCE = 'frontend01.example.com-aaaaaaaaaaaaa.mh3k2a-x7';
 
 describe('a job key', () => {
   test('is parsed back into source and sequence number, with dots in the node name too', () => {
     expect(parseJobKey(jobKey(SOURCE, 42))).toEqual({ source: SOURCE, seq: 42 });
-    expect(nodeOf(SOURCE)).toBe('frontend01.example.com');
+    expect(nodeOf(SOURCE)).toEqual({ name: 'frontend01.example.com', id: 'aaaaaaaaaaaaa' });
+    expect(() => nodeOf('frontend01.mh3k2a-x7')).toThrow(RangeError);
   });
 
   test.each([
@@ -95,5 +99,18 @@ describe('a job', () => {
     ],
   ])('is unreadable with %s', (_, data) => {
     expect(() => parseBatch(data)).toThrow(UnreadableJobError);
+  });
+});
+
+describe('a seal', () => {
+  test('is read back as it was written, and anything else in the hash is skipped', () => {
+    const seal = { revision: 2, seq: 7 };
+    const fields = {
+      [sealField(SOURCE, 'cats-vs-dogs')]: formatSeal(seal),
+      [sealField('nonsense', 'cats-vs-dogs')]: formatSeal(seal),
+      [SOURCE]: formatSeal(seal),
+      [sealField(SOURCE, 'other')]: '2',
+    };
+    expect(readSeals(fields)).toEqual([{ source: SOURCE, poll: 'cats-vs-dogs', seal }]);
   });
 });

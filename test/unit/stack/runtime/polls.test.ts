@@ -2,7 +2,14 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { ROOT } from '#dev/root.ts';
 import { ConfigError } from '#runtime/config.ts';
-import { parsePolls, phaseOf, readPolls } from '#runtime/polls.ts';
+import {
+  formatStoredPoll,
+  parsePollsFile,
+  parseStoredPoll,
+  phaseOf,
+  readPollsFile,
+  type StoredPoll,
+} from '#runtime/polls.ts';
 
 const poll = (changes: object = {}) => ({
   id: 'cats-vs-dogs',
@@ -16,7 +23,7 @@ const poll = (changes: object = {}) => ({
 
 function faultsOf(polls: unknown): string {
   try {
-    parsePolls(typeof polls === 'string' ? polls : JSON.stringify({ polls }), 'polls.json');
+    parsePollsFile(typeof polls === 'string' ? polls : JSON.stringify({ polls }), 'polls.json');
   } catch (error) {
     if (error instanceof ConfigError) return error.faults.join('\n');
     throw error;
@@ -26,25 +33,27 @@ function faultsOf(polls: unknown): string {
 
 describe('the polls file', () => {
   test('of the repository is valid and starts with cats and dogs', () => {
-    const polls = readPolls(join(ROOT, 'stack/polls.json'));
+    const { polls } = readPollsFile(join(ROOT, 'stack/polls.json'));
     expect(polls[0]?.id).toBe('cats-vs-dogs');
     expect(polls.length).toBeGreaterThan(1);
   });
 
   test('yields times in milliseconds', () => {
-    const [read] = parsePolls(
+    const { version, polls } = parsePollsFile(
       JSON.stringify({
         polls: [poll({ opensAt: '2027-02-07T23:30:00Z', closesAt: '2027-02-08T01:30:00+01:00' })],
       }),
       'polls.json',
     );
-    expect(read).toMatchObject({
+    expect(version).toBe(1);
+    expect(polls[0]).toMatchObject({
       opensAt: Date.UTC(2027, 1, 7, 23, 30),
       closesAt: Date.UTC(2027, 1, 8, 0, 30),
     });
   });
 
   test.each([
+    ['version 0', JSON.stringify({ version: 0, polls: [] }), /version: /],
     ['no JSON', '{', /not JSON/],
     ['no polls', [], /polls: must be at least one/],
     ['an id with capitals', [poll({ id: 'Cats' })], /polls\.0\.id: must be/],
@@ -94,4 +103,26 @@ test('a poll is open from opensAt until before closesAt', () => {
     'closed',
   ]);
   expect(phaseOf({}, 0)).toBe('open');
+});
+
+describe('a stored poll', () => {
+  const stored: StoredPoll = {
+    id: 'a',
+    question: 'A?',
+    choices: [{ id: 'yes', label: 'Yes' }],
+    revision: 3,
+    isClosed: true,
+    position: null,
+    closesAt: 5,
+  };
+
+  test('is parsed as it was formatted, whatever fields a newer worker adds', () => {
+    expect(parseStoredPoll('a', formatStoredPoll(stored))).toEqual(stored);
+    const newer = JSON.stringify({ ...JSON.parse(formatStoredPoll(stored)), theme: 'dark' });
+    expect(parseStoredPoll('a', newer)).toEqual(stored);
+  });
+
+  test.each(['{', '{}', formatStoredPoll({ ...stored, revision: 0 })])('is not %j', (text) => {
+    expect(parseStoredPoll('a', text)).toBeUndefined();
+  });
 });
