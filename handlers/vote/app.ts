@@ -1,6 +1,6 @@
 import { type Context, Hono } from 'hono';
 import type { Log } from '#runtime/log.ts';
-import { type Poll, phaseOf } from '#runtime/polls.ts';
+import type { Poll, StoredPoll } from '#runtime/polls.ts';
 import { PAGE_HEADERS } from '../web/layout.ts';
 import { formatProblem, PROBLEM_HEADERS, retryAfter } from '../web/problem.ts';
 import { readChoiceCookie } from './cookies.ts';
@@ -25,20 +25,19 @@ export interface VoteAppParts extends VotingParts {
  * `POST /polls/{poll}/votes`. `problem.ts` lists every error.
  */
 export function createVoteApp(parts: VoteAppParts): Hono {
-  const { polls, log, now = Date.now, onProblem } = parts;
-  const pollById = new Map(polls.map((poll) => [poll.id, poll]));
+  const { polls, log, onProblem } = parts;
   const pages = createPages(polls);
   const app = new Hono();
 
-  const findPoll = (c: Context): Poll => {
-    const poll = pollById.get(c.req.param('poll') ?? '');
+  const findPoll = (c: Context): StoredPoll => {
+    const poll = polls.get(c.req.param('poll') ?? '');
     if (!poll) throw new Problem('unknown_poll', 'the path names no poll');
     return poll;
   };
 
-  const showPoll = (c: Context, poll: Poll): Response => {
+  const showPoll = (c: Context, poll: StoredPoll): Response => {
     const request = requestOf(c);
-    const phase = phaseOf(poll, now());
+    const phase = polls.phaseOf(poll.id);
     if (prefersJson(request)) {
       return respond(200, { ...JSON_HEADERS, ...VARY }, JSON.stringify({ ...definitionOf(poll), phase }));
     }
@@ -60,14 +59,18 @@ export function createVoteApp(parts: VoteAppParts): Hono {
     if (!wantsPage(c)) {
       return respond(status, { ...PROBLEM_HEADERS, ...extra }, formatProblem(describeProblem(problem)));
     }
-    const poll = pollById.get(c.req.param('poll') ?? '');
+    const poll = polls.get(c.req.param('poll') ?? '');
     const page = poll
-      ? pages.poll(poll, { phase: phaseOf(poll, now()), notice: toVoter })
+      ? pages.poll(poll, { phase: polls.phaseOf(poll.id), notice: toVoter })
       : pages.notice(toVoter);
     return respond(status, { ...VOTER_PAGE_HEADERS, ...extra }, page);
   };
 
-  app.get('/', (c) => showPoll(c, polls[0] as Poll));
+  app.get('/', (c) => {
+    const [first] = polls.all;
+    if (!first) throw new Problem('unknown_poll', 'there is no poll');
+    return showPoll(c, first);
+  });
   app.get('/polls/:poll', (c) => showPoll(c, findPoll(c)));
   // One route for all methods: where two routes match, Hono composes a middleware chain for each request.
   app.all('/polls/:poll/votes', (c) => {

@@ -1,4 +1,4 @@
-import { type Batch, JOB_VOTES_MAX, jobKey, type LedgerEntry, type Vote } from '#job';
+import { type Batch, JOB_VOTES_MAX, jobKey, type LedgerEntry, type Seal, type Vote } from '#job';
 import {
   CAPTURE_BUFFER_DEFAULT,
   CAPTURE_MS_MAX,
@@ -6,16 +6,40 @@ import {
   VOTES_PER_JOB_DEFAULT,
 } from '#runtime/capture-limits.ts';
 import type { Log } from '#runtime/log.ts';
+import type { ClosedPoll, PollBook } from './polls.ts';
+
+/** What one write makes durable, all of it or nothing. */
+export interface SinkWrite {
+  readonly source: string;
+  readonly batches: readonly Batch[];
+  /** The totals of the source, with these batches. */
+  readonly ledger: LedgerEntry;
+  readonly seals: readonly (ClosedPoll & Seal)[];
+}
 
 /** Where captured votes are written. */
 export interface Sink {
   /** Why writes are impossible now; `undefined` when they are possible. Read for every vote, so it must be cheap. */
   readonly fault: string | undefined;
   /**
-   * Writes jobs and the ledger entry that covers them. Resolves once all of it is on disk. After a rejection any part may
-   * have been written; repeating the same write is idempotent, because every job keeps its key.
+   * Resolves once all of the write is on disk. After a rejection it may have been written; repeating the same write is
+   * idempotent, because every job keeps its key.
+   *
+   * @throws FencedError when the source was fenced before the write, which may be on disk nevertheless
    */
-  write(batches: readonly Batch[], ledger: LedgerEntry): Promise<void>;
+  write(write: SinkWrite): Promise<void>;
+}
+
+/**
+ * The source is fenced: workers have taken it for dead, and count only its votes up to then. It must not acknowledge another
+ * one, and no retry helps.
+ */
+export class FencedError extends Error {
+  override readonly name = 'FencedError';
+
+  constructor() {
+    super('the source is fenced');
+  }
 }
 
 /** The vote is not known to be on disk, so it must not be answered 202. */
@@ -23,17 +47,25 @@ export class NotCapturedError extends Error {
   override readonly name = 'NotCapturedError';
 }
 
+/** The poll closed after the vote was validated and before it was in a job. */
+export class PollClosedError extends Error {
+  override readonly name = 'PollClosedError';
+}
+
 export interface CaptureOptions {
   /** The source of all jobs, see `Batch.source`. */
   readonly source: string;
   readonly sink: Sink;
+  readonly polls: Pick<PollBook, 'isClosed' | 'unsealed' | 'markSealed'>;
   readonly log: Log;
   /** The most votes in one job; 1 gives each vote its own job. */
   readonly votesPerJobMax: number;
   /** The most votes that wait while a write is in flight. At least `votesPerJobMax`. */
   readonly bufferVotesMax: number;
-  /** Called after each successful write. */
+  /** Called after each successful write of jobs. */
   readonly onWrite?: (write: { readonly jobs: number; readonly votes: number; readonly ms: number }) => void;
+  /** Called once when a write finds the source fenced, after its requests were rejected. */
+  readonly onFenced: () => void;
 }
 
 const JOBS_PER_WRITE_MAX = 20;
@@ -57,34 +89,43 @@ interface Waiting {
   readonly vote: Vote;
   readonly expiresAt: number;
   readonly resolve: (receipt: string) => void;
-  readonly reject: (error: NotCapturedError) => void;
+  readonly reject: (error: NotCapturedError | PollClosedError) => void;
 }
 
-/** One write: numbered jobs, immutable, and the requests that wait for each of them. */
-interface Write {
-  readonly batches: readonly Batch[];
-  readonly ledger: LedgerEntry;
+/** One write, immutable, and the requests that wait for each of its jobs. */
+interface Write extends SinkWrite {
   readonly waiting: readonly (readonly Waiting[])[];
 }
 
 /**
  * Group commit: votes that arrive while a write is in flight wait in the buffer and share the next write.
  *
- *   idle ──vote──▶ writing ──written, buffer empty──▶ idle
- *                    │  ▲ └──written, votes waiting──▶ writing
- *       write failed │  │ written
- *                    ▼  │
- *                 retrying: repeats the same write with growing delays and refuses votes
+ *   idle ──vote or seal──▶ writing ──written, nothing waits──▶ idle
+ *                            │  ▲ └──written, more waits──▶ writing
+ *               write failed │  │ written
+ *                            ▼  │
+ *                         retrying: repeats the same write with growing delays and refuses votes
+ *   writing, retrying ──the source is fenced──▶ fenced: refuses every vote, for good
  *
  * Only one write is in flight, so jobs reach the queue in the order of their numbers and the ledger only grows. A failed
  * write blocks all later ones and is retried under the same keys until its outcome is known, so a gap in the
  * numbers is a real loss. Its requests time out after `CAPTURE_MS_MAX` and are answered 503; their votes may still count,
  * and a voter who votes again replaces theirs.
+ *
+ * A seal says: this source accepts no more votes for this revision of the poll, and all it accepted are in the jobs up to
+ * this number. That is true because a write is composed in one turn of the event loop, after the write before it is on
+ * disk: first the closed polls are sealed at the last number on disk, then votes for closed polls are refused, then the
+ * rest is numbered. A vote for a sealed poll thus has no number, and gets none, because polls stay closed for their
+ * revision. The order of the first two matters: a poll that closes between them is sealed by the next write.
+ *
+ * A worker that finds no seal fences the source, and in the same transaction reads its last number from the ledger. Every
+ * write reads the fence in its own transaction. So no job of a write that finds no fence is above that number, and no job of
+ * a write that finds one is acknowledged. `test/model` explores all interleavings of these steps.
  */
 export class Capture {
   readonly #options: CaptureOptions;
   readonly #buffer: Waiting[] = [];
-  #mode: 'idle' | 'writing' | 'retrying' = 'idle';
+  #mode: 'idle' | 'writing' | 'retrying' | 'fenced' = 'idle';
   #write: Write | undefined;
   #writeStartedAt = 0;
   #seq = 0;
@@ -108,6 +149,7 @@ export class Capture {
 
   /** Why a vote would be refused now; `undefined` when it would be accepted. */
   get refusal(): string | undefined {
+    if (this.#mode === 'fenced') return 'the source is fenced';
     if (this.#closed) return 'the process is stopping';
     if (this.#options.sink.fault) return this.#options.sink.fault;
     if (this.#mode === 'retrying') return 'the last write failed';
@@ -121,6 +163,7 @@ export class Capture {
    *
    * @returns the receipt, once the vote is on disk
    * @throws NotCapturedError at once when the vote is refused, or after `CAPTURE_MS_MAX`
+   * @throws PollClosedError when its poll closes before the vote is in a job
    */
   capture(vote: Vote): Promise<string> {
     const { refusal } = this;
@@ -131,6 +174,11 @@ export class Capture {
     });
   }
 
+  /** Seals the polls that have closed; with the next write, or at once when idle. */
+  seal(): void {
+    if (this.#mode === 'idle' && !this.#closed && this.#options.polls.unsealed.length > 0) this.#begin();
+  }
+
   /**
    * Refuses new votes and waits until the buffered ones are written, for at most `msMax`.
    *
@@ -139,7 +187,7 @@ export class Capture {
   async flush(msMax: number): Promise<number> {
     this.#closed = true;
     const idle = new Promise<void>((resolve) => {
-      if (this.#mode === 'idle') resolve();
+      if (this.#mode === 'idle' || this.#mode === 'fenced') resolve();
       else this.#whenIdle.push(resolve);
     });
     let timer: NodeJS.Timeout | undefined;
@@ -164,10 +212,18 @@ export class Capture {
   }
 
   async #run(): Promise<void> {
-    while (this.#buffer.length > 0) {
-      const write = this.#seal();
-      await this.#writeUntilDone(write);
+    const { polls } = this.#options;
+    while (this.#buffer.length > 0 || polls.unsealed.length > 0) {
+      const write = this.#compose();
+      if (!write) continue;
+      this.#write = write;
+      const isWritten = await this.#writeUntilDone(write);
       this.#write = undefined;
+      if (!isWritten) {
+        this.#fence(write);
+        return;
+      }
+      polls.markSealed(write.seals);
       write.waiting.forEach((group, index) => {
         const batch = write.batches[index] as Batch;
         const receipt = jobKey(batch.source, batch.seq);
@@ -176,41 +232,65 @@ export class Capture {
       // Yields so that requests of this event-loop turn join the next write.
       if (this.#buffer.length < this.#votesPerWriteMax) await new Promise((resolve) => setImmediate(resolve));
     }
-    this.#mode = 'idle';
+    this.#end('idle');
+  }
+
+  #end(mode: 'idle' | 'fenced'): void {
+    this.#mode = mode;
     clearInterval(this.#sweeper);
     for (const resolve of this.#whenIdle.splice(0)) resolve();
   }
 
-  /** Moves queued votes into jobs and gives those the next numbers, once and irrevocably. */
-  #seal(): Write {
-    const { source, votesPerJobMax } = this.#options;
-    const sealed = this.#buffer.splice(0, this.#votesPerWriteMax);
+  /** Rejects all requests, those of the write included: it may be on disk, but workers need not count its jobs. */
+  #fence(write: Write): void {
+    const error = new NotCapturedError('the source is fenced');
+    for (const { reject } of write.waiting.flat()) reject(error);
+    this.#refuseQueued('the source is fenced');
+    this.#end('fenced');
+    this.#options.onFenced();
+  }
+
+  /**
+   * Seals closed polls, and moves queued votes into jobs with the next numbers, once and irrevocably. Returns `undefined`
+   * when nothing is left to write.
+   */
+  #compose(): Write | undefined {
+    const { source, votesPerJobMax, polls } = this.#options;
+    const seals = polls.unsealed.map((closed) => ({ ...closed, seq: this.#seq }));
+    const accepted = this.#buffer.splice(0, this.#votesPerWriteMax).filter(({ vote: [poll], reject }) => {
+      const isClosed = polls.isClosed(poll);
+      if (isClosed) reject(new PollClosedError('the poll has closed'));
+      return !isClosed;
+    });
+    if (accepted.length === 0 && seals.length === 0) return undefined;
     const batches: Batch[] = [];
     const waiting: Waiting[][] = [];
-    for (let start = 0; start < sealed.length; start += votesPerJobMax) {
-      const group = sealed.slice(start, start + votesPerJobMax);
+    for (let start = 0; start < accepted.length; start += votesPerJobMax) {
+      const group = accepted.slice(start, start + votesPerJobMax);
       this.#seq += 1;
       batches.push({ source, seq: this.#seq, votes: group.map(({ vote }) => vote) });
       waiting.push(group);
     }
-    this.#votes += sealed.length;
-    this.#write = { batches, ledger: { seq: this.#seq, votes: this.#votes }, waiting };
-    return this.#write;
+    this.#votes += accepted.length;
+    return { source, batches, ledger: { seq: this.#seq, votes: this.#votes }, seals, waiting };
   }
 
-  async #writeUntilDone({ batches, ledger }: Write): Promise<void> {
+  /** Returns whether the write is on disk; if not, the source is fenced. */
+  async #writeUntilDone({ waiting: _, ...write }: Write): Promise<boolean> {
     const { sink, log, onWrite } = this.#options;
+    const { batches, ledger } = write;
     for (let delayMs = RETRY_DELAY_MS_MIN; ; delayMs = Math.min(delayMs * 2, RETRY_DELAY_MS_MAX)) {
       const startedAt = performance.now();
       this.#writeStartedAt = startedAt;
       try {
-        await sink.write(batches, ledger);
+        await sink.write(write);
         if (this.#mode === 'retrying') log.info('write recovered', { seq: ledger.seq });
         this.#mode = 'writing';
         const votes = batches.reduce((sum, batch) => sum + batch.votes.length, 0);
-        onWrite?.({ jobs: batches.length, votes, ms: performance.now() - startedAt });
-        return;
+        if (votes > 0) onWrite?.({ jobs: batches.length, votes, ms: performance.now() - startedAt });
+        return true;
       } catch (error) {
+        if (error instanceof FencedError) return false;
         this.#mode = 'retrying';
         log.repeated('write failed, retrying', { seq: ledger.seq, error });
         this.#refuseQueued('the last write failed');

@@ -1,19 +1,16 @@
 import cluster from 'node:cluster';
-import { randomBytes } from 'node:crypto';
 import { createAdminApp } from '#runtime/admin.ts';
 import { type Config, readConfig, settings } from '#runtime/config.ts';
 import { createMetrics } from '#runtime/metrics.ts';
-import { readPolls } from '#runtime/polls.ts';
 import { type ProcessParts, runProcess } from '#runtime/process.ts';
 import { Readiness } from '#runtime/readiness.ts';
-import { connectFailingFast, parseRedisAddress } from '#runtime/redis.ts';
+import { parseRedisAddress } from '#runtime/redis.ts';
 import { ACCEPTORS_FOR_A_CROWD, listen } from '#runtime/server.ts';
 import { createVoteApp } from './app.ts';
-import { Capture } from './capture.ts';
 import { createClock } from './clock.ts';
 import { createVoteMetrics } from './metrics.ts';
-import { aggregateMetrics, FLUSH_MS_MAX, reportToPrimary, superviseProcesses } from './processes.ts';
-import { VoteQueue } from './queue.ts';
+import { aggregateMetrics, reportToPrimary, superviseProcesses } from './processes.ts';
+import { openSource } from './source.ts';
 import { createVoterTokens } from './voter.ts';
 
 const SETTINGS = {
@@ -22,7 +19,6 @@ const SETTINGS = {
   node: settings.node,
   redisUrl: settings.redisUrl,
   voterKeys: settings.voterKeys,
-  pollsFile: settings.pollsFile,
   votesPerJobMax: settings.votesPerJobMax,
   captureBufferMax: settings.captureBufferMax,
   voterAdmission: settings.voterAdmission,
@@ -46,10 +42,8 @@ async function supervise(config: Config<typeof SETTINGS>, { log, shutdown }: Pro
 }
 
 async function serve(config: Config<typeof SETTINGS>, { log, shutdown }: ProcessParts): Promise<void> {
-  const polls = readPolls(config.pollsFile);
-  const source = `${config.node}.${Date.now().toString(36)}-${randomBytes(3).toString('hex')}`;
   const registry = createMetrics('vote');
-  const readiness = new Readiness('queue', 'server');
+  const readiness = new Readiness('queue', 'node', 'server');
   if (cluster.isWorker) {
     reportToPrimary(readiness, registry);
   } else {
@@ -57,25 +51,18 @@ async function serve(config: Config<typeof SETTINGS>, { log, shutdown }: Process
     shutdown.defer('close the admin port', admin.close);
   }
 
-  const redis = connectFailingFast(parseRedisAddress(config.redisUrl.reveal()));
-  const queue = new VoteQueue(redis, source, log);
-  queue.watch((fault) => (fault ? readiness.notReady('queue', fault) : readiness.ready('queue')));
-  shutdown.defer('close the queue', () => queue.close());
-
-  const metrics = createVoteMetrics(registry, () => capture.waitingVotes);
-  const capture = new Capture({
-    source,
-    sink: queue,
-    log,
+  const metrics = createVoteMetrics(registry);
+  const { source, polls, capture } = await openSource({
+    address: parseRedisAddress(config.redisUrl.reveal()),
+    nodeName: config.node,
     votesPerJobMax: config.votesPerJobMax,
     bufferVotesMax: config.captureBufferMax,
     onWrite: metrics.onWrite,
+    readiness,
+    log,
+    shutdown,
   });
-  shutdown.defer('write the votes in the buffer', async () => {
-    const left = await capture.flush(FLUSH_MS_MAX);
-    if (left > 0) log.warn('stopped with unwritten votes, none of them acknowledged', { votes: left });
-  });
-
+  metrics.watch(() => capture.waitingVotes);
   const app = createVoteApp({
     polls,
     capture,
@@ -92,5 +79,5 @@ async function serve(config: Config<typeof SETTINGS>, { log, shutdown }: Process
   shutdown.defer('finish the requests', server.close);
   shutdown.defer('become not ready', () => readiness.notReady('server', 'stopping'));
   readiness.ready('server');
-  log.info('listening', { port: server.port, source, polls: polls.length });
+  log.info('listening', { port: server.port, source, polls: polls.all.length });
 }

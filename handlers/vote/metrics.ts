@@ -6,21 +6,22 @@ import type { ProblemCode } from './problem.ts';
 const WRITE_SECONDS_BUCKETS = Array.from({ length: 14 }, (_, power) => 0.00025 * 2 ** power);
 const VOTES_PER_JOB_BUCKETS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000];
 
+interface WaitingVotes {
+  readonly buffered: number;
+  readonly inFlight: number;
+}
+
 interface VoteMetrics {
+  /** Sets where the numbers of waiting votes are read when the metrics are scraped. */
+  readonly watch: (waitingVotes: () => WaitingVotes) => void;
   readonly onWrite: NonNullable<CaptureOptions['onWrite']>;
   readonly onProblem: (code: ProblemCode) => void;
   readonly onFutureToken: () => void;
 }
 
-/**
- * Creates the metrics of capture. They are updated per write instead of per vote, which keeps their cost negligible.
- *
- * @param waitingVotes called when the metrics are scraped
- */
-export function createVoteMetrics(
-  registry: Registry,
-  waitingVotes: () => { readonly buffered: number; readonly inFlight: number },
-): VoteMetrics {
+/** Creates the metrics of capture. They are updated per write instead of per vote, which keeps their cost negligible. */
+export function createVoteMetrics(registry: Registry): VoteMetrics {
+  let waitingVotes = (): WaitingVotes => ({ buffered: 0, inFlight: 0 });
   const registers = [registry];
   const votes = new Counter({
     name: 'turnout_votes_captured_total',
@@ -63,6 +64,9 @@ export function createVoteMetrics(
     },
   });
   return {
+    watch: (read) => {
+      waitingVotes = read;
+    },
     onWrite: (write) => {
       votes.inc(write.votes);
       jobs.inc(write.jobs);

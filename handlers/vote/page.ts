@@ -1,10 +1,11 @@
 import { html } from 'hono/html';
-import type { Poll, phaseOf } from '#runtime/polls.ts';
+import type { Poll, StoredPoll } from '#runtime/polls.ts';
 import { type Html, page } from '../web/layout.ts';
+import type { Phase, PollBook } from './polls.ts';
 
 /** What the page of a poll depends on besides the poll. */
 interface PollView {
-  readonly phase: ReturnType<typeof phaseOf>;
+  readonly phase: Phase;
   /** The choice that this voter made before; ignored unless the poll has it. */
   readonly chosen?: string | undefined;
   /** Why the vote just sent was refused. */
@@ -13,18 +14,21 @@ interface PollView {
 
 interface Pages {
   /** Returns the page of a poll. */
-  poll(poll: Poll, view: PollView): string;
+  poll(poll: StoredPoll, view: PollView): string;
   /** Returns a page with a message only. */
   notice(text: string): string;
 }
 
 /**
- * Creates the voters' pages. Each is rendered once and kept. Polls, their choices and the fixed messages bound their
- * number, whatever clients send.
+ * Creates the voters' pages. Each is rendered once and kept until a poll changes, because a page links to all polls. Polls,
+ * their choices and the fixed messages bound their number, whatever clients send.
  */
-export function createPages(polls: readonly Poll[]): Pages {
+export function createPages(polls: Pick<PollBook, 'all'>): Pages {
   const rendered = new Map<string, string>();
+  let renderedOf = polls.all;
   const renderOnce = (key: string, render: () => Html): string => {
+    if (polls.all !== renderedOf) rendered.clear();
+    renderedOf = polls.all;
     const page = rendered.get(key) ?? String(render());
     rendered.set(key, page);
     return page;
@@ -33,8 +37,8 @@ export function createPages(polls: readonly Poll[]): Pages {
   return {
     poll: (poll, { phase, chosen, notice }) => {
       const choice = poll.choices.find(({ id }) => id === chosen);
-      const key = [poll.id, phase, choice?.id, notice].join('\0');
-      return renderOnce(key, () => pollPage(poll, phase, choice, notice, otherPolls(polls, poll)));
+      const key = [poll.id, poll.revision, phase, choice?.id, notice].join('\0');
+      return renderOnce(key, () => pollPage(poll, phase, choice, notice, otherPolls(polls.all, poll)));
     },
     notice: (text) => renderOnce(text, () => page({ title: 'Turnout', main: errorNotice(text) })),
   };

@@ -1,5 +1,5 @@
 import type { Problem as ProblemDetails } from '../web/problem.ts';
-import { NotCapturedError } from './capture.ts';
+import { NotCapturedError, PollClosedError } from './capture.ts';
 
 /** Every error that a client can get. The codes are a contract. */
 export type ProblemCode =
@@ -91,6 +91,7 @@ export class Problem extends Error {
 export function toProblem(error: unknown, voterCookie?: string): Problem {
   if (error instanceof Problem) return error;
   if (error instanceof NotCapturedError) return new Problem('not_captured', error.message, { voterCookie });
+  if (error instanceof PollClosedError) return new Problem('poll_closed', error.message, { voterCookie });
   return new Problem('internal', 'the request failed because of an internal error', {
     voterCookie,
     cause: error,

@@ -1,13 +1,15 @@
 import cluster, { type Worker } from 'node:cluster';
 import { AggregatorRegistry, type Registry } from '@prometheus-io/client';
-import type { Log } from '#runtime/log.ts';
+import type { ProcessParts } from '#runtime/process.ts';
 import type { Readiness } from '#runtime/readiness.ts';
-import { SHUTDOWN_MS_MAX, type Shutdown } from '#runtime/shutdown.ts';
+import { SHUTDOWN_MS_MAX } from '#runtime/shutdown.ts';
 
 const RESTART_DELAY_MS = 1_000;
 /** How long a process writes the votes in its buffer when it stops. By then every request for them has timed out. */
 export const FLUSH_MS_MAX = 10_000;
 const STOP_MS_MAX = 20_000;
+/** Tells the primary process that the next process will be another source, so that it need not be fenced again. */
+const FENCED_EXIT_CODE = 3;
 
 if (FLUSH_MS_MAX >= STOP_MS_MAX || STOP_MS_MAX >= SHUTDOWN_MS_MAX) {
   throw new RangeError(
@@ -33,16 +35,26 @@ export function reportToPrimary(readiness: Readiness, registry: Registry): void 
   readiness.watch((faults) => process.send?.({ readinessFaults: faults } satisfies ReadinessReport));
 }
 
-interface Supervision {
+/**
+ * Ends a process whose source is fenced, after it has answered its requests. What runs it, or the primary process, starts
+ * another one, which is a new source.
+ */
+export function exitFenced(source: string, { log, shutdown }: ProcessParts): void {
+  if (shutdown.isStopping) return;
+  log.error('source fenced, exiting: workers took this process for dead, and the next one replaces it', {
+    source,
+  });
+  void shutdown.exit('the source is fenced', FENCED_EXIT_CODE);
+}
+
+interface Supervision extends ProcessParts {
   readonly count: number;
   readonly readiness: Readiness;
-  readonly log: Log;
-  readonly shutdown: Shutdown;
 }
 
 /**
  * Keeps `count` processes running, with this one's Node flags, and mirrors their readiness. A process that dies is
- * replaced by a new source. One that dies before it was ever ready would die again, so then all stop.
+ * replaced by a new source. One that dies before it was ever ready would die again, so then all stop, unless it was fenced.
  */
 export async function superviseProcesses({ count, readiness, log, shutdown }: Supervision): Promise<void> {
   // All processes accept from one shared socket. If the primary handed out connections instead, those on their way to a
@@ -64,8 +76,8 @@ export async function superviseProcesses({ count, readiness, log, shutdown }: Su
       if (shutdown.isStopping) return;
       readiness.notReady(part, 'exited');
       log.error('process exited', { place, code, signal });
-      if (!wasReady) {
-        void shutdown.stop('a process exited before it was ready').then(() => process.exit(1));
+      if (!wasReady && code !== FENCED_EXIT_CODE) {
+        void shutdown.exit('a process exited before it was ready', 1);
         return;
       }
       setTimeout(() => {

@@ -1,17 +1,20 @@
 import { Job, Queue, type RedisQueueBackend } from 'bullmq';
 import type { Redis } from 'ioredis';
 import {
-  type Batch,
   encodeBatch,
+  FENCED_KEY,
   formatLedgerEntry,
+  formatSeal,
   JOB_NAME,
   jobKey,
   LEDGER_KEY,
-  type LedgerEntry,
   QUEUE_NAME,
+  SEALED_KEY,
+  sealField,
 } from '#job';
 import type { Log } from '#runtime/log.ts';
-import type { Sink } from './capture.ts';
+import { FencedError, type Sink, type SinkWrite } from './capture.ts';
+import { isFenced } from './node.ts';
 
 /** Redis settings without which an acknowledged vote may not survive a power failure. */
 const REQUIRED_SETTINGS: Readonly<Record<string, string>> = {
@@ -26,7 +29,9 @@ const REQUIRED_SETTINGS: Readonly<Record<string, string>> = {
  * that user cannot log in, and skips what the default user may not do. The jobs would then be lost.
  */
 const WRITTEN_COMMANDS: readonly (readonly string[])[] = [
+  ['HSETNX', LEDGER_KEY, 'source', '0:0'],
   ['HSET', LEDGER_KEY, 'source', '1:1'],
+  ['HSET', SEALED_KEY, 'source/poll', '1:1'],
   ['HSET', `bull:${QUEUE_NAME}:id`, 'data', '{}'],
   ['LPUSH', `bull:${QUEUE_NAME}:wait`, 'id'],
   ['DEL', `bull:${QUEUE_NAME}:id`],
@@ -54,7 +59,6 @@ class WriteRefusedError extends Error {
  *   open ──settings changed──▶ unfit ──connection lost──▶ connecting
  */
 export class VoteQueue implements Sink {
-  readonly #source: string;
   readonly #redis: Redis;
   readonly #log: Log;
   #queue: Queue;
@@ -68,13 +72,9 @@ export class VoteQueue implements Sink {
   #memoryFault: string | undefined;
   #onFault: (fault: string | undefined) => void = () => {};
 
-  /**
-   * @param redis a connection that fails fast, see `connectFailingFast`; closed by `close`
-   * @param source the ledger field that writes update
-   */
-  constructor(redis: Redis, source: string, log: Log) {
+  /** @param redis a connection that fails fast, see `connectFailingFast`; closed by `close` */
+  constructor(redis: Redis, log: Log) {
     this.#redis = redis;
-    this.#source = source;
     this.#log = log;
     this.#queue = this.#openQueue();
     redis.on('ready', () => void this.#checkSettings());
@@ -95,21 +95,29 @@ export class VoteQueue implements Sink {
     onFault(this.fault);
   }
 
-  async write(batches: readonly Batch[], ledger: LedgerEntry): Promise<void> {
+  async write({ source, batches, ledger, seals }: SinkWrite): Promise<void> {
     // Full memory refuses new votes, in `Capture`; numbered jobs are still written.
     if (this.#state.fault) throw new WriteRefusedError(this.#state.fault);
     const backend: RedisQueueBackend = this.#queue.getBackend();
     const client = await backend.client;
-    // MULTI makes jobs and ledger atomic in the append-only file too: a crash leaves all of the write or nothing.
+    // MULTI makes the write atomic in the append-only file too: a crash leaves all of it or nothing. The fence comes first,
+    // because this very write would restore a missing ledger entry.
     const transaction = client.multi();
+    transaction.runCommand('sismember', [FENCED_KEY, source]);
+    transaction.runCommand('hexists', [LEDGER_KEY, source]);
     for (const batch of batches) {
       const key = jobKey(batch.source, batch.seq);
       const job = new Job(this.#queue, JOB_NAME, encodeBatch(batch), {}, key);
       // Only queued here; `exec` returns the outcome.
       void backend.addJobToTransaction(transaction, job.asJSON(), key);
     }
-    transaction.hset(LEDGER_KEY, { [this.#source]: formatLedgerEntry(ledger) });
+    transaction.hset(LEDGER_KEY, { [source]: formatLedgerEntry(ledger) });
+    if (seals.length > 0) {
+      const fields = seals.map((seal) => [sealField(source, seal.poll), formatSeal(seal)]);
+      transaction.hset(SEALED_KEY, Object.fromEntries(fields));
+    }
     const results = await transaction.exec();
+    if (results && isFenced(results.map(([, value]) => value))) throw new FencedError();
     const failure = results?.find(([error]) => error !== null)?.[0];
     // After SCRIPT FLUSH every retry would fail; a new connection loads the scripts again.
     if (failure?.message.startsWith('NOSCRIPT')) this.#redis.disconnect(true);

@@ -1,22 +1,21 @@
-import { type Poll, phaseOf } from '#runtime/polls.ts';
+import type { Poll } from '#runtime/polls.ts';
 import { ballotFormat, readChoice } from './ballot.ts';
 import type { Capture } from './capture.ts';
 import { type Clock, formatMicros } from './clock.ts';
 import { choiceCookie, readVoterCookie, voterCookie } from './cookies.ts';
+import type { PollBook } from './polls.ts';
 import { Problem, toProblem } from './problem.ts';
 import { assertSameOrigin, isBrowserForm, type VoteRequest } from './request.ts';
 import { JSON_HEADERS, respond } from './response.ts';
 import type { Voter, VoterTokens } from './voter.ts';
 
 export interface VotingParts {
-  readonly polls: readonly Poll[];
+  readonly polls: Pick<PollBook, 'all' | 'get' | 'phaseOf'>;
   readonly capture: Pick<Capture, 'capture'>;
   readonly tokens: VoterTokens;
   readonly clock: Clock;
   /** `issued` accepts only votes with a token that was issued before; `open` mints one for a first vote. */
   readonly admission: 'open' | 'issued';
-  /** Milliseconds since 1970, for the opening hours of polls. */
-  readonly now?: () => number;
 }
 
 /**
@@ -40,7 +39,7 @@ export async function submitVote(parts: VotingParts, poll: Poll, request: VoteRe
   if (isBrowserForm(request)) {
     const page = `/polls/${poll.id}`;
     // `/` shows the first poll.
-    const pathOfPage = poll.id === polls[0]?.id ? '/' : page;
+    const pathOfPage = poll.id === polls.all[0]?.id ? '/' : page;
     const headers = new Headers({ Location: page, 'Content-Length': '0' });
     headers.append('Set-Cookie', cookie);
     headers.append('Set-Cookie', choiceCookie(request, poll, choice, pathOfPage));
@@ -63,14 +62,10 @@ export function issueVoterCookie(
 }
 
 /** Validates a vote, cheap checks first, and returns its choice. @throws Problem */
-async function validateVote(
-  { now = Date.now }: VotingParts,
-  poll: Poll,
-  request: VoteRequest,
-): Promise<string> {
+async function validateVote({ polls }: VotingParts, poll: Poll, request: VoteRequest): Promise<string> {
   const format = ballotFormat(request);
   assertSameOrigin(request);
-  const phase = phaseOf(poll, now());
+  const phase = polls.phaseOf(poll.id);
   if (phase === 'not open') throw new Problem('poll_not_open', 'the poll opens later');
   if (phase === 'closed') throw new Problem('poll_closed', 'the poll has closed');
   const choice = await readChoice(request, format);

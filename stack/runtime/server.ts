@@ -6,10 +6,10 @@ import { ConfigError } from './config.ts';
 
 /** Limits for a client that makes no progress. */
 const HEADERS_TIMEOUT_MS = 5_000;
-export const REQUEST_TIMEOUT_MS = 10_000;
+const REQUEST_TIMEOUT_MS = 10_000;
 /** Longer than the proxy's own limit, so that the proxy closes idle connections and never meets one closed under it. */
 const KEEP_ALIVE_TIMEOUT_MS = 65_000;
-export const CONNECTIONS_CHECK_INTERVAL_MS = 1_000;
+const CONNECTIONS_CHECK_INTERVAL_MS = 1_000;
 const HEADER_BYTES_MAX = 8_192;
 const HEADERS_MAX = 64;
 /** On Linux the kernel spreads connections over all sockets of a port. Elsewhere one socket accepts. */

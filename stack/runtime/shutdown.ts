@@ -34,6 +34,17 @@ export class Shutdown {
     return this.#stopping;
   }
 
+  /** Stops gracefully, then exits with `code`; with 1 after `SHUTDOWN_MS_MAX`. The first call decides the code. */
+  async exit(reason: string, code: number): Promise<never> {
+    try {
+      await withDeadline(this.stop(reason), SHUTDOWN_MS_MAX, 'the shutdown');
+    } catch (error) {
+      this.#log.error('graceful stop failed', { error });
+      process.exit(1);
+    }
+    process.exit(code);
+  }
+
   async #run(reason: string): Promise<void> {
     this.#log.info('stopping', { reason });
     for (const { name, run } of this.#steps.toReversed()) {
@@ -56,13 +67,7 @@ export class Shutdown {
       process.on(signal, () => {
         if (isRepeated) process.exit(1);
         isRepeated = true;
-        void withDeadline(this.stop(signal), SHUTDOWN_MS_MAX, 'the shutdown').then(
-          () => process.exit(0),
-          (error: unknown) => {
-            this.#log.error('graceful stop failed', { error });
-            process.exit(1);
-          },
-        );
+        void this.exit(signal, 0);
       });
     }
   }

@@ -1,8 +1,8 @@
-import { sql } from 'kysely';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { auditSources, auditTallies } from '#db/audit.ts';
+import { readResults } from '#db/results.ts';
 import { createVoterTokens } from '#handlers/vote/voter.ts';
-import type { Vote } from '#job';
+import { nodeOf, type Vote } from '#job';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
 import { scratchFolder } from '#kit/process.ts';
 import { startRedis, type TestRedis } from '#kit/redis.ts';
@@ -28,7 +28,7 @@ beforeAll(async () => {
   database = await createDatabase('template1');
   folder = await scratchFolder();
   nodes = await Promise.all([startRedis(), startRedis()]);
-  frontends = await Promise.all(
+  const startingFrontends = Promise.all(
     nodes.map(({ socket }, index) =>
       startService({
         bundle: 'vote',
@@ -44,6 +44,8 @@ beforeAll(async () => {
       startService({ bundle: 'worker', name: `worker${number}`, env, folder: folder.path }),
     ),
   );
+  // They become ready once a worker has enrolled their nodes.
+  frontends = await startingFrontends;
   results = await startService({
     bundle: 'results',
     env: { DATABASE_URL: database.url },
@@ -101,10 +103,8 @@ test('10,000 voters on two frontends, some of whom vote twice, each count exactl
   await until(
     'all jobs are committed',
     async () => {
-      const { rows } = await sql<{ votes: number }>`select sum(votes)::bigint as votes from batches`.execute(
-        database.db,
-      );
-      return rows[0]?.votes === accepted.length;
+      const { ledger } = await readResults(database.db);
+      return ledger.committed === accepted.length;
     },
     COUNTED_MS_MAX,
   );
@@ -120,7 +120,7 @@ test('10,000 voters on two frontends, some of whom vote twice, each count exactl
     return sources.reduce((sum, { acceptedVotes }) => sum + acceptedVotes, 0) === accepted.length;
   });
   const sources = await auditSources(database.db);
-  expect(sources.map(({ node }) => node).toSorted()).toEqual(['frontend01', 'frontend02']);
+  expect(sources.map(({ source }) => nodeOf(source).name).toSorted()).toEqual(['frontend01', 'frontend02']);
   for (const source of sources) {
     expect(source).toMatchObject({ jobs: source.acceptedSeq, votes: source.acceptedVotes, missingJobs: 0 });
   }

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { enrolNode } from '#kit/node.ts';
 import { scratchFolder } from '#kit/process.ts';
 import { startRedis, type TestRedis } from '#kit/redis.ts';
 import { startService, type TestService, voteEnv } from '#kit/system.ts';
@@ -24,6 +25,7 @@ const sockets: Socket[] = [];
 beforeAll(async () => {
   folder = await scratchFolder();
   redis = await startRedis();
+  await enrolNode(redis.client);
   handler = await startService({ bundle: 'vote', env: voteEnv('calm', redis.socket), folder: folder.path });
 });
 afterEach(() => {

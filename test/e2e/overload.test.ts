@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { prepareLoad } from '#kit/load/generator.ts';
 import type { LoadResult, RatePoint } from '#kit/load/spec.ts';
+import { enrolNode } from '#kit/node.ts';
 import { scratchFolder } from '#kit/process.ts';
 import { startProxy, type TestProxy } from '#kit/proxy.ts';
 import { startRedis, type TestRedis } from '#kit/redis.ts';
@@ -30,6 +31,7 @@ let handler: TestService;
 beforeAll(async () => {
   folder = await scratchFolder();
   redis = await startRedis();
+  await enrolNode(redis.client);
   const socket = join(folder.path, 'slow.sock');
   proxy = await startProxy({ path: socket }, { path: redis.socket }, WRITE_MS);
   const env = {

@@ -183,7 +183,7 @@ describe('under faults', () => {
     await castVote(mint());
     await logOf(system.worker, 'password authentication failed');
     await until('the results cannot be read', async () => {
-      const { body } = await request(system.results.url, '/receipts/one.t0-1.1');
+      const { body } = await request(system.results.url, '/receipts/one-aaaaaaaaaaaaa.t0-1.1');
       return body.includes('results_unavailable');
     });
     await until('the dashboard shows the error', async () => {
@@ -193,7 +193,7 @@ describe('under faults', () => {
     await readMetrics();
     await changePasswords((role) => new URL(urls[role]).password);
     await until('the results are available again', async () => {
-      const { status } = await request(system.results.url, '/receipts/one.t0-1.1');
+      const { status } = await request(system.results.url, '/receipts/one-aaaaaaaaaaaaa.t0-1.1');
       return status === 200;
     });
   });
@@ -237,13 +237,6 @@ describe('under faults', () => {
       return body.includes('password authentication failed') && body.includes('WRONGPASS');
     });
     await request(dashboard.url, '/queues/api/queues', 'GET', { authorization: ANN });
-    await request(
-      vote.url,
-      VOTES,
-      'POST',
-      { ...JSON_TYPE, authorization: `Bearer ${mint()}` },
-      '{"choice":"cats"}',
-    );
   });
 
   test('in settings, exits', async () => {

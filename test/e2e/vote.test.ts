@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { type IncomingMessage, request } from 'node:http';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { enrolNode } from '#kit/node.ts';
 import { scratchFolder } from '#kit/process.ts';
 import { sendBytes } from '#kit/raw-http.ts';
 import { startRedis, type TestRedis } from '#kit/redis.ts';
@@ -21,6 +22,7 @@ const started: TestService[] = [];
 beforeAll(async () => {
   folder = await scratchFolder();
   redis = await startRedis();
+  await enrolNode(redis.client);
   handler = await startService({ bundle: 'vote', env: voteEnv('shared', redis.socket), folder: folder.path });
 });
 afterEach(async () => {
@@ -68,7 +70,7 @@ async function castVotesOverNewConnections(service: TestService): Promise<void> 
 
 const ledgerOf = async (node: string) =>
   Object.entries(await redis.client.hgetall('turnout:ledger'))
-    .filter(([source]) => source.startsWith(`${node}.`))
+    .filter(([source]) => source.startsWith(`${node}-`))
     .map(([, entry]) => Number(entry.split(':')[1]));
 const votesOf = async (node: string) => (await ledgerOf(node)).reduce((sum, votes) => sum + votes, 0);
 
@@ -152,6 +154,7 @@ describe('the admin port', () => {
   test('reports why the handler is not ready while Redis is down, and votes get 503 at once', async () => {
     const own = await startRedis();
     try {
+      await enrolNode(own.client);
       const service = await start('lonely', { REDIS_URL: own.socket });
       await own.down('SIGKILL');
       const answer = await until('the handler is not ready', async () => {

@@ -119,7 +119,6 @@ function vote(input: PlanInput, node: number, socket: string): ServicePlan {
       TURNOUT_NODE: nodeName('frontend', node),
       REDIS_URL: socket,
       VOTER_KEY_FILE: input.secrets.voterKeyFile,
-      POLLS_FILE: input.pollsFile,
     },
   });
 }

@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { relative, resolve } from 'node:path';
-import { type Poll, readPolls } from '#runtime/polls.ts';
+import { type Poll, readPollsFile } from '#runtime/polls.ts';
 import { Secret } from '#runtime/secret.ts';
 import { type Command, run } from '../exec.ts';
 import type { Interrupt } from '../signals.ts';
@@ -87,7 +87,7 @@ function aborted(signal: AbortSignal): Promise<void> {
 async function start(system: Run): Promise<void> {
   const { environment, build, data, interrupt } = system;
   const pollsFile = resolve(environment.pollsFile ?? system.pollsFile);
-  const [poll] = readPolls(pollsFile);
+  const [poll] = readPollsFile(pollsFile).polls;
   await stopEarlierRun(system);
   const secrets = openSecrets(data.secretFolder);
   const services = await plan(system, secrets, pollsFile);

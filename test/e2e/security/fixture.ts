@@ -5,6 +5,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll } from 'vitest';
+import { readResults } from '#db/results.ts';
 import { createVoterTokens } from '#handlers/vote/voter.ts';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
 import { scratchFolder } from '#kit/process.ts';
@@ -35,6 +36,8 @@ export const HOSTILE = [
   '\u2028\u2029&lt;b&gt;\u0007',
 ];
 export const POLLS = {
+  // The database has applied version 1.
+  version: 2,
   polls: [
     {
       id: POLL,
@@ -115,8 +118,8 @@ export async function requestsRefused(): Promise<number> {
 
 export async function untilAllCounted(): Promise<void> {
   await until('all captured votes are committed', async () => {
-    const rows = await database.db.selectFrom('committed').select('votes').execute();
-    return rows.reduce((sum, { votes }) => sum + votes, 0) === (await votesCaptured());
+    const { ledger } = await readResults(database.db);
+    return ledger.committed === (await votesCaptured());
   });
 }
 

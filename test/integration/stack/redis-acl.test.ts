@@ -3,19 +3,25 @@ import { Redis } from 'ioredis';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { NodeQueues } from '#audit/queues.ts';
 import { createBoard } from '#handlers/dashboard/board.ts';
+import { NodeReader, registerSource } from '#handlers/vote/node.ts';
+import { PollBook } from '#handlers/vote/polls.ts';
 import { VoteQueue } from '#handlers/vote/queue.ts';
-import { jobKey } from '#job';
+import { jobKey, NODE_KEY, sourceName } from '#job';
 import { openCapture } from '#kit/capture.ts';
 import { startDrain } from '#kit/drain.ts';
 import { type GuardedRedis, type GuardedUser, startGuardedRedis } from '#kit/guarded-redis.ts';
+import { enrolFor } from '#kit/ledger.ts';
 import { recordLog } from '#kit/log.ts';
+import { enrolNode, fenceSources } from '#kit/node.ts';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
 import { storedVotes } from '#kit/tables.ts';
 import { until } from '#kit/until.ts';
-import { batch, vote } from '#kit/votes.ts';
+import { batch, POLL, vote } from '#kit/votes.ts';
 import { connectFailingFast } from '#runtime/redis.ts';
+import { NodeRegistry } from '#workers/node-registry.ts';
 
-const SOURCE = 'frontend01.t0-1';
+const NODE_ID = 'aaaaaaaaaaaaa';
+const SOURCE = sourceName('frontend01', NODE_ID, 't0-1');
 const JOB = `bull:votes:${jobKey(SOURCE, 1)}`;
 
 let redis: GuardedRedis;
@@ -60,7 +66,9 @@ async function openDatabase(): Promise<TestDatabase> {
   return database;
 }
 
+/** Drains the node, which is that of the source. */
 async function drain(database: TestDatabase) {
+  await redis.client.set(NODE_KEY, NODE_ID);
   const drained = await startDrain({ db: database.db, sockets: [redis.url('worker')] });
   cleanups.push(() => drained.stop());
 }
@@ -100,10 +108,11 @@ const ALWAYS_REFUSED: readonly Command[] = [
   ['GET', 'other'],
   ['HSET', 'bull:other:meta', 'x', 'y'],
   ['DEL', 'turnout:ledger'],
-  ['HDEL', 'turnout:ledger', SOURCE],
+  ['DEL', 'turnout:sealed'],
   ['RENAME', 'turnout:ledger', 'bull:votes:x'],
 ];
 const OTHERS_LEDGER: Command = ['HSET', 'turnout:ledger', SOURCE, '9:9'];
+const OTHERS_SEAL: Command = ['HSET', 'turnout:sealed', `${SOURCE}/${POLL}`, '1:9'];
 
 test('captured jobs survive a crash under the rules', async () => {
   await captureVotes([1, 2]);
@@ -123,17 +132,49 @@ describe('the vote handler', () => {
       jobKey(SOURCE, 2),
       jobKey(SOURCE, 1),
     ]);
-    const queue = new VoteQueue(connectFailingFast(redis.address('vote')), SOURCE, recordLog().log);
+    const queue = new VoteQueue(connectFailingFast(redis.address('vote')), recordLog().log);
     cleanups.push(() => queue.close());
     await until('the queue is open', () => queue.fault === undefined);
-    for (const _ of [1, 2]) await queue.write([batch(3, [vote(3, 'dogs', 3)], SOURCE)], { seq: 3, votes: 3 });
+    const batches = [batch(3, [vote(3, 'dogs', 3)], SOURCE)];
+    const seals = [{ poll: POLL, revision: 1, seq: 2 }];
+    for (const _ of [1, 2])
+      await queue.write({ source: SOURCE, batches, ledger: { seq: 3, votes: 3 }, seals });
     expect(await redis.client.llen('bull:votes:wait')).toBe(3);
     expect(await redis.client.hgetall('turnout:ledger')).toEqual({ [SOURCE]: '3:3' });
+    expect(await redis.client.hgetall('turnout:sealed')).toEqual({ [`${SOURCE}/${POLL}`]: '1:2' });
+    expect(await refusals()).toEqual([]);
+  });
+
+  test('registers at an enrolled node, reads its polls, and obeys its fence', async () => {
+    await enrolNode(redis.client, { id: NODE_ID });
+    const client = connectFailingFast(redis.address('vote'));
+    const { log } = recordLog();
+    const queue = new VoteQueue(client, log);
+    cleanups.push(() => queue.close());
+    const registration = {
+      nodeName: 'frontend01',
+      epoch: 't0-1',
+      fault: () => queue.fault,
+      onWait: () => {},
+    };
+    expect(await registerSource({ redis: client, ...registration, log })).toBe(SOURCE);
+    const polls = new PollBook(log);
+    let fences = 0;
+    const onFenced = () => {
+      fences += 1;
+    };
+    const reader = new NodeReader({ redis: client, source: SOURCE, polls, log, onTick: () => {}, onFenced });
+    cleanups.push(() => reader.stop());
+    await reader.start();
+    expect(polls.get(POLL)?.revision).toBe(1);
+    expect(fences).toBe(0);
+    await fenceSources(redis.client, SOURCE);
+    await until('the fence is read', () => fences > 0);
     expect(await refusals()).toEqual([]);
   });
 
   test('refuses votes while its Redis is unsafe, and accepts them again afterwards', async () => {
-    const queue = new VoteQueue(connectFailingFast(redis.address('vote')), SOURCE, recordLog().log);
+    const queue = new VoteQueue(connectFailingFast(redis.address('vote')), recordLog().log);
     cleanups.push(() => queue.close());
     await redis.client.config('SET', 'appendfsync', 'everysec');
     await redis.client.call('CLIENT', 'KILL', 'USER', 'vote');
@@ -145,7 +186,7 @@ describe('the vote handler', () => {
 
   test('accepts no vote on a Redis whose default user could not replay it', async () => {
     const { log, lines } = recordLog();
-    const queue = new VoteQueue(connectFailingFast(redis.address('vote')), SOURCE, log);
+    const queue = new VoteQueue(connectFailingFast(redis.address('vote')), log);
     cleanups.push(() => queue.close());
     await redis.client.call('ACL', 'SETUSER', 'default', 'reset', 'off');
     await redis.client.call('CLIENT', 'KILL', 'USER', 'vote');
@@ -157,7 +198,7 @@ describe('the vote handler', () => {
     expect(await refusals()).toEqual([]);
   });
 
-  test('cannot remove jobs, list keys or read the ledger, in a script or outside', async () => {
+  test('cannot remove jobs, list keys, read the ledger, enrol, fence or change polls, in a script or outside', async () => {
     await captureVotes([1]);
     const client = connectAs('vote');
     const forbidden: readonly Command[] = [
@@ -178,8 +219,17 @@ describe('the vote handler', () => {
       ['LPUSH', 'bull:votes:failed', 'x'],
       ['XRANGE', 'bull:votes:events', '-', '+'],
       ['HGETALL', 'turnout:ledger'],
+      ['HDEL', 'turnout:ledger', SOURCE],
       ['HGET', 'turnout:ledger', SOURCE],
       ['LPUSH', 'turnout:ledger', 'x'],
+      ['HGETALL', 'turnout:sealed'],
+      ['HDEL', 'turnout:sealed', 'x'],
+      ['SET', 'turnout:node', 'x'],
+      ['SET', 'turnout:candidate', 'x'],
+      ['HSET', 'turnout:polls', 'x', 'y'],
+      ['SMEMBERS', 'turnout:fenced'],
+      ['SADD', 'turnout:fenced', 'x'],
+      ['SREM', 'turnout:fenced', SOURCE],
     ];
     await expectRefused(client, [...ALWAYS_REFUSED, ...forbidden]);
     // It may run any script, because BullMQ loads its own; the rules also apply inside scripts.
@@ -204,7 +254,7 @@ describe('the worker', () => {
     await until('one has failed', async () => (await redis.client.zcard('bull:votes:failed')) === 1);
     await until('the others are gone', async () => !(await redis.client.exists(JOB)));
     await until('the ledger is mirrored', async () => {
-      const row = await database.db.selectFrom('ledgers').selectAll().executeTakeFirst();
+      const row = await database.db.selectFrom('sources').selectAll().executeTakeFirst();
       return row?.accepted_seq === 3;
     });
     expect(await refusals()).toEqual([]);
@@ -232,12 +282,44 @@ describe('the worker', () => {
     expect(await refusals()).toEqual([]);
   });
 
-  test('cannot write the ledger, access other keys or administer the server', async () => {
+  test('enrols a node, writes polls, fences sources, and removes the entries of fenced ones', async () => {
+    await captureVotes([1]);
+    const client = connectAs('worker');
+    const registry = new NodeRegistry(client);
+    await redis.client.del(NODE_KEY);
+    const id = (await registry.proposeId()) as string;
+    const poll = {
+      id: POLL,
+      question: 'Cats or dogs?',
+      choices: [],
+      revision: 1,
+      isClosed: false,
+      position: 0,
+    };
+    await registry.enrol(id, [poll]);
+    expect(await registry.exchange([{ ...poll, isClosed: true }])).toMatchObject({
+      id,
+      polls: [{ revision: 1, isClosed: true }],
+      ledger: new Map([[SOURCE, { seq: 1, votes: 1 }]]),
+    });
+    expect(await registry.owns(sourceName('x', id, 't0-1'))).toBe(true);
+    await registry.fence(id, [SOURCE]);
+    await registry.retire(id);
+    expect(await registry.exchange([])).toMatchObject({ id: undefined, fenced: new Set([SOURCE]) });
+    await registry.releaseRetired(false);
+    await registry.releaseRetired(true);
+    await registry.forget([SOURCE], [{ source: SOURCE, poll: POLL, seal: { revision: 1, seq: 1 } }]);
+    expect((await redis.client.keys('turnout:*')).toSorted()).toEqual(['turnout:polls']);
+    expect(await refusals()).toEqual([]);
+  });
+
+  test('cannot write the ledger or seals, access other keys or administer the server', async () => {
     await captureVotes([1]);
     const client = connectAs('worker');
     await expectRefused(client, [
       ...ALWAYS_REFUSED,
       OTHERS_LEDGER,
+      OTHERS_SEAL,
       ['EVAL', `return redis.call('HSET', 'turnout:ledger', '${SOURCE}', '9:9')`, '0'],
       ['EVAL', 'return 1', '1', 'turnout:ledger'],
       ['CONFIG', 'GET', 'appendfsync'],
@@ -250,6 +332,7 @@ describe('the worker', () => {
 
 describe('the dashboard', () => {
   test('reads, pauses, resumes, promotes and retries', async () => {
+    await enrolFor(redis.client, SOURCE);
     await captureVotes([1, 2, 3]);
     await redis.client.multi().rpop('bull:votes:wait').zadd('bull:votes:failed', 1, jobKey(SOURCE, 1)).exec();
     await redis.client
@@ -265,7 +348,7 @@ describe('the dashboard', () => {
     });
     cleanups.push(() => queues.close());
     await queues.follow();
-    await until('the node answers', () => queues.all[0]?.fault === undefined && queues.all[0]?.nodes.length);
+    await until('the node answers', () => queues.all[0]?.fault === undefined && queues.all[0]?.host);
 
     const node = await queues.all[0]?.read(true);
     expect(node).toMatchObject({ waiting: 1, delayed: 1, failed: 1, appendOnlyFile: 'on' });
@@ -302,6 +385,8 @@ describe('the dashboard', () => {
     await expectRefused(connectAs('dashboard'), [
       ...ALWAYS_REFUSED,
       OTHERS_LEDGER,
+      OTHERS_SEAL,
+      ['HDEL', 'turnout:ledger', SOURCE],
       ['DEL', JOB],
       ['UNLINK', JOB],
       ['EXPIRE', JOB, '1'],

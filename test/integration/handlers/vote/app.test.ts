@@ -4,16 +4,18 @@ import { Capture } from '#handlers/vote/capture.ts';
 import { createClock } from '#handlers/vote/clock.ts';
 import { VoteQueue } from '#handlers/vote/queue.ts';
 import { createVoterTokens } from '#handlers/vote/voter.ts';
-import { type Batch, parseJobKey } from '#job';
+import { type Batch, LEDGER_KEY, parseJobKey } from '#job';
+import { NO_CLOSED_POLLS } from '#kit/capture.ts';
 import { recordLog } from '#kit/log.ts';
+import { pollBook } from '#kit/polls.ts';
 import { startRedis, type TestRedis } from '#kit/redis.ts';
 import { until } from '#kit/until.ts';
-import { parsePolls } from '#runtime/polls.ts';
+import { parsePollsFile } from '#runtime/polls.ts';
 import { connectFailingFast } from '#runtime/redis.ts';
 import { Secret } from '#runtime/secret.ts';
 
 const NOW = Date.UTC(2027, 1, 7, 23, 30);
-const SOURCE = 'node.t0-1';
+const SOURCE = 'node-aaaaaaaaaaaaa.t0-1';
 const VOTES = '/polls/cats-vs-dogs/votes';
 const JSON_TYPE = { 'content-type': 'application/json' };
 const FORM_TYPE = { 'content-type': 'application/x-www-form-urlencoded' };
@@ -23,7 +25,7 @@ const choices = [
   { id: 'cats', label: 'Cats' },
   { id: 'dogs', label: '<b>Dogs</b> & "co"' },
 ];
-const polls = parsePolls(
+const { polls } = parsePollsFile(
   JSON.stringify({
     polls: [
       { id: 'cats-vs-dogs', question: 'Cats or <i>dogs</i>?', choices },
@@ -40,16 +42,20 @@ let redis: TestRedis;
 let queue: VoteQueue;
 let app: ReturnType<typeof createApp>;
 
-function createApp(admission: 'open' | 'issued' = 'open') {
+/** @param isLate whether all polls close after a vote for them is validated */
+function createApp(admission: 'open' | 'issued' = 'open', isLate = false) {
   const { log } = recordLog();
+  const book = pollBook(polls, () => NOW);
   const capture = new Capture({
     source: SOURCE,
     sink: queue,
+    polls: { ...NO_CLOSED_POLLS, isClosed: (poll) => isLate || book.isClosed(poll) },
     log,
     votesPerJobMax: 500,
     bufferVotesMax: 1_000,
+    onFenced: () => {},
   });
-  return createVoteApp({ polls, capture, tokens, clock: createClock(), admission, log, now: () => NOW });
+  return createVoteApp({ polls: book, capture, tokens, clock: createClock(), admission, log });
 }
 
 /** Returns all votes in the queue, in the order of their jobs. */
@@ -69,15 +75,12 @@ const post = (path: string, body: string, headers: Record<string, string> = JSON
 
 beforeAll(async () => {
   redis = await startRedis();
-  queue = new VoteQueue(
-    connectFailingFast({ name: 'r', options: { path: redis.socket } }),
-    SOURCE,
-    recordLog().log,
-  );
+  queue = new VoteQueue(connectFailingFast({ name: 'r', options: { path: redis.socket } }), recordLog().log);
   await until('the queue is open', () => queue.fault === undefined);
 });
 beforeEach(async () => {
   await redis.client.flushall();
+  await redis.client.hset(LEDGER_KEY, SOURCE, '0:0');
   app = createApp();
 });
 afterAll(async () => {
@@ -272,7 +275,8 @@ describe('an invalid request', () => {
       code,
       detail: expect.any(String) as string,
     });
-    expect(await redis.client.dbsize()).toBe(0);
+    expect(await redis.client.hgetall(LEDGER_KEY)).toEqual({ [SOURCE]: '0:0' });
+    expect(await redis.client.dbsize()).toBe(1);
   });
 
   test('with an endless chunked body is cut off at the limit', async () => {
@@ -305,6 +309,15 @@ describe('an invalid request', () => {
     expect(answer.status).toBe(405);
     expect(answer.headers.get('allow')).toBe('POST');
   });
+});
+
+test('a vote whose poll closes before it is in a job gets 403 poll_closed, with its cookie, and nothing is stored', async () => {
+  app = createApp('open', true);
+  const answer = await post(VOTES, '{"choice":"cats"}');
+  expect(answer.status).toBe(403);
+  expect(await answer.json()).toMatchObject({ code: 'poll_closed' });
+  expect(cookieOf(answer)).not.toBe('');
+  expect(await queuedVotes()).toEqual([]);
 });
 
 test('a vote with our own Origin and without Sec-Fetch-Site is accepted', async () => {

@@ -1,13 +1,15 @@
 import { afterEach, describe, expect, test } from 'vitest';
-import { Capture, NotCapturedError } from '#handlers/vote/capture.ts';
+import { Capture, FencedError, NotCapturedError } from '#handlers/vote/capture.ts';
 import { VoteQueue } from '#handlers/vote/queue.ts';
+import { type Batch, FENCED_KEY, LEDGER_KEY, SEALED_KEY } from '#job';
+import { NO_CLOSED_POLLS } from '#kit/capture.ts';
 import { recordLog } from '#kit/log.ts';
 import { startRedis, type TestRedis } from '#kit/redis.ts';
 import { until } from '#kit/until.ts';
 import { batch, vote } from '#kit/votes.ts';
 import { connectFailingFast } from '#runtime/redis.ts';
 
-const SOURCE = 'node.t0-1';
+const SOURCE = 'node-aaaaaaaaaaaaa.t0-1';
 const cleanups: (() => Promise<unknown>)[] = [];
 
 afterEach(async () => {
@@ -18,32 +20,36 @@ async function openQueue(extra: readonly string[] = []) {
   const redis = await startRedis(extra);
   cleanups.push(() => redis.remove());
   const { log, lines } = recordLog();
-  const queue = new VoteQueue(
-    connectFailingFast({ name: 'r', options: { path: redis.socket } }),
-    SOURCE,
-    log,
-  );
+  await redis.client.hset(LEDGER_KEY, SOURCE, '0:0');
+  const queue = new VoteQueue(connectFailingFast({ name: 'r', options: { path: redis.socket } }), log);
   cleanups.push(() => queue.close());
   const capture = new Capture({
     source: SOURCE,
     sink: queue,
+    polls: NO_CLOSED_POLLS,
     log,
     votesPerJobMax: 500,
     bufferVotesMax: 1_000,
+    onFenced: () => {},
   });
   return { redis, queue, capture, lines };
 }
 
 const untilOpen = (queue: VoteQueue) => until('the queue is open', () => queue.fault === undefined);
+/** The write of the jobs `seqs`, with one vote each. */
+function writeOf(...seqs: number[]) {
+  const batches: Batch[] = seqs.map((seq) => batch(seq, [vote(seq, 'cats', 0)], SOURCE));
+  const last = seqs.at(-1) ?? 0;
+  return { source: SOURCE, batches, ledger: { seq: last, votes: last }, seals: [] };
+}
 const waiting = (redis: TestRedis) => redis.client.llen('bull:votes:wait');
 
 describe('a write', () => {
   test('adds each job once, even when it is repeated', async () => {
     const { redis, queue } = await openQueue();
     await untilOpen(queue);
-    const jobs = [batch(1, [vote(1, 'cats', 0)]), batch(2, [vote(2, 'cats', 0)])];
-    await queue.write(jobs, { seq: 2, votes: 2 });
-    await queue.write(jobs, { seq: 2, votes: 2 });
+    await queue.write(writeOf(1, 2));
+    await queue.write(writeOf(1, 2));
     expect(await waiting(redis)).toBe(2);
     expect(await redis.client.hgetall('turnout:ledger')).toEqual({ [SOURCE]: '2:2' });
   });
@@ -51,15 +57,14 @@ describe('a write', () => {
   test('is atomic when memory is full', async () => {
     const { redis, queue } = await openQueue();
     await untilOpen(queue);
-    await queue.write([batch(1, [vote(1, 'cats', 0)])], { seq: 1, votes: 1 });
+    await queue.write(writeOf(1));
     await redis.client.config('SET', 'maxmemory', '1');
-    const second = [batch(2, [vote(2, 'cats', 0)])];
-    await expect(queue.write(second, { seq: 2, votes: 2 })).rejects.toThrow(/OOM|EXECABORT/);
+    await expect(queue.write(writeOf(2))).rejects.toThrow(/OOM|EXECABORT/);
     expect(await waiting(redis)).toBe(1);
     expect(await redis.client.hgetall('turnout:ledger')).toEqual({ [SOURCE]: '1:1' });
 
     await redis.client.config('SET', 'maxmemory', '0');
-    await queue.write(second, { seq: 2, votes: 2 });
+    await queue.write(writeOf(2));
     expect(await waiting(redis)).toBe(2);
   });
 
@@ -81,6 +86,55 @@ describe('a write', () => {
     await redis.client.script('FLUSH');
     expect(await capture.capture(vote(2, 'cats', 0))).toBe(`${SOURCE}.2`);
     expect(await waiting(redis)).toBe(2);
+  });
+});
+
+describe('a write with seals', () => {
+  test('writes them with the jobs, for one source, and needs no jobs', async () => {
+    const { redis, queue } = await openQueue();
+    await untilOpen(queue);
+    const seals = [
+      { poll: 'a', revision: 1, seq: 0 },
+      { poll: 'b', revision: 7, seq: 0 },
+    ];
+    await queue.write({ ...writeOf(1), seals });
+    await queue.write({
+      ...writeOf(),
+      ledger: { seq: 1, votes: 1 },
+      seals: [{ poll: 'a', revision: 2, seq: 1 }],
+    });
+    expect(await redis.client.hgetall(SEALED_KEY)).toEqual({
+      [`${SOURCE}/a`]: '2:1',
+      [`${SOURCE}/b`]: '7:0',
+    });
+    expect(await redis.client.hget(LEDGER_KEY, SOURCE)).toBe('1:1');
+    expect(await waiting(redis)).toBe(1);
+  });
+});
+
+describe('a write of a source', () => {
+  test('that is fenced rejects with FencedError, although it is applied', async () => {
+    const { redis, queue } = await openQueue();
+    await untilOpen(queue);
+    await redis.client.sadd(FENCED_KEY, SOURCE);
+    await expect(queue.write(writeOf(1))).rejects.toThrow(FencedError);
+    expect(await waiting(redis)).toBe(1);
+  });
+
+  test('that workers have forgotten rejects with FencedError', async () => {
+    const { redis, queue } = await openQueue();
+    await untilOpen(queue);
+    await queue.write(writeOf(1));
+    await redis.client.hdel(LEDGER_KEY, SOURCE);
+    await expect(queue.write(writeOf(2))).rejects.toThrow(FencedError);
+  });
+
+  test('is accepted while another source is fenced', async () => {
+    const { redis, queue } = await openQueue();
+    await untilOpen(queue);
+    await redis.client.sadd(FENCED_KEY, 'node-aaaaaaaaaaaaa.t0-2');
+    await queue.write(writeOf(1));
+    expect(await waiting(redis)).toBe(1);
   });
 });
 

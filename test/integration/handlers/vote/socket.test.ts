@@ -6,6 +6,7 @@ import { NotCapturedError } from '#handlers/vote/capture.ts';
 import { createVoterTokens } from '#handlers/vote/voter.ts';
 import type { Vote } from '#job';
 import { recordLog } from '#kit/log.ts';
+import { pollBook } from '#kit/polls.ts';
 import { sendBytes, statusesOf } from '#kit/raw-http.ts';
 import { until } from '#kit/until.ts';
 import { Secret } from '#runtime/secret.ts';
@@ -41,13 +42,12 @@ function createApp(admission: 'open' | 'issued', outcome: Outcome) {
     return RECEIPT;
   };
   const app = createVoteApp({
-    polls,
+    polls: pollBook(polls, () => CAST_AT / 1_000),
     capture: { capture },
     tokens,
     clock: () => CAST_AT,
     admission,
     log: recordLog().log,
-    now: () => CAST_AT / 1_000,
   });
   return { app, captured };
 }

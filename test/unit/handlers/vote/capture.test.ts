@@ -1,27 +1,35 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { Capture, NotCapturedError, type Sink } from '#handlers/vote/capture.ts';
+import {
+  Capture,
+  FencedError,
+  NotCapturedError,
+  PollClosedError,
+  type Sink,
+  type SinkWrite,
+} from '#handlers/vote/capture.ts';
+import type { PollBook } from '#handlers/vote/polls.ts';
 import type { Batch, LedgerEntry } from '#job';
 import { recordLog } from '#kit/log.ts';
-import { vote } from '#kit/votes.ts';
+import { pollBook, pollFields, storedPoll } from '#kit/polls.ts';
+import { POLL, vote } from '#kit/votes.ts';
 import { CAPTURE_MS_MAX } from '#runtime/capture-limits.ts';
 
 /** A sink whose writes the test completes. */
 class ManualSink implements Sink {
   fault: string | undefined;
-  readonly writes: {
-    readonly batches: readonly Batch[];
-    readonly ledger: LedgerEntry;
+  readonly writes: (SinkWrite & {
     readonly succeed: () => void;
     readonly fail: () => void;
-  }[] = [];
+    readonly fence: () => void;
+  })[] = [];
 
-  write(batches: readonly Batch[], ledger: LedgerEntry): Promise<void> {
+  write(write: SinkWrite): Promise<void> {
     return new Promise((resolve, reject) => {
       this.writes.push({
-        batches,
-        ledger,
+        ...write,
         succeed: resolve,
         fail: () => reject(new Error('connection lost')),
+        fence: () => reject(new FencedError()),
       });
     });
   }
@@ -33,21 +41,36 @@ class ManualSink implements Sink {
   }
 }
 
+const OPEN = { question: 'Which?', choices: [{ id: 'cats', label: 'Cats' }] };
+
 let sink: ManualSink;
+let polls: PollBook;
+let now: number;
+let fences: number;
 
 /** Runs pending promises and `setImmediate` callbacks. */
 const settle = () => vi.advanceTimersByTimeAsync(0);
 
 function createCapture(options: { votesPerJobMax?: number; bufferVotesMax?: number } = {}): Capture {
   const { votesPerJobMax = 500, bufferVotesMax = 1_000 } = options;
-  return new Capture({ source: 'node.t0-1', sink, log: recordLog().log, votesPerJobMax, bufferVotesMax });
+  return new Capture({
+    source: 'node.t0-1',
+    sink,
+    polls,
+    log: recordLog().log,
+    votesPerJobMax,
+    bufferVotesMax,
+    onFenced: () => {
+      fences += 1;
+    },
+  });
 }
 
 /** Captures votes of voters 0, 1, …; returns their outcomes, filled in as they settle. */
-function captureMany(capture: Capture, count: number) {
+function captureMany(capture: Capture, count: number, poll?: string) {
   const outcomes: (string | Error | undefined)[] = Array.from({ length: count }, () => undefined);
   for (let index = 0; index < count; index++) {
-    capture.capture(vote(index, 'cats', index)).then(
+    capture.capture(vote(index, 'cats', index, poll)).then(
       (receipt) => {
         outcomes[index] = receipt;
       },
@@ -62,6 +85,15 @@ function captureMany(capture: Capture, count: number) {
 beforeEach(() => {
   vi.useFakeTimers();
   sink = new ManualSink();
+  now = 0;
+  fences = 0;
+  polls = pollBook(
+    [
+      { ...OPEN, id: POLL },
+      { ...OPEN, id: 'short', closesAt: 100 },
+    ],
+    () => now,
+  );
 });
 afterEach(() => {
   vi.useRealTimers();
@@ -229,6 +261,168 @@ describe('when the sink has a fault', () => {
     await settle();
     expect(outcomes).toEqual([expect.any(NotCapturedError)]);
     expect(sink.writes).toEqual([]);
+  });
+});
+
+describe('when a poll closes', () => {
+  const close = (poll: string, revision = 1) =>
+    polls.apply(pollFields([storedPoll({ ...OPEN, id: poll, revision, isClosed: true })]));
+
+  test('refuses its buffered votes, which are in no job, and numbers the others', async () => {
+    const capture = createCapture();
+    captureMany(capture, 1, 'short');
+    await settle();
+    const late = captureMany(capture, 2, 'short');
+    const others = captureMany(capture, 1);
+    now = 100;
+    sink.last.succeed();
+    await settle();
+    expect(late).toEqual([expect.any(PollClosedError), expect.any(PollClosedError)]);
+    expect(sink.last.batches.map(({ seq, votes }) => [seq, votes])).toEqual([[2, [vote(0, 'cats', 0)]]]);
+    expect(sink.last.ledger).toEqual({ seq: 2, votes: 2 });
+    sink.last.succeed();
+    await settle();
+    expect(others).toEqual(['node.t0-1.2']);
+  });
+
+  test('seals it after its jobs, at the last number on disk, once', async () => {
+    const capture = createCapture();
+    captureMany(capture, 3, 'short');
+    await settle();
+    close('short');
+    capture.seal();
+    expect(sink.writes).toHaveLength(1);
+    sink.last.succeed();
+    await settle();
+    expect(sink.writes).toHaveLength(2);
+    expect(sink.last).toMatchObject({ batches: [], ledger: { seq: 1, votes: 3 } });
+    expect(sink.last.seals).toEqual([{ poll: 'short', revision: 1, seq: 1 }]);
+    sink.last.succeed();
+    await settle();
+    captureMany(capture, 1);
+    await settle();
+    expect(sink.last.seals).toEqual([]);
+  });
+
+  test('seals it at once when idle, and at 0 when it has written nothing', async () => {
+    const capture = createCapture();
+    close('short');
+    capture.seal();
+    await settle();
+    expect(sink.last).toMatchObject({ batches: [], ledger: { seq: 0, votes: 0 } });
+    expect(sink.last.seals).toEqual([{ poll: 'short', revision: 1, seq: 0 }]);
+    sink.last.succeed();
+    await settle();
+    capture.seal();
+    await settle();
+    expect(sink.writes).toHaveLength(1);
+  });
+
+  test('seals it below the jobs of the same write, because those may turn out to be fenced', async () => {
+    const capture = createCapture();
+    close('short');
+    captureMany(capture, 1);
+    await settle();
+    expect(sink.last.batches.map(({ seq }) => seq)).toEqual([1]);
+    expect(sink.last.seals).toEqual([{ poll: 'short', revision: 1, seq: 0 }]);
+  });
+
+  test('writes no seal while a write is retried, then seals after it', async () => {
+    const capture = createCapture();
+    captureMany(capture, 1, 'short');
+    await settle();
+    close('short');
+    for (let attempt = 0; attempt < 3; attempt++) {
+      sink.last.fail();
+      capture.seal();
+      await vi.advanceTimersByTimeAsync(200);
+    }
+    expect(sink.writes.map(({ seals }) => seals)).toEqual([[], [], [], []]);
+    sink.last.succeed();
+    await settle();
+    expect(sink.last.seals).toEqual([{ poll: 'short', revision: 1, seq: 1 }]);
+  });
+
+  test('seals again at a higher number after an extension and its close', async () => {
+    const capture = createCapture();
+    close('short', 1);
+    capture.seal();
+    await settle();
+    polls.apply(pollFields([storedPoll({ ...OPEN, id: 'short', revision: 2 })]));
+    sink.last.succeed();
+    await settle();
+    const extended = captureMany(capture, 1, 'short');
+    await settle();
+    expect(sink.last.seals).toEqual([]);
+    close('short', 2);
+    sink.last.succeed();
+    await settle();
+    expect(extended).toEqual(['node.t0-1.1']);
+    expect(sink.last.seals).toEqual([{ poll: 'short', revision: 2, seq: 1 }]);
+  });
+
+  test('never has a vote above the seal, even if the poll closes while a write is composed', async () => {
+    const captured = captureMany(createCapture(), 4, 'short');
+    // Each reading of the clock advances it, so that the poll closes between two votes of one write.
+    now = 98;
+    const isClosed = polls.isClosed.bind(polls);
+    vi.spyOn(polls, 'isClosed').mockImplementation((poll) => {
+      const answer = isClosed(poll);
+      now += 1;
+      return answer;
+    });
+    await settle();
+    sink.last.succeed();
+    await settle();
+    sink.last.succeed();
+    await settle();
+    expect(captured.slice(2)).toEqual([expect.any(PollClosedError), expect.any(PollClosedError)]);
+    const numbers = sink.writes.flatMap(({ batches }) => batches.map(({ seq }) => seq));
+    expect(numbers).toEqual([1]);
+    expect(sink.writes.flatMap(({ seals }) => seals)).toEqual([{ poll: 'short', revision: 1, seq: 1 }]);
+  });
+});
+
+describe('when the source is fenced', () => {
+  test('rejects every waiting vote and all later ones, and reports it once', async () => {
+    const capture = createCapture();
+    const inFlight = captureMany(capture, 2);
+    await settle();
+    const buffered = captureMany(capture, 1);
+    sink.last.fence();
+    await settle();
+    const later = captureMany(capture, 1);
+    await vi.advanceTimersByTimeAsync(CAPTURE_MS_MAX);
+    expect([...inFlight, ...buffered, ...later]).toEqual(Array(4).fill(expect.any(NotCapturedError)));
+    expect(capture.refusal).toBe('the source is fenced');
+    expect(sink.writes).toHaveLength(1);
+    expect(fences).toBe(1);
+    expect(await capture.flush(5_000)).toBe(0);
+  });
+
+  test('stops the retries of a write, and the wait of a flush for it', async () => {
+    const capture = createCapture();
+    const votes = captureMany(capture, 1);
+    await settle();
+    const flushed = capture.flush(5_000);
+    sink.last.fail();
+    await vi.advanceTimersByTimeAsync(50);
+    sink.last.fence();
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(votes).toEqual([expect.any(NotCapturedError)]);
+    expect(await flushed).toBe(0);
+    expect(sink.writes).toHaveLength(2);
+  });
+
+  test('is noticed by the write of a seal', async () => {
+    const capture = createCapture();
+    now = 100;
+    polls.latch();
+    capture.seal();
+    await settle();
+    sink.last.fence();
+    await settle();
+    expect(fences).toBe(1);
   });
 });
 
