@@ -5,18 +5,29 @@ import { answerProblem } from '../web/problem.ts';
 
 const READING_METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD']);
 
+/** Variables of a request that passed `requireUser`. */
+export interface UserVariables {
+  readonly Variables: {
+    /** The name of the authenticated user. */
+    readonly user: string;
+  };
+}
+
 /**
  * Requires HTTP Basic authentication; others get 401. Name and password are hashed and compared in constant time, and an
  * unknown name takes as long as a wrong password. Hono's `basicAuth` compares names one by one, which reveals them by time.
  */
-export function requireUser(users: ReadonlyMap<string, Secret>): MiddlewareHandler {
+export function requireUser(users: ReadonlyMap<string, Secret>): MiddlewareHandler<UserVariables> {
   const digests = new Map([...users].map(([name, password]) => [name, digestOf(password.reveal())]));
   const unknownUser = randomBytes(32);
   return async (c, next) => {
     const [name, password] = credentialsOf(c);
     const expected = digests.get(name);
     const isRight = timingSafeEqual(digestOf(password), expected ?? unknownUser);
-    if (isRight && expected) return next();
+    if (isRight && expected) {
+      c.set('user', name);
+      return next();
+    }
     return answerProblem(
       c,
       {

@@ -186,9 +186,7 @@ export function createBoard(path: string): Board {
       const adapters = new Map<string, NodeAdapter>();
       nodes.clear();
       for (const node of queues) {
-        const names = [node.nodes.join('-'), node.name].map((name) =>
-          name.replaceAll(/[^A-Za-z0-9.-]+/g, '_'),
-        );
+        const names = [node.host ?? '', node.name].map((name) => name.replaceAll(/[^A-Za-z0-9.-]+/g, '_'));
         const free =
           names.find((name) => name !== '' && !adapters.has(name)) ?? `${names[1]}-${adapters.size}`;
         const shown = new NodeAdapter(node, `${free}.`);

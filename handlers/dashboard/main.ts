@@ -1,7 +1,8 @@
 import { NodeQueues } from '#audit/queues.ts';
 import { auditSources } from '#db/audit.ts';
 import { openDb } from '#db/client.ts';
-import { retireNode } from '#db/nodes.ts';
+import { readAwaited } from '#db/final.ts';
+import { readNodes, requestRetirement, writeOffNode } from '#db/nodes.ts';
 import { createAdminApp } from '#runtime/admin.ts';
 import { readConfig, settings } from '#runtime/config.ts';
 import { discoverNodes } from '#runtime/discovery.ts';
@@ -22,7 +23,6 @@ const SETTINGS = {
   logLevel: settings.logLevel,
 };
 
-/** The audit reads every receipt, of which there may be millions. */
 const AUDIT_STATEMENT_MS_MAX = 5_000;
 
 await runProcess('dashboard', async ({ log, shutdown }) => {
@@ -47,12 +47,24 @@ await runProcess('dashboard', async ({ log, shutdown }) => {
   const queues = new NodeQueues({ discover: discoverNodes(config.queueNodes), log, onChange: board.show });
   shutdown.defer('close the queues', () => queues.close());
 
-  const audit = new LiveAudit({ queues, auditSources: () => auditSources(db), log });
+  const audit = new LiveAudit({
+    queues,
+    readDatabase: async () => {
+      const [audits, enrolled, awaited] = await Promise.all([
+        auditSources(db),
+        readNodes(db),
+        readAwaited(db),
+      ]);
+      return { audits, enrolled, awaited };
+    },
+    log,
+  });
   const app = createDashboardApp({
     users: config.dashboardUsers,
     audit,
     board: board.app,
-    retire: (node) => retireNode(db, node),
+    retire: (node, request) => requestRetirement(db, node, request),
+    writeOff: (node, request) => writeOffNode(db, node, request),
     log,
   });
   const server = await listen(app, config.port);

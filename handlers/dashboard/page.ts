@@ -1,12 +1,13 @@
 import { html } from 'hono/html';
-import { nameLostJobs, OUTCOMES } from '#audit/reconcile.ts';
+import { nameLostJobs, OUTCOME_WORDS, OUTCOMES } from '#audit/reconcile.ts';
 import { type Html, page, pageHeaders } from '../web/layout.ts';
 import { UPDATE_SCRIPT } from '../web/update.ts';
+import { alarmCell, card, NUMBER, numberCells, numberHeads, time } from './html.ts';
+import { enrolledCard, foreignCard, pollsCard } from './nodes-cards.ts';
 import type { AuditView } from './view.ts';
 
 const REFRESH_SECONDS = 5;
 
-const NUMBER = new Intl.NumberFormat('en-US');
 const MEBIBYTE = 2 ** 20;
 
 /** Lost jobs listed on the page; the JSON lists more. */
@@ -25,7 +26,8 @@ const MEANINGS: Readonly<Record<Outcome, string>> = {
   rejected: 'stored, cannot be counted',
   pending: 'not yet in Postgres',
   failed: 'in failed jobs',
-  lost: 'in no queue, no receipt',
+  writtenOff: 'on nodes written off',
+  lost: 'in no queue or receipt',
 };
 
 /** Outcomes that need an operator. */
@@ -67,7 +69,11 @@ export function dashboardPage(view: AuditView): string {
 <p class="notice error" id="offline" role="alert" hidden>No connection. These are the last known numbers; retrying.</p>
 ${view.postgres.reachable ? '' : postgresNotice(view)}
 ${figures(view)}
+${foreignCard(view)}
 ${lostJobsCard(view)}
+${unexplainedCard(view)}
+${pollsCard(view)}
+${enrolledCard(view)}
 ${queuesCard(view)}
 ${nodesCard(view)}
 ${sourcesCard(view)}`,
@@ -77,13 +83,15 @@ ${sourcesCard(view)}`,
   );
 }
 
-function verdict({ total, postgres, reconciledAt }: AuditView): string {
+function verdict({ total, sources, postgres, reconciledAt }: AuditView): string {
   if (reconciledAt === null) return 'No audit has completed yet.';
   if (total.lost > 0)
-    return `${NUMBER.format(total.lost)} accepted votes are lost: in no queue and without a receipt.`;
+    return `${NUMBER.format(total.lost)} accepted votes are lost: in no queue and in no receipt.`;
+  if (sources.some(({ unexplained }) => unexplained !== 0)) return 'Receipts and ledgers differ in votes.';
   if (!postgres.reachable) return 'Postgres is down; these numbers are from its last response.';
   if (total.failed > 0) return 'No vote is lost. Some jobs have failed; retry them in the queues.';
   if (total.pending > 0) return 'No vote is lost; some are waiting to be committed.';
+  if (total.writtenOff > 0) return 'Every accepted vote is accounted for, except those written off.';
   return 'Every accepted vote is accounted for.';
 }
 
@@ -96,7 +104,7 @@ function postgresNotice({ postgres, reconciledAt }: AuditView): Html {
 function figures({ total }: AuditView): Html {
   return html`<dl class="figures">${OUTCOMES.map(
     (outcome) => html`
-<div class="${figureClass(outcome, total[outcome])}"><dt>${capitalised(outcome)}</dt><dd>${NUMBER.format(total[outcome])}</dd><dd class="meaning">${MEANINGS[outcome]}</dd></div>`,
+<div class="${figureClass(outcome, total[outcome])}"><dt>${titleOf(outcome)}</dt><dd>${NUMBER.format(total[outcome])}</dd><dd class="meaning">${MEANINGS[outcome]}</dd></div>`,
   )}
 </dl>`;
 }
@@ -126,6 +134,22 @@ function lostJobsCard({ sources }: AuditView): Html | '' {
 </section>`;
 }
 
+/** Lists the sources whose receipts have other votes than their ledger, although no job is missing. */
+function unexplainedCard({ sources }: AuditView): Html | '' {
+  const found = sources.filter(({ unexplained }) => unexplained !== 0);
+  if (found.length === 0) return '';
+  return card(
+    'unexplained',
+    'Unexplained votes',
+    'no job is missing, but ledger and receipts of these sources differ in votes',
+    html`<thead><tr><th scope="col">Source</th>${numberHeads(['Only in the ledger', 'Only in receipts'])}</tr></thead>
+<tbody>${found.map(
+      ({ source, unexplained }) => html`
+<tr><th scope="row">${source}</th>${alarmCell(Math.max(0, unexplained))}${alarmCell(Math.max(0, -unexplained))}</tr>`,
+    )}</tbody>`,
+  );
+}
+
 function queuesCard({ queues }: AuditView): Html {
   return card(
     'queues',
@@ -137,11 +161,9 @@ function queuesCard({ queues }: AuditView): Html {
 }
 
 function queueRow(queue: AuditView['queues'][number]): Html {
-  const { nodes, address, reachable, reason, waiting, active, delayed, failed, memory, appendOnlyFile } =
+  const { name, address, reachable, reason, waiting, active, delayed, failed, memory, appendOnlyFile } =
     queue;
-  const head = html`<th scope="row">${nodes.length > 0 ? nodes.join(', ') : address}${
-    nodes.length > 0 ? html`<small>${address}</small>` : ''
-  }</th>`;
+  const head = html`<th scope="row">${name ?? address}${name === null ? '' : html`<small>${address}</small>`}</th>`;
   if (!reachable) {
     return html`
 <tr>${head}<td><span class="badge bad">Down</span></td><td colspan="6" class="muted">${reason}</td></tr>`;
@@ -161,11 +183,11 @@ function nodesCard({ nodes, total }: AuditView): Html {
   return card(
     'nodes',
     'Votes by node',
-    'accepted = counted + changed + superseded + rejected + pending + failed + lost',
-    html`<thead><tr><th scope="col">Node</th>${numberHeads(OUTCOMES.map(capitalised))}</tr></thead>
+    'accepted = counted + changed + superseded + rejected + pending + failed + written off + lost',
+    html`<thead><tr><th scope="col">Node</th>${numberHeads(OUTCOMES.map(titleOf))}</tr></thead>
 <tbody>${nodes.map(
       (row) => html`
-<tr><th scope="row">${row.node}${absence(row)}</th>${outcomeCells(row)}</tr>`,
+<tr><th scope="row">${row.name}${absence(row)}</th>${outcomeCells(row)}</tr>`,
     )}</tbody>
 <tfoot><tr><th scope="row">All</th>${outcomeCells(total)}</tr></tfoot>`,
   );
@@ -176,47 +198,23 @@ function sourcesCard({ sources }: AuditView): Html {
     sources.length,
   )})</summary>
 <div class="scroll" id="sources-table" tabindex="0" role="region" aria-labelledby="sources"><table class="table">
-<thead><tr><th scope="col">Source</th>${numberHeads(OUTCOMES.map(capitalised))}${numberHeads(['Jobs', 'Lost jobs'])}</tr></thead>
+<thead><tr><th scope="col">Source</th>${numberHeads(OUTCOMES.map(titleOf))}${numberHeads(['Jobs', 'Lost jobs'])}</tr></thead>
 <tbody>${sources.map(
     (row) => html`
-<tr><th scope="row">${row.source}${row.reachable ? '' : UNREACHABLE}</th>${outcomeCells(row)}${numberCells([row.jobs.accepted])}${alarmCell(row.jobs.lost)}</tr>`,
+<tr><th scope="row">${row.source}${row.reachable || row.jobs.pending === 0 ? '' : UNREACHABLE}</th>${outcomeCells(row)}${numberCells([row.jobs.accepted])}${alarmCell(row.jobs.lost)}</tr>`,
   )}</tbody>
 </table></div></details>`;
 }
 
-/** Returns the state of an unreachable node, and the button to retire it. */
-function absence({ node, reachable, retired, pending }: AuditView['nodes'][number]): Html | '' {
-  if (retired) return html`<small>retired</small>`;
-  if (reachable) return '';
-  if (pending > 0) return UNREACHABLE;
-  return html`<small>node unreachable; results wait for it</small>
-<form method="post" action="/nodes/${encodeURIComponent(node)}/retire"><button id="retire-${node}" aria-label="Retire ${node}: it will not return">Retire: it will not return</button></form>`;
+function absence({ state, reachable, pending }: AuditView['nodes'][number]): Html | '' {
+  if (state === 'retired') return html`<small>retired</small>`;
+  return reachable || pending === 0 ? '' : UNREACHABLE;
 }
 
 const UNREACHABLE = html`<small>node unreachable: missing jobs may be on it</small>`;
 
-function card(id: string, title: string, note: string, rows: Html): Html {
-  return html`<section class="card" aria-labelledby="${id}">
-<h2 id="${id}">${title}</h2>
-<p class="muted">${note}</p>
-<div class="scroll" id="${id}-table" tabindex="0" role="region" aria-labelledby="${id}"><table class="table">${rows}</table></div>
-</section>`;
-}
-
 function outcomeCells(row: AuditView['total']): Html {
   return html`${OUTCOMES.map((outcome) => (BAD.has(outcome) ? alarmCell(row[outcome]) : numberCells([row[outcome]])))}`;
-}
-
-function numberHeads(titles: readonly string[]): Html {
-  return html`${titles.map((title) => html`<th scope="col" class="number">${title}</th>`)}`;
-}
-
-function numberCells(numbers: readonly number[]): Html {
-  return html`${numbers.map((number) => html`<td class="number">${NUMBER.format(number)}</td>`)}`;
-}
-
-function alarmCell(number: number): Html {
-  return html`<td class="${number > 0 ? 'number alarm' : 'number'}">${NUMBER.format(number)}</td>`;
 }
 
 function megabytes({ used, max }: { used: number; max: number }): string {
@@ -224,10 +222,7 @@ function megabytes({ used, max }: { used: number; max: number }): string {
   return max === 0 ? `${megas(used)} MiB, no limit` : `${megas(used)} of ${megas(max)} MiB`;
 }
 
-function capitalised(word: string): string {
-  return word.slice(0, 1).toUpperCase() + word.slice(1);
-}
-
-function time(iso: string): Html {
-  return html`<time datetime="${iso}">${iso.slice(11, 19)} UTC</time>`;
+function titleOf(outcome: Outcome): string {
+  const words = OUTCOME_WORDS[outcome];
+  return words.slice(0, 1).toUpperCase() + words.slice(1);
 }

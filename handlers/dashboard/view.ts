@@ -1,11 +1,18 @@
+import type { ForeignSource } from '#audit/ownership.ts';
+import { readIds } from '#audit/ownership.ts';
 import type { NodeState } from '#audit/queues.ts';
 import { type Outcomes, type SourceAccount, sumOutcomes } from '#audit/reconcile.ts';
+import { nodeLabel } from '#audit/report.ts';
+import type { Awaited } from '#db/final.ts';
+import type { NodeState as EnrolledNode } from '#db/nodes.ts';
+import { awaitedSentences } from './awaited.ts';
 import type { LiveReport } from './live-audit.ts';
 
 /** A node's queue and Redis. */
 interface QueueView {
-  /** The node's names in its ledger; empty while unknown. */
-  readonly nodes: readonly string[];
+  /** The node's id, and its host's name; null while unknown. */
+  readonly node: string | null;
+  readonly name: string | null;
   readonly address: string;
   readonly reachable: boolean;
   readonly reason: string | null;
@@ -18,6 +25,34 @@ interface QueueView {
   readonly appendOnlyFile: NodeState['appendOnlyFile'];
 }
 
+/** A node ever enrolled, and the sums of its sources. `stack/swarm/retire.sh` reads these fields up to `lost`. */
+export interface NodeView extends Outcomes {
+  /** Its id. */
+  readonly node: string;
+  /** Its host's name. */
+  readonly name: string;
+  readonly state: EnrolledNode['state'];
+  /** Whether the dashboard can read it now. */
+  readonly reachable: boolean;
+  /** Null while Postgres does not know the node, after it was restored from a backup. */
+  readonly enrolledAt: string | null;
+  /** When a worker last read it; null if none has. */
+  readonly readAt: string | null;
+  readonly clockSkewMs: number | null;
+  /** Accepted and without a receipt, as far as Postgres knows. */
+  readonly uncountedJobs: number;
+  readonly uncountedVotes: number;
+  /** Last, because it is text of an operator. */
+  readonly writtenOffReason: string | null;
+}
+
+/** A closed poll that is not final. */
+interface PollView extends Awaited {
+  readonly poll: string;
+  /** What it awaits, in sentences. */
+  readonly reasons: readonly string[];
+}
+
 /** The audit as JSON. Numbers are votes, except those in `jobs`. */
 export interface AuditView {
   readonly asOf: string;
@@ -25,40 +60,82 @@ export interface AuditView {
   readonly reconciledAt: string | null;
   readonly postgres: { readonly reachable: boolean; readonly reason: string | null };
   readonly total: Outcomes;
-  readonly nodes: readonly (Outcomes & {
-    readonly node: string;
-    readonly reachable: boolean;
-    readonly retired: boolean;
-  })[];
+  readonly nodes: readonly NodeView[];
+  readonly polls: readonly PollView[];
+  /** Sources found on nodes that are not theirs. */
+  readonly foreign: readonly ForeignSource[];
   readonly sources: readonly SourceAccount[];
   readonly queues: readonly QueueView[];
 }
 
 /** Returns a report for the page and for `GET /ledger`. */
-export function auditView({ asOf, reconciledAt, rows, nodes, postgresFault }: LiveReport): AuditView {
-  const byNode = Map.groupBy(rows, ({ node }) => node);
+export function auditView(report: LiveReport): AuditView {
+  const { asOf, reconciledAt, rows, foreign, nodes, awaited, postgresFault } = report;
   return {
-    asOf: new Date(asOf).toISOString(),
-    reconciledAt: reconciledAt === undefined ? null : new Date(reconciledAt).toISOString(),
+    asOf: isoOf(asOf),
+    reconciledAt: reconciledAt === undefined ? null : isoOf(reconciledAt),
     postgres: { reachable: postgresFault === undefined, reason: postgresFault ?? null },
     total: sumOutcomes(rows),
-    nodes: [...byNode]
-      .map(([node, sources]) => ({
-        node,
-        reachable: sources.every(({ reachable }) => reachable),
-        retired: sources.every(({ retired }) => retired),
-        ...sumOutcomes(sources),
-      }))
-      .toSorted((a, b) => (a.node < b.node ? -1 : 1)),
+    nodes: nodeViews(report),
+    polls: [...awaited].map(([poll, what]) => pollView(poll, what, report)),
+    foreign,
     sources: rows,
     queues: nodes.map(queueView),
   };
 }
 
-function queueView(state: NodeState): QueueView {
-  const { name, nodes, fault, waiting, active, delayed, failed, memory, appendOnlyFile } = state;
+/** Returns every node of Postgres, and those in the accounts that Postgres does not have yet. */
+function nodeViews({ enrolled, rows, nodes }: LiveReport): NodeView[] {
+  const byNode = Map.groupBy(rows, ({ node }) => node);
+  const reachable = readIds(nodes);
+  const known = new Set(enrolled.map(({ id }) => id));
+  const unknown = [...byNode]
+    .filter(([id]) => !known.has(id))
+    .map(([id, sources]) => unknownNode(id, sources[0]?.name ?? id));
+  return [...enrolled, ...unknown].map((node) => ({
+    node: node.id,
+    name: node.name,
+    state: node.state,
+    reachable: reachable.has(node.id),
+    enrolledAt: node.enrolledAt === null ? null : isoOf(node.enrolledAt),
+    readAt: node.readAt === null ? null : isoOf(node.readAt),
+    clockSkewMs: node.clockSkewMs,
+    uncountedJobs: node.uncountedJobs,
+    uncountedVotes: node.uncountedVotes,
+    ...sumOutcomes(byNode.get(node.id) ?? []),
+    writtenOffReason: node.writtenOffReason,
+  }));
+}
+
+function unknownNode(
+  id: string,
+  name: string,
+): Omit<EnrolledNode, 'enrolledAt'> & { readonly enrolledAt: null } {
   return {
-    nodes,
+    id,
+    name,
+    enrolledAt: null,
+    readAt: null,
+    clockSkewMs: null,
+    state: 'enrolled',
+    writtenOffReason: null,
+    sources: 0,
+    uncountedJobs: 0,
+    uncountedVotes: 0,
+  };
+}
+
+function pollView(poll: string, awaited: Awaited, { enrolled }: LiveReport): PollView {
+  const nameOf = (id: string): string =>
+    nodeLabel(enrolled.find((node) => node.id === id) ?? { id, name: id });
+  return { poll, reasons: awaitedSentences(awaited, nameOf), ...awaited };
+}
+
+function queueView(state: NodeState): QueueView {
+  const { name, id, host, fault, waiting, active, delayed, failed, memory, appendOnlyFile } = state;
+  return {
+    node: id ?? null,
+    name: host ?? null,
     address: name,
     reachable: fault === undefined,
     reason: fault ?? null,
@@ -69,4 +146,8 @@ function queueView(state: NodeState): QueueView {
     memory,
     appendOnlyFile,
   };
+}
+
+function isoOf(milliseconds: number): string {
+  return new Date(milliseconds).toISOString();
 }

@@ -1,10 +1,18 @@
 import type { ResultView } from './view.ts';
 
-const COLUMNS = ['poll', 'question', 'choice', 'label', 'votes', 'status', 'as_of'];
+const COLUMNS = [
+  ...['poll', 'question', 'choice', 'label', 'votes'],
+  ...['status', 'final_at', 'written_off', 'as_of'],
+];
 
 /** Returns the results of a poll as CSV (RFC 4180): a header line, then a line per choice. */
-export function toCsv({ poll, question, choices, status, asOf }: ResultView): string {
-  const lines = choices.map(({ id, label, votes }) => [poll, question, id, label, votes, status, asOf]);
+export function toCsv(view: ResultView): string {
+  const { poll, question, choices, status, finalAt = '', writtenOff = [], asOf } = view;
+  const excluded = writtenOff.map(({ name, reason }) => `${name}: ${reason}`).join('; ');
+  const lines = choices.map(({ id, label, votes }) => [
+    ...[poll, question, id, label, votes],
+    ...[status, finalAt, excluded, asOf],
+  ]);
   return [COLUMNS, ...lines].map((cells) => `${cells.map(cellOf).join(',')}\r\n`).join('');
 }
 

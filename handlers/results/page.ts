@@ -73,7 +73,7 @@ ${views.length === 0 ? html`<p class="notice">There is no poll yet.</p>` : views
     page({
       title: views.length === 1 && views[0] ? `${views[0].question} Results` : 'Results',
       main,
-      footer: html`<p>Each voter counts once, with their last vote. Results are provisional until the poll has closed and every accepted vote is accounted for.</p>
+      footer: html`<p>Each voter counts once, with their last vote. Results are provisional until the poll has closed and every accepted vote is counted; final results never change.</p>
 <p class="hidden" id="spoken" role="status"></p>`,
       script: SCRIPT,
       refreshSeconds: REFRESH_SECONDS,
@@ -88,7 +88,8 @@ function ledgerLine(accepted: number, committed: number): string {
   return `${NUMBER.format(committed)} of ${NUMBER.format(accepted)} accepted votes are processed.`;
 }
 
-function pollCard({ poll, question, total, choices, status }: ResultView): Html {
+function pollCard(view: ResultView): Html {
+  const { poll, question, total, choices, status } = view;
   const most = Math.max(...choices.map(({ votes }) => votes));
   return html`
 <section class="card" aria-labelledby="${poll}">
@@ -97,9 +98,19 @@ function pollCard({ poll, question, total, choices, status }: ResultView): Html 
       ? html`<span class="badge good">Final</span>`
       : html`<span class="badge">Provisional</span>`
   }</header>
-<ul class="results">${choices.map((choice) => choiceRow(choice, total, choice.votes === most && most > 0))}</ul>
+<ul class="results">${choices.map((choice) => choiceRow(choice, total, choice.votes === most && most > 0))}</ul>${evidence(view)}
 <footer><span>${counted(total, 'voter')}</span><a href="polls/${encodeURIComponent(poll)}/results.csv" aria-label="${question} Results as CSV">Download CSV</a></footer>
 </section>`;
+}
+
+/** States since when a result is final, and names the nodes that it lacks votes of. */
+function evidence({ finalAt, writtenOff = [] }: ResultView): Html | '' {
+  if (finalAt === undefined) return '';
+  return html`
+<p class="muted">Final since <time datetime="${finalAt}">${finalAt.slice(0, 10)} ${finalAt.slice(11, 19)} UTC</time>.</p>${writtenOff.map(
+    ({ name, reason }) => html`
+<p class="notice">Without the uncounted votes of ${name}, a node that was written off: ${reason}</p>`,
+  )}`;
 }
 
 function choiceRow({ label, votes }: ResultView['choices'][number], total: number, isLeading: boolean): Html {

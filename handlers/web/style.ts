@@ -7,6 +7,7 @@
  * - `.results > .result > svg.bar > rect`: the share of a choice; `.result.leading` leads
  * - `.table` inside `.scroll`: figures; `.number` aligns digits, `.alarm` marks a fault
  * - `.badge`, `.badge.good`, `.badge.bad`; `.card`; `.lede`; `.muted`
+ * - `.form`: a label, a field and a button below each other
  */
 export const STYLE = `
 :root {
@@ -184,6 +185,7 @@ nav a, .footer a { display: inline-flex; align-items: center; min-height: 48px; 
 .result .label { font-size: 1.125rem; font-weight: 650; }
 .result .share { font-size: 1.375rem; font-weight: 750; font-variant-numeric: tabular-nums; }
 .result .votes { grid-column: 1 / -1; color: var(--soft); font-size: 0.9375rem; font-variant-numeric: tabular-nums; }
+.results + .muted { margin: 1.25rem 0 0; }
 .bar {
   grid-column: 1 / -1;
   display: block;
@@ -197,6 +199,15 @@ nav a, .footer a { display: inline-flex; align-items: center; min-height: 48px; 
 .leading .bar rect { fill: var(--accent); }
 .leading .share { color: var(--accent); }
 
+.form { display: grid; gap: 0.5rem; justify-items: start; margin-top: 1rem; }
+.form label { font-weight: 650; }
+.form input, .form button {
+  min-height: 48px; padding: 0.5rem 1rem; border: 2px solid var(--line-strong); border-radius: 0.75rem;
+  background: var(--card); color: var(--ink); font: inherit;
+}
+.form input { width: 100%; }
+.form button { border-color: var(--accent); color: var(--accent); font-weight: 650; cursor: pointer; }
+
 .scroll { margin: 1rem -1.25rem 0; padding: 0 1.25rem; overflow-x: auto; }
 .table { width: 100%; border-collapse: collapse; font-size: 0.9375rem; }
 .table th, .table td { padding: 0.625rem 0.75rem; border-bottom: 1px solid var(--line); text-align: start; vertical-align: top; }
@@ -209,7 +220,7 @@ nav a, .footer a { display: inline-flex; align-items: center; min-height: 48px; 
 .alarm { color: var(--bad); font-weight: 750; }
 
 .figures { display: grid; grid-template-columns: repeat(2, 1fr); gap: 0.75rem; margin: 0 0 1.25rem; }
-@media (min-width: 40rem) { .figures { grid-template-columns: repeat(4, 1fr); } }
+@media (min-width: 40rem) { .figures { grid-template-columns: repeat(3, 1fr); } }
 .figure { margin: 0; padding: 1rem; border: 1px solid var(--line); border-radius: var(--radius); background: var(--card); }
 .figure dt { color: var(--soft); font-size: 0.875rem; }
 .figure.good dd { color: var(--good); }

@@ -1,13 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { auditSources, auditTallies, knownSources } from '#db/audit.ts';
+import { auditLateVotes, auditSources, knownSources, type TallyMismatch } from '#db/audit.ts';
 import type { Db } from '#db/client.ts';
 import { isUndefinedTable } from '#db/errors.ts';
+import { readNodes } from '#db/nodes.ts';
 import type { Discover } from '#runtime/discovery.ts';
 import { createLog } from '#runtime/log.ts';
 import type { RedisAddress } from '#runtime/redis.ts';
+import { findForeign, readIds } from './ownership.ts';
 import { NodeQueues, type NodeState } from './queues.ts';
-import { reconcile, type SourceAccount } from './reconcile.ts';
-import { type AuditReport, type Unreachable, unseenNodes } from './report.ts';
+import { reconcile } from './reconcile.ts';
+import { type AuditReport, isWrittenOff, type Unreachable, unreadParts } from './report.ts';
 
 /** A node without a response by then is unreachable. */
 const CONNECT_MS_MAX = 2_500;
@@ -17,11 +19,18 @@ const SEARCH_MS_MAX = 30_000;
 /** Most missing numbers enumerated per source. */
 const JOBS_NAMED_MAX = 100_000;
 
+export interface AuditParts {
+  readonly db: Db;
+  readonly discover: Discover;
+  /** Recounts all votes, see `auditTallies`; `undefined` leaves the tallies alone. */
+  readonly recount?: (() => Promise<TallyMismatch[]>) | undefined;
+}
+
 /**
  * Audits all nodes and Postgres, read in the order that `AuditInputs` requires, so that votes in transit are not losses. An
  * unreachable part is not an error; the report lists it.
  */
-export async function collectAudit(db: Db, discover: Discover): Promise<AuditReport> {
+export async function collectAudit({ db, discover, recount }: AuditParts): Promise<AuditReport> {
   const asOf = Date.now();
   const unreachable: Unreachable[] = [];
   const addresses = await discover().catch(({ code, message }: NodeJS.ErrnoException) => {
@@ -30,7 +39,12 @@ export async function collectAudit(db: Db, discover: Discover): Promise<AuditRep
   });
   const queues = await connect(addresses);
   try {
-    return { asOf, ...(await account(db, queues, unreachable)) };
+    const report = await account(db, queues, unreachable);
+    if (!recount || report.rows === undefined) return { asOf, ...report, mismatches: undefined };
+    const mismatches = await orFault(recount());
+    if (!(mismatches instanceof Fault)) return { asOf, ...report, mismatches };
+    const part = { what: 'the recount', reason: mismatches.message };
+    return { asOf, ...report, mismatches: undefined, unreachable: [...report.unreachable, part] };
   } finally {
     await queues.close();
   }
@@ -52,30 +66,42 @@ async function account(
   db: Db,
   queues: NodeQueues,
   found: readonly Unreachable[],
-): Promise<Omit<AuditReport, 'asOf'>> {
-  const knownBefore = await orFault(knownSources(db));
+): Promise<Omit<AuditReport, 'asOf' | 'mismatches'>> {
+  const before = await orFault(Promise.all([knownSources(db), readNodes(db)]));
   const nodes = await Promise.all(queues.all.map((queue) => queue.read(true, SEARCH_MS_MAX)));
-  const postgres =
-    knownBefore instanceof Fault
-      ? knownBefore
-      : await orFault(Promise.all([auditSources(db, JOBS_NAMED_MAX), auditTallies(db)]));
+  const audits =
+    before instanceof Fault
+      ? before
+      : await orFault(Promise.all([auditSources(db, JOBS_NAMED_MAX), auditLateVotes(db)]));
   const down = nodes.flatMap(faultOfNode);
-  if (knownBefore instanceof Fault || postgres instanceof Fault) {
-    const reason = (postgres as Fault).message;
-    return {
-      rows: [],
-      mismatches: undefined,
-      unreachable: [...found, { what: 'Postgres', reason }, ...down],
-    };
+  if (before instanceof Fault || audits instanceof Fault) {
+    const reason = (audits as Fault).message;
+    const unreachable = [...found, { what: 'Postgres', reason }, ...down];
+    return { rows: undefined, foreign: [], writtenOff: [], late: new Map(), unreachable };
   }
-  const [audits, mismatches] = postgres;
-  const rows: SourceAccount[] = reconcile({ nodes, audits, knownBefore });
-  return { rows, mismatches, unreachable: [...found, ...down, ...unseenNodes(rows, knownBefore, down)] };
+  const [knownBefore, known] = before;
+  const [sources, late] = audits;
+  const rows = reconcile({ nodes, audits: sources, knownBefore });
+  const ids = readIds(nodes);
+  return {
+    rows,
+    foreign: findForeign({ nodes, audits: sources }),
+    writtenOff: known
+      .filter((node) => isWrittenOff(node) && !ids.has(node.id))
+      .map(({ id, name, writtenOffReason }) => ({ id, name, reason: writtenOffReason ?? '' })),
+    late,
+    unreachable: [...found, ...nodes.flatMap(unlistedJobs), ...unreadParts(known, nodes, rows, down)],
+  };
 }
 
-function faultOfNode({ name, fault, jobs }: NodeState): Unreachable[] {
-  if (fault !== undefined) return [{ what: name, reason: fault }];
-  return jobs === undefined ? [{ what: name, reason: 'its jobs could not be listed' }] : [];
+function faultOfNode({ name, fault }: NodeState): Unreachable[] {
+  return fault === undefined ? [] : [{ what: name, reason: fault }];
+}
+
+function unlistedJobs({ name, fault, jobs }: NodeState): Unreachable[] {
+  return fault !== undefined || jobs !== undefined
+    ? []
+    : [{ what: name, reason: 'its jobs could not be listed' }];
 }
 
 /** Why Postgres is unavailable, for people. */

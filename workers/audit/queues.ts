@@ -1,11 +1,21 @@
 import { Queue, type RedisQueueBackend } from 'bullmq';
 import type { Redis } from 'ioredis';
-import { isSource, LEDGER_KEY, type LedgerEntry, nodeOf, parseJobKey, QUEUE_NAME, readLedger } from '#job';
+import {
+  FENCED_KEY,
+  isNodeId,
+  isSource,
+  LEDGER_KEY,
+  NODE_KEY,
+  nodeOf,
+  parseJobKey,
+  QUEUE_NAME,
+  readLedger,
+} from '#job';
 import { withDeadline } from '#runtime/deadline.ts';
 import type { Discover } from '#runtime/discovery.ts';
 import type { Log } from '#runtime/log.ts';
 import { connectFailingFast, type RedisAddress } from '#runtime/redis.ts';
-import type { NodeReading } from './reconcile.ts';
+import type { NodeReading } from './ownership.ts';
 
 /** Deadline of a call to a node. */
 const CALL_MS_MAX = 1_000;
@@ -20,8 +30,8 @@ const NOT_READ = 'not read yet';
 
 /** State of a node's queue and Redis, beside its ledger. */
 export interface NodeState extends NodeReading {
-  /** The node's names in its ledger; usually one. */
-  readonly nodes: readonly string[];
+  /** Its host's name, from the sources in its ledger, for people; its id while there is none. */
+  readonly host: string | undefined;
   readonly waiting: number;
   readonly active: number;
   readonly delayed: number;
@@ -40,8 +50,7 @@ export class NodeQueue {
   #fault: string | undefined = NOT_READ;
   #connectFault = '';
   #isBroken = false;
-  #nodes: readonly string[] = [];
-  #ledger: ReadonlyMap<string, LedgerEntry> = new Map();
+  #identity: Identity = { id: undefined, ledger: new Map(), fenced: new Set() };
 
   constructor(address: RedisAddress, log: Log) {
     this.name = address.name;
@@ -71,22 +80,22 @@ export class NodeQueue {
     return this.#isBroken;
   }
 
-  /** The node's names in its ledger; usually one, none before the first response. */
-  get nodes(): readonly string[] {
-    return this.#nodes;
+  /** The name of the node's host, or its id; `undefined` before it is known. */
+  get host(): string | undefined {
+    return hostOf(this.#identity);
   }
 
   /** The node's name, if known, and its address. */
   get label(): string {
-    return this.#nodes.length === 0 ? this.name : `${this.#nodes.join(', ')} (${this.name})`;
+    return this.host === undefined ? this.name : `${this.host} (${this.name})`;
   }
 
-  /** Probes the node, which updates `fault` and `nodes`. */
+  /** Probes the node, which updates `fault` and `host`. */
   async probe(): Promise<void> {
     if (this.#redis.status !== 'ready') return;
     try {
       await this.queue.waitUntilReady();
-      this.#nodes = namesOf(await this.#redis.hkeys(LEDGER_KEY));
+      this.#identity = await this.#identify();
       this.#setFault(undefined);
     } catch (error) {
       this.#setFault((error as Error).message);
@@ -96,7 +105,7 @@ export class NodeQueue {
   }
 
   /**
-   * Reads the node: the ledger first, then the queue. Never throws; the result has a `fault`.
+   * Reads the node: id and ledger first, then the queue. Never throws; the result has a `fault`.
    *
    * @param isListed whether to list job ids, up to 20,000
    * @param searchMsMax longest search of a longer queue; 0 for none
@@ -118,16 +127,15 @@ export class NodeQueue {
   }
 
   async #read(isListed: boolean, isSearched: boolean): Promise<NodeState> {
-    this.#ledger = readLedger(await this.#redis.hgetall(LEDGER_KEY));
-    this.#nodes = namesOf(this.#ledger.keys());
+    this.#identity = await this.#identify();
     const counts = await this.queue.getJobCounts('waiting', 'active', 'delayed', 'prioritized', 'failed');
     const { waiting = 0, active = 0, delayed = 0, prioritized = 0, failed = 0 } = counts;
     const queued = waiting + active + delayed + prioritized;
     return {
+      ...this.#identity,
       name: this.name,
-      nodes: this.#nodes,
+      host: this.host,
       fault: undefined,
-      ledger: this.#ledger,
       queued,
       failed,
       waiting: waiting + prioritized,
@@ -135,6 +143,24 @@ export class NodeQueue {
       delayed,
       jobs: isListed ? await this.#nameJobs(queued + failed, isSearched) : undefined,
       ...readInfo(await this.#redis.info()),
+    };
+  }
+
+  /** One transaction: a source is never seen in the ledger without the id or the fence that it had then. */
+  async #identify(): Promise<Identity> {
+    const transaction = this.#redis.multi().get(NODE_KEY).hgetall(LEDGER_KEY).smembers(FENCED_KEY);
+    const replies = (await transaction.exec()) ?? [];
+    const failure = replies.find(([error]) => error !== null)?.[0];
+    if (failure) throw failure;
+    const [id, ledger = {}, fenced = []] = replies.map(([, reply]) => reply) as [
+      string | null,
+      Record<string, string>?,
+      string[]?,
+    ];
+    return {
+      id: isNodeId(id) ? id : undefined,
+      ledger: readLedger(ledger),
+      fenced: new Set(fenced.filter(isSource)),
     };
   }
 
@@ -188,10 +214,10 @@ export class NodeQueue {
 
   #unreachable(fault: string): NodeState {
     return {
+      ...this.#identity,
       name: this.name,
-      nodes: this.#nodes,
+      host: this.host,
       fault,
-      ledger: this.#ledger,
       queued: 0,
       failed: 0,
       waiting: 0,
@@ -273,8 +299,12 @@ export class NodeQueues {
   }
 }
 
-function namesOf(sources: Iterable<string>): string[] {
-  return [...new Set([...sources].filter(isSource).map(nodeOf))].toSorted();
+/** Which node a Redis belongs to, and its sources. */
+type Identity = Pick<NodeReading, 'id' | 'ledger' | 'fenced'>;
+
+function hostOf({ id, ledger }: Identity): string | undefined {
+  for (const source of ledger.keys()) if (nodeOf(source).id === id) return nodeOf(source).name;
+  return id;
 }
 
 function readInfo(info: string): Pick<NodeState, 'memory' | 'appendOnlyFile'> {

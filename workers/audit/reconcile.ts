@@ -1,23 +1,9 @@
 import type { SourceAudit } from '#db/audit.ts';
-import { jobKey, type LedgerEntry, nodeOf, parseJobKey } from '#job';
+import { jobKey, type LedgerEntry, nodeOf } from '#job';
+import { isOwn, type Jobs, NO_JOBS, type NodeReading, ownJobs } from './ownership.ts';
 
 /** Most unseen sequence numbers enumerated per source. */
 const UNSEEN_NUMBERED_MAX = 100_000;
-
-/** A reading of one node's Redis. */
-export interface NodeReading {
-  /** The node's address in discovery. */
-  readonly name: string;
-  /** Why it could not be read; `undefined` when it could. */
-  readonly fault: string | undefined;
-  /** The last one read, if the node is unreachable now. */
-  readonly ledger: ReadonlyMap<string, LedgerEntry>;
-  /** Jobs in the queue that are not failed: waiting, active, delayed. */
-  readonly queued: number;
-  readonly failed: number;
-  /** The ids of all jobs in the queue, read atomically after the ledger; absent if not listed. */
-  readonly jobs?: { readonly queued: readonly string[]; readonly failed: readonly string[] } | undefined;
-}
 
 /**
  * The inputs of a reconciliation. Their order of reading makes the result correct under load: ledgers first, then queues, then
@@ -40,8 +26,22 @@ export const OUTCOMES = [
   'rejected',
   'pending',
   'failed',
+  'writtenOff',
   'lost',
 ] as const satisfies readonly (keyof Outcomes)[];
+
+/** The outcomes as words for people. */
+export const OUTCOME_WORDS: Readonly<Record<keyof Outcomes, string>> = {
+  accepted: 'accepted',
+  counted: 'counted',
+  changed: 'changed',
+  superseded: 'superseded',
+  rejected: 'rejected',
+  pending: 'pending',
+  failed: 'failed',
+  writtenOff: 'written off',
+  lost: 'lost',
+};
 
 /** Outcomes in votes: `accepted` is the sum of all others. */
 export interface Outcomes {
@@ -52,23 +52,35 @@ export interface Outcomes {
   readonly rejected: number;
   readonly pending: number;
   readonly failed: number;
+  /** Missing from a node that cannot be read and whose uncounted votes an operator declared lost. */
+  readonly writtenOff: number;
   readonly lost: number;
 }
 
 /** The account of one source. Job numbers are exact; votes of missing jobs are distributed over their outcomes by job. */
 export interface SourceAccount extends Outcomes {
   readonly source: string;
+  /** Its node's id, and the name of the node's host for people. */
   readonly node: string;
-  /** Whether its node's ledger could be read. If not, missing jobs count as pending, since they may be on the node. */
+  readonly name: string;
+  /** Whether its node could be read. If not, missing jobs count as pending, since they may be on the node. */
   readonly reachable: boolean;
-  /** Whether an operator has retired its node. */
+  /** Whether its node is retired. */
   readonly retired: boolean;
+  /**
+   * Votes that the ledger counts and the receipts do not, although no job is missing. They are part of `lost`. A negative
+   * number are votes that the receipts count and the ledger does not.
+   */
+  readonly unexplained: number;
   readonly jobs: {
     readonly accepted: number;
     readonly committed: number;
     readonly pending: number;
     readonly failed: number;
+    readonly writtenOff: number;
     readonly lost: number;
+    /** Jobs in the queue above the fence of the source. They were never acknowledged and are not part of `accepted`. */
+    readonly discarded: number;
   };
   /** The numbers of lost jobs, ascending; only the first ones if Postgres does not list all missing numbers. */
   readonly lostJobs: readonly number[];
@@ -80,33 +92,59 @@ interface Evidence {
   readonly reachable: boolean;
   /** Up to this number, a job that is neither in a queue nor in Postgres is lost. */
   readonly decidableSeq: number;
-  /** Whether the job ids of every queue that could hold its jobs are listed. */
-  readonly areQueuesListed: boolean;
+  /** Whether the job ids of the queue that could hold its jobs are listed. */
+  readonly areJobsListed: boolean;
 }
 
-/** Returns the account of every source, sorted by name. */
+/** Returns the account of every source, sorted by name. Sources in the ledger of a node that is not theirs have none. */
 export function reconcile(inputs: AuditInputs): SourceAccount[] {
-  const queues = sortJobs(inputs.nodes);
+  const queues = ownJobs(inputs);
   return sourcesOf(inputs).map(({ source, audit }) => {
     const evidence = evidenceOf(source, audit, inputs);
-    const top = Math.max(evidence.entry?.seq ?? 0, audit.jobs + audit.missingJobs);
-    const { lostJobs, ...jobs } = classifyJobs(audit, top, evidence, queues.get(source) ?? NO_JOBS);
-    const accepted = Math.max(evidence.entry?.votes ?? 0, audit.acceptedVotes, audit.votes);
-    return {
+    const held = queues.get(source) ?? NO_JOBS;
+    const { lostJobs, ...jobs } = classifyJobs(audit, evidence, held);
+    const missing = { pending: jobs.pending, failed: jobs.failed, lost: jobs.lost };
+    const { accepted, unexplained, ...votes } = classifyVotes(audit, evidence, missing);
+    const account = {
       source,
-      node: audit.node ?? nodeOf(source),
+      node: audit.node,
+      name: nodeOf(source).name,
       reachable: evidence.reachable,
-      retired: audit.retired,
+      retired: audit.isRetired,
       accepted,
       counted: audit.counted,
       changed: audit.changed,
       superseded: audit.superseded,
       rejected: audit.rejected,
-      ...distributeVotes(accepted - audit.votes, jobs),
-      jobs: { accepted: top, committed: audit.jobs, ...jobs },
+      ...votes,
+      writtenOff: 0,
+      unexplained,
+      jobs: {
+        accepted: topOf(audit, evidence.entry),
+        committed: audit.jobs,
+        ...jobs,
+        writtenOff: 0,
+        discarded: held.discarded,
+      },
       lostJobs,
     };
+    return audit.isWrittenOff && !evidence.reachable ? writeOff(account) : account;
   });
+}
+
+/** Whatever is missing was declared lost; it is neither a new loss nor expected any more. */
+function writeOff(account: SourceAccount): SourceAccount {
+  const { jobs } = account;
+  return {
+    ...account,
+    pending: 0,
+    failed: 0,
+    lost: 0,
+    writtenOff: account.pending + account.failed + account.lost,
+    unexplained: Math.min(0, account.unexplained),
+    jobs: { ...jobs, pending: 0, failed: 0, lost: 0, writtenOff: jobs.pending + jobs.failed + jobs.lost },
+    lostJobs: [],
+  };
 }
 
 /**
@@ -118,15 +156,14 @@ export function nodesToList(inputs: Pick<AuditInputs, 'nodes' | 'audits'>): Read
   const answering = inputs.nodes.filter(({ fault }) => fault === undefined);
   const names = new Set<string>();
   for (const { source, audit } of sourcesOf(inputs)) {
-    const holder = inputs.nodes.find(({ ledger }) => ledger.has(source));
-    const top = Math.max(holder?.ledger.get(source)?.seq ?? 0, audit.jobs + audit.missingJobs);
-    if (top === audit.jobs) continue;
-    if (holder) missing.set(holder.name, (missing.get(holder.name) ?? 0) + top - audit.jobs);
-    else if (isMissingFromItsNode(source, inputs.nodes)) for (const { name } of answering) names.add(name);
+    const holder = holderOf(source, inputs.nodes);
+    const missingJobs = topOf(audit, holder?.ledger.get(source)) - audit.jobs;
+    if (missingJobs === 0) continue;
+    if (holder) missing.set(holder.name, (missing.get(holder.name) ?? 0) + missingJobs);
+    else for (const { name, id } of answering) if (id === audit.node) names.add(name);
   }
   for (const { name, queued, failed } of answering) {
-    const jobs = missing.get(name) ?? 0;
-    if (jobs > queued + failed || (jobs > 0 && failed > 0)) names.add(name);
+    if (failed > 0 || (missing.get(name) ?? 0) > queued) names.add(name);
   }
   return names;
 }
@@ -142,6 +179,7 @@ export function sumOutcomes(rows: readonly Outcomes[]): Outcomes {
     rejected: sum('rejected'),
     pending: sum('pending'),
     failed: sum('failed'),
+    writtenOff: sum('writtenOff'),
     lost: sum('lost'),
   };
 }
@@ -161,8 +199,10 @@ function sourcesOf({
   audits,
 }: Pick<AuditInputs, 'nodes' | 'audits'>): { source: string; audit: SourceAudit }[] {
   const known = new Map(audits.map((audit) => [audit.source, audit]));
-  for (const { ledger } of nodes) {
-    for (const source of ledger.keys()) if (!known.has(source)) known.set(source, emptyAudit(source));
+  for (const node of nodes) {
+    for (const source of node.ledger.keys()) {
+      if (!known.has(source) && isOwn(node, source)) known.set(source, emptyAudit(source));
+    }
   }
   return [...known]
     .map(([source, audit]) => ({ source, audit }))
@@ -173,7 +213,7 @@ function sourcesOf({
 function emptyAudit(source: string): SourceAudit {
   return {
     source,
-    node: nodeOf(source),
+    node: nodeOf(source).id,
     acceptedSeq: 0,
     acceptedVotes: 0,
     jobs: 0,
@@ -182,62 +222,45 @@ function emptyAudit(source: string): SourceAudit {
     changed: 0,
     superseded: 0,
     rejected: 0,
+    isRetired: false,
+    isWrittenOff: false,
+    fencedSeq: null,
+    unexplainedVotes: 0,
     missingJobs: 0,
     missing: [],
-    retired: false,
   };
+}
+
+/** Returns the last job of a source. That of a fenced one is fixed in Postgres, whatever its ledger says. */
+function topOf(audit: SourceAudit, entry: LedgerEntry | undefined): number {
+  const highest = audit.jobs + audit.missingJobs;
+  return audit.fencedSeq === null ? Math.max(entry?.seq ?? 0, highest) : highest;
+}
+
+/** Returns the node that has the source in its ledger and may have it. */
+function holderOf(source: string, nodes: readonly NodeReading[]): NodeReading | undefined {
+  return answeringFirst(nodes, (node) => node.ledger.has(source) && isOwn(node, source));
+}
+
+/** A node may have two addresses for a moment, of which the older one does not answer any more. */
+function answeringFirst(
+  nodes: readonly NodeReading[],
+  isWanted: (node: NodeReading) => boolean,
+): NodeReading | undefined {
+  return nodes.find((node) => node.fault === undefined && isWanted(node)) ?? nodes.find(isWanted);
 }
 
 function evidenceOf(source: string, audit: SourceAudit, { nodes, knownBefore }: AuditInputs): Evidence {
-  const holder = nodes.find(({ ledger }) => ledger.has(source));
+  const holder = holderOf(source, nodes) ?? answeringFirst(nodes, ({ id }) => id === audit.node);
   const entry = holder?.ledger.get(source);
-  if (holder?.fault) return { entry, reachable: false, decidableSeq: 0, areQueuesListed: false };
-  if (holder && entry) {
-    return { entry, reachable: true, decidableSeq: entry.seq, areQueuesListed: holder.jobs !== undefined };
+  if (!holder || holder.fault !== undefined) {
+    return { entry, reachable: false, decidableSeq: 0, areJobsListed: false };
   }
-  // A source that was not in Postgres before may just be new.
-  const isErased = knownBefore.has(source) && isMissingFromItsNode(source, nodes);
-  return {
-    entry,
-    reachable: isErased,
-    decidableSeq: isErased ? audit.jobs + audit.missingJobs : 0,
-    areQueuesListed: nodes.every(({ jobs }) => jobs !== undefined),
-  };
-}
-
-/** Every node is reachable, one of them has the source's node name, and none has the source: a Redis lost its data. */
-function isMissingFromItsNode(source: string, nodes: readonly NodeReading[]): boolean {
-  const name = nodeOf(source);
-  return (
-    nodes.every(({ fault }) => fault === undefined) &&
-    nodes.some(({ ledger }) => ledger.keys().some((other) => nodeOf(other) === name)) &&
-    !nodes.some(({ ledger }) => ledger.has(source))
-  );
-}
-
-interface Queued {
-  readonly queued: Set<number>;
-  readonly failed: Set<number>;
-}
-
-const NO_JOBS: Queued = { queued: new Set(), failed: new Set() };
-
-function sortJobs(nodes: readonly NodeReading[]): Map<string, Queued> {
-  const bySource = new Map<string, Queued>();
-  const add = (ids: readonly string[], state: keyof Queued): void => {
-    for (const id of ids) {
-      const key = parseJobKey(id);
-      if (!key) continue;
-      const jobs = bySource.get(key.source) ?? { queued: new Set(), failed: new Set() };
-      jobs[state].add(key.seq);
-      bySource.set(key.source, jobs);
-    }
-  };
-  for (const { jobs } of nodes) {
-    add(jobs?.queued ?? [], 'queued');
-    add(jobs?.failed ?? [], 'failed');
-  }
-  return bySource;
+  // The jobs were listed right after the ledger was read, so numbers above its entry are not decidable. Without an entry the
+  // ledger lost its data, unless the source was not in Postgres before: then it may just be new.
+  const erasedSeq = knownBefore.has(source) ? topOf(audit, undefined) : 0;
+  const decidableSeq = entry ? entry.seq : erasedSeq;
+  return { entry, reachable: true, decidableSeq, areJobsListed: holder.jobs !== undefined };
 }
 
 type MissingJobs = Pick<SourceAccount['jobs'], 'pending' | 'failed' | 'lost'>;
@@ -248,20 +271,19 @@ type MissingJobs = Pick<SourceAccount['jobs'], 'pending' | 'failed' | 'lost'>;
  */
 function classifyJobs(
   audit: SourceAudit,
-  top: number,
-  evidence: Evidence,
-  jobs: Queued,
+  { entry, decidableSeq, areJobsListed }: Evidence,
+  jobs: Jobs,
 ): MissingJobs & Pick<SourceAccount, 'lostJobs'> {
+  const top = topOf(audit, entry);
   const missing = top - audit.jobs;
-  if (!evidence.areQueuesListed || missing === 0)
-    return { pending: missing, failed: 0, lost: 0, lostJobs: [] };
-  const isDecidable = (seq: number): boolean => seq <= evidence.decidableSeq;
+  if (!areJobsListed || missing === 0) return { pending: missing, failed: 0, lost: 0, lostJobs: [] };
+  const isDecidable = (seq: number): boolean => seq <= decidableSeq;
   const isHeld = (seq: number): boolean => jobs.queued.has(seq) || jobs.failed.has(seq);
 
   const named = namedMissing(audit, top);
   const lostJobs = named.filter((seq) => isDecidable(seq) && !isHeld(seq));
   const held = [...jobs.queued.union(jobs.failed)].filter(isDecidable).length;
-  const lostByCount = Math.min(evidence.decidableSeq, top) - audit.jobs - held;
+  const lostByCount = Math.min(decidableSeq, top) - audit.jobs - held;
   const lost = Math.max(lostJobs.length, lostByCount);
 
   const areAllNamed = named.length === missing;
@@ -276,6 +298,32 @@ function namedMissing({ missing, jobs, missingJobs }: SourceAudit, top: number):
   const first = jobs + missingJobs + 1;
   const count = Math.min(Math.max(0, top - first + 1), UNSEEN_NUMBERED_MAX);
   return [...missing, ...Array.from({ length: count }, (_, index) => first + index)];
+}
+
+/**
+ * Assigns an outcome to the accepted votes without a receipt. Where no job is missing, none can be pending: the receipts have
+ * fewer votes than the handler captured, so they are lost.
+ */
+function classifyVotes(audit: SourceAudit, { entry }: Evidence, jobs: MissingJobs) {
+  const ledger = audit.fencedSeq === null ? entry : undefined;
+  const accepted = Math.max(ledger?.votes ?? 0, audit.acceptedVotes, audit.votes);
+  const isComplete = jobs.pending + jobs.failed + jobs.lost === 0;
+  const missing = accepted - audit.votes;
+  const known = isComplete ? votesAt(audit.jobs, audit, ledger) : undefined;
+  const now = known === undefined ? 0 : known - audit.votes;
+  const unexplained = now === 0 ? audit.unexplainedVotes : now;
+  const lost = isComplete ? missing : Math.min(missing, Math.max(0, unexplained));
+  const distributed = distributeVotes(missing - lost, jobs);
+  return { accepted, unexplained, ...distributed, lost: distributed.lost + lost };
+}
+
+/** Returns the votes in the jobs up to `seq` by the ledger or its mirror; `undefined` if neither is at that job. */
+function votesAt(seq: number, audit: SourceAudit, entry: LedgerEntry | undefined): number | undefined {
+  const votes = [
+    ...(entry?.seq === seq ? [entry.votes] : []),
+    ...(audit.acceptedSeq === seq ? [audit.acceptedVotes] : []),
+  ];
+  return votes.length === 0 ? undefined : Math.max(...votes);
 }
 
 function distributeVotes(votes: number, { pending, failed, lost }: MissingJobs): MissingJobs {

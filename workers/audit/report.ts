@@ -1,4 +1,6 @@
 import type { TallyMismatch } from '#db/audit.ts';
+import type { NodeState } from '#db/nodes.ts';
+import { type ForeignSource, type NodeReading, readIds } from './ownership.ts';
 import { nameLostJobs, type SourceAccount, sumOutcomes } from './reconcile.ts';
 
 export const NUMBER: Intl.NumberFormat = new Intl.NumberFormat('en-US');
@@ -9,13 +11,25 @@ export interface Unreachable {
   readonly reason: string;
 }
 
+/** A node that cannot be read and whose uncounted votes an operator declared lost. */
+interface WrittenOffNode {
+  readonly id: string;
+  readonly name: string;
+  readonly reason: string;
+}
+
 /** The result of an audit. */
 export interface AuditReport {
   /** Time of its start, in milliseconds since 1970. */
   readonly asOf: number;
-  /** Empty when Postgres is unavailable. */
-  readonly rows: readonly SourceAccount[];
-  /** Choices whose tally differs from a recount; `undefined` when Postgres is unavailable. */
+  /** `undefined` when Postgres is unavailable. */
+  readonly rows: readonly SourceAccount[] | undefined;
+  /** Sources found on nodes that are not theirs. */
+  readonly foreign: readonly ForeignSource[];
+  readonly writtenOff: readonly WrittenOffNode[];
+  /** Votes that arrived after their poll was final, by source. They are among the rejected ones. */
+  readonly late: ReadonlyMap<string, number>;
+  /** Choices whose tally differs from a recount; `undefined` when the votes were not recounted. */
   readonly mismatches: readonly TallyMismatch[] | undefined;
   readonly unreachable: readonly Unreachable[];
 }
@@ -25,38 +39,56 @@ export type Verdict = 'good' | 'bad' | 'unknown';
 
 export const EXIT_CODES: Readonly<Record<Verdict, number>> = { good: 0, bad: 1, unknown: 2 };
 
-/** Returns the verdict. A certain loss outweighs an unreachable node, whose reading cannot change it. */
-export function verdictOf({ rows, mismatches, unreachable }: AuditReport): Verdict {
-  if (rows.some(({ jobs }) => jobs.lost > 0) || (mismatches?.length ?? 0) > 0) return 'bad';
-  return unreachable.length > 0 || mismatches === undefined ? 'unknown' : 'good';
+/** Returns the verdict. A certain fault outweighs an unreachable node, whose reading cannot change it. */
+export function verdictOf({ rows = [], foreign, mismatches = [], unreachable }: AuditReport): Verdict {
+  const isBad = rows.some(({ jobs, lost, unexplained }) => jobs.lost > 0 || lost > 0 || unexplained !== 0);
+  if (isBad || foreign.length > 0 || mismatches.length > 0) return 'bad';
+  return unreachable.length > 0 ? 'unknown' : 'good';
+}
+
+/** Returns whether an operator declared the node's uncounted votes lost; reading the node again revokes that. */
+export function isWrittenOff({ writtenOffReason }: Pick<NodeState, 'writtenOffReason'>): boolean {
+  return writtenOffReason !== null;
 }
 
 /**
- * Returns nodes that are in Postgres but in no reading: they are down, or left discovery.
+ * Returns what could not be read. No node captures votes before Postgres has its row, so the audit is complete when every node
+ * in use was read. An address that does not answer then belongs to a node that is retired or written off, if there is one.
  *
- * @param knownBefore sources in Postgres before the nodes were read; others may just be new
- * @param down nodes already known to be down, which are not repeated
+ * @param known the nodes in Postgres before the nodes were read
+ * @param down addresses that do not answer
  */
-export function unseenNodes(
+export function unreadParts(
+  known: readonly NodeState[],
+  readings: readonly NodeReading[],
   rows: readonly SourceAccount[],
-  knownBefore: ReadonlySet<string>,
   down: readonly Unreachable[],
 ): Unreachable[] {
-  const byNode = Map.groupBy(rows, ({ node }) => node);
-  return [...byNode].flatMap(([node, all]) => {
-    const unseen = all.filter(({ source, reachable }) => !reachable && knownBefore.has(source));
-    const missing = unseen.reduce((sum, { jobs }) => sum + jobs.pending, 0);
-    const isNamed = down.some(({ what }) => what.startsWith(`${node} `));
-    const isAway = unseen.length === all.length && unseen.length > 0 && down.length > 0 && !isNamed;
-    if (missing === 0 && !isAway) return [];
-    const jobs = missing === 0 ? 'its jobs' : `${count(missing, 'job')} that it accepted`;
-    return [{ what: node, reason: `none of the reachable queues belongs to it, so ${jobs} cannot be found` }];
-  });
+  const ids = readIds(readings);
+  const unread = known.filter(({ id }) => !ids.has(id));
+  const expected = unread.filter((node) => node.state !== 'retired' && !isWrittenOff(node));
+  if (expected.length === 0 && down.length <= unread.length) return [];
+  return [
+    ...down,
+    ...expected.map(({ id, name }) => {
+      const missing = rows.filter(({ node }) => node === id).reduce((sum, { jobs }) => sum + jobs.pending, 0);
+      const jobs = missing === 0 ? 'later votes of it' : `${count(missing, 'job')} that it accepted`;
+      return {
+        what: nodeLabel({ id, name }),
+        reason: `none of the reachable queues belongs to it, so ${jobs} cannot be found`,
+      };
+    }),
+  ];
+}
+
+/** Returns a node's name and id, for people. */
+export function nodeLabel({ id, name }: { readonly id: string; readonly name: string }): string {
+  return name === id ? id : `${name} (${id})`;
 }
 
 /** Returns the report as JSON. Numbers are votes, except those in `jobs`. */
 export function auditJson(report: AuditReport): string {
-  const { asOf, rows, mismatches, unreachable } = report;
+  const { asOf, rows = [], foreign, writtenOff, late, mismatches, unreachable } = report;
   return JSON.stringify(
     {
       asOf: new Date(asOf).toISOString(),
@@ -64,8 +96,11 @@ export function auditJson(report: AuditReport): string {
       total: sumOutcomes(rows),
       lostJobs: nameLostJobs(rows, Number.POSITIVE_INFINITY).keys,
       sources: rows,
+      foreign,
+      late: Object.fromEntries(late),
+      writtenOff,
       tallies: mismatches === undefined ? null : { agree: mismatches.length === 0, mismatches },
-      unreachable: unreachable,
+      unreachable,
     },
     null,
     2,

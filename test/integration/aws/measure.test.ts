@@ -5,6 +5,7 @@ import type { SourceAccount } from '#audit/reconcile.ts';
 import { ROOT } from '#dev/root.ts';
 import type { LiveReport } from '#handlers/dashboard/live-audit.ts';
 import { auditView } from '#handlers/dashboard/view.ts';
+import { node } from '#kit/audit-fixtures.ts';
 
 const PROGRAM = join(ROOT, 'aws/measure.jq');
 type History = Record<string, [number, number][]>;
@@ -17,6 +18,7 @@ function row(node: string, outcomes: Partial<SourceAccount>): SourceAccount {
   return {
     source: `${node}.x`,
     node,
+    name: node,
     reachable: true,
     retired: false,
     accepted: 0,
@@ -26,8 +28,10 @@ function row(node: string, outcomes: Partial<SourceAccount>): SourceAccount {
     rejected: 0,
     pending: 0,
     failed: 0,
+    writtenOff: 0,
     lost: 0,
-    jobs: { accepted: 0, committed: 0, pending: 0, failed: 0, lost: 0 },
+    unexplained: 0,
+    jobs: { accepted: 0, committed: 0, pending: 0, failed: 0, writtenOff: 0, lost: 0, discarded: 0 },
     lostJobs: [],
     ...outcomes,
   };
@@ -40,7 +44,16 @@ function measure(
   rows: readonly SourceAccount[],
   nodes: LiveReport['nodes'] = [],
 ) {
-  const ledger = auditView({ asOf: 0, reconciledAt: 0, postgresFault: undefined, rows, nodes });
+  const ledger = auditView({
+    asOf: 0,
+    reconciledAt: 0,
+    postgresFault: undefined,
+    rows,
+    foreign: [],
+    enrolled: [],
+    awaited: new Map(),
+    nodes,
+  });
   const { status, stdout, stderr, error } = spawnSync(
     'jq',
     [
@@ -128,19 +141,7 @@ describe('measure.jq', () => {
   });
 
   test('counts unreachable queues', () => {
-    const state = {
-      name: '10.0.0.1:6379',
-      fault: 'gone',
-      nodes: [],
-      ledger: new Map(),
-      queued: 0,
-      waiting: 0,
-      active: 0,
-      delayed: 0,
-      failed: 0,
-      memory: undefined,
-      appendOnlyFile: undefined,
-    } as unknown as LiveReport['nodes'][number];
+    const state = node({ name: '10.0.0.1:6379', fault: 'gone' });
     expect(measureOf(measure(0, {}, [], [state]), 'UnreachableQueues')).toBe(1);
   });
 });

@@ -1,3 +1,4 @@
+import { auditTallies } from '#db/audit.ts';
 import { openDb } from '#db/client.ts';
 import { coloured, plain, Terminal } from '#dev/terminal.ts';
 import { collectAudit } from '../collect.ts';
@@ -5,9 +6,10 @@ import { auditJson, EXIT_CODES, verdictOf } from '../report.ts';
 import { AUDIT_HELP, findTarget, parseAuditOptions, readAuditEnvironment } from './target.ts';
 import { auditText } from './text.ts';
 
+const STATEMENT_MS_MAX = 30_000;
 /** Deadline of a recount, which reads every vote. */
-const STATEMENT_MS_MAX = 120_000;
-/** Sources and tallies are audited concurrently. */
+const RECOUNT_MS_MAX = 3_600_000;
+/** Sources and nodes are read concurrently. */
 const CONNECTIONS_MAX = 2;
 
 // A closed pipe, as after `| head`, is not an error.
@@ -29,11 +31,18 @@ async function main(): Promise<number> {
     const db = openDb({
       url: target.databaseUrl.reveal(),
       connectionsMax: CONNECTIONS_MAX,
-      statementMsMax: STATEMENT_MS_MAX,
+      statementMsMax: options.isRecounted ? RECOUNT_MS_MAX : STATEMENT_MS_MAX,
       name: 'turnout-audit',
       onIdleError: () => {},
     });
-    const report = await collectAudit(db, target.discover);
+    // Standard output holds only the report.
+    const progress = new Terminal(process.stderr, process.stderr, plain);
+    const recount = () => progress.step('Recounting all votes', () => auditTallies(db));
+    const report = await collectAudit({
+      db,
+      discover: target.discover,
+      recount: options.isRecounted ? recount : undefined,
+    });
     const paint = process.stdout.isTTY && !environment.noColor ? coloured : plain;
     terminal.line(options.isJson ? auditJson(report) : auditText(report, target.name, paint));
     return EXIT_CODES[verdictOf(report)];

@@ -10,21 +10,24 @@ const DATA_DEFAULT = '.turnout';
 
 export const AUDIT_HELP = `Usage: npm run audit -- [options]
 
-Accounts for every accepted vote and compares the tallies with a recount.
+Accounts for every accepted vote.
 
+  --recount   also recount all votes and compare the tallies; reads every vote
   --data DIR  data folder of an npm start (default ${DATA_DEFAULT})
   --json      print JSON
   --help      show this text
 
 Environment: DATABASE_URL and QUEUE_NODES select another system; --data takes precedence.
 
-Exit code: 0 if nothing is lost and the tallies agree, 1 if a vote is lost or a tally differs, 2 if a part is unreachable.`;
+Exit code: 0 if nothing is lost, 1 if votes are lost or unexplained, a tally differs from the recount, or a node holds
+another node's jobs, 2 if a part is unreachable.`;
 
 /** The options of the command line. */
 export interface AuditOptions {
   /** The data folder as typed; `undefined` without --data. */
   readonly data: string | undefined;
   readonly isJson: boolean;
+  readonly isRecounted: boolean;
 }
 
 /** The audit's settings from the environment. */
@@ -53,12 +56,13 @@ export function parseAuditOptions(args: readonly string[]): AuditOptions | 'help
     options: {
       data: { type: 'string' },
       json: { type: 'boolean', default: false },
+      recount: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   });
   if (values.help) return 'help';
   if (values.data === '') throw new StartError('--data must name a folder');
-  return { data: values.data, isJson: values.json };
+  return { data: values.data, isJson: values.json, isRecounted: values.recount };
 }
 
 /** Reads the environment. @throws ConfigError listing every malformed setting */
@@ -83,7 +87,7 @@ function optional<T>({ name, parse }: Setting<T>): Setting<T | undefined> {
  *
  * @throws StartError when the folder holds no system, ConfigError when its files or `QUEUE_NODES` cannot be parsed
  */
-export function findTarget({ data }: AuditOptions, environment: AuditEnvironment): AuditTarget {
+export function findTarget({ data }: Pick<AuditOptions, 'data'>, environment: AuditEnvironment): AuditTarget {
   const { databaseUrl, queueNodes } = data === undefined ? environment : ({} as Partial<AuditEnvironment>);
   const folder = data ?? DATA_DEFAULT;
   const isElsewhere = databaseUrl !== undefined && queueNodes !== undefined;

@@ -6,8 +6,8 @@ import { startRedis, type TestRedis } from '#kit/redis.ts';
 import { until } from '#kit/until.ts';
 import { addressOf, capture, fail } from './nodes.ts';
 
-const ONE = 'frontend01.t0-1';
-const TWO = 'frontend02.t0-1';
+const ONE = 'frontend01-aaaaaaaaaaaaa.t0-1';
+const TWO = 'frontend02-bbbbbbbbbbbbb.t0-1';
 
 let first: TestRedis;
 let second: TestRedis;
@@ -113,7 +113,7 @@ describe('the board', () => {
   test('does not write to a queue when it is displayed', async () => {
     await untilBothShown();
     const before = await first.client.hgetall('bull:votes:meta');
-    await board.app.request('/api/queues/frontend01.votes/frontend01.t0-1.1');
+    await board.app.request(`/api/queues/frontend01.votes/${ONE}.1`);
     expect(await first.client.hgetall('bull:votes:meta')).toEqual(before);
   });
 

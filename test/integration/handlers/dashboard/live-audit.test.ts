@@ -3,6 +3,9 @@ import { NodeQueues } from '#audit/queues.ts';
 import { sumOutcomes } from '#audit/reconcile.ts';
 import { auditSources } from '#db/audit.ts';
 import { commitBatches } from '#db/commit.ts';
+import { recordFences } from '#db/fences.ts';
+import { readAwaited } from '#db/final.ts';
+import { readNodes, writeOffNode } from '#db/nodes.ts';
 import { LiveAudit } from '#handlers/dashboard/live-audit.ts';
 import { recordLog } from '#kit/log.ts';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
@@ -12,8 +15,8 @@ import { until } from '#kit/until.ts';
 import type { RedisAddress } from '#runtime/redis.ts';
 import { addressOf, capture, fail, job, take } from './nodes.ts';
 
-const ONE = 'frontend01.t0-1';
-const TWO = 'frontend02.t0-1';
+const ONE = 'frontend01-aaaaaaaaaaaaa.t0-1';
+const TWO = 'frontend02-bbbbbbbbbbbbb.t0-1';
 
 let database: TestDatabase;
 let first: TestRedis;
@@ -42,14 +45,23 @@ afterEach(async () => {
 
 /** Returns a fresh report; `before` is the state of the live audit until then. */
 async function report(ledger = newLedger()) {
-  const { rows, nodes, postgresFault } = await ledger.latest();
-  expect(postgresFault).toBe(undefined);
-  const { accepted, counted, pending, failed, lost } = sumOutcomes(rows);
-  return { outcomes: { accepted, counted, pending, failed, lost }, rows, nodes };
+  const report = await ledger.latest();
+  expect(report.postgresFault).toBe(undefined);
+  const { accepted, counted, pending, failed, lost } = sumOutcomes(report.rows);
+  return { ...report, outcomes: { accepted, counted, pending, failed, lost } };
 }
 
 function newLedger(): LiveAudit {
-  return new LiveAudit({ queues, auditSources: () => auditSources(database.db), log: recordLog().log });
+  const { db } = database;
+  return new LiveAudit({
+    queues,
+    readDatabase: async () => ({
+      audits: await auditSources(db),
+      enrolled: await readNodes(db),
+      awaited: await readAwaited(db),
+    }),
+    log: recordLog().log,
+  });
 }
 
 async function count(node: TestRedis, source: string, seq: number): Promise<void> {
@@ -78,7 +90,7 @@ describe('the live audit', () => {
     await capture(first, ONE, 3);
     await fail(first, ONE, 2);
     const { rows } = await report();
-    expect(rows[0]?.jobs).toEqual({ accepted: 3, committed: 0, pending: 2, failed: 1, lost: 0 });
+    expect(rows[0]?.jobs).toMatchObject({ accepted: 3, committed: 0, pending: 2, failed: 1, lost: 0 });
     for (const seq of [1, 3]) await count(first, ONE, seq);
     expect((await report()).outcomes).toEqual({ accepted: 6, counted: 4, pending: 0, failed: 2, lost: 0 });
   });
@@ -87,19 +99,79 @@ describe('the live audit', () => {
     await capture(first, ONE, 3);
     await take(first, ONE, 2);
     const { rows } = await report();
-    expect(rows[0]?.jobs).toEqual({ accepted: 3, committed: 0, pending: 2, failed: 0, lost: 1 });
+    expect(rows[0]?.jobs).toMatchObject({ accepted: 3, committed: 0, pending: 2, failed: 0, lost: 1 });
     for (const seq of [1, 3]) await count(first, ONE, seq);
     expect((await report()).outcomes).toEqual({ accepted: 6, counted: 4, pending: 0, failed: 0, lost: 2 });
   });
 
-  test('reports the losses of a Redis that came back empty', async () => {
+  test('reports the losses of a node whose ledger was erased', async () => {
     await capture(first, ONE, 3);
     await count(first, ONE, 1);
     await mirrorEntry(database.db, ONE, { seq: 3, votes: 6 });
+    const ledger = newLedger();
+    await report(ledger);
+    for (const seq of [2, 3]) await take(first, ONE, seq);
+    await first.client.del('turnout:ledger');
+    ledger.expire();
+    expect((await report(ledger)).outcomes).toMatchObject({ accepted: 6, counted: 1, pending: 0, lost: 5 });
+  });
+
+  test('awaits the node of a Redis that came back empty, even under its old host name', async () => {
+    await capture(first, ONE, 3);
+    await mirrorEntry(database.db, ONE, { seq: 3, votes: 6 });
     await first.client.flushall();
-    expect((await report()).outcomes).toMatchObject({ pending: 5, lost: 0 });
-    await capture(first, 'frontend01.t0-2', 1);
-    expect((await report()).outcomes).toMatchObject({ accepted: 7, counted: 1, pending: 1, lost: 5 });
+    await capture(first, 'frontend01-ccccccccccccc.t0-2', 1);
+    const { outcomes, rows } = await report();
+    expect(outcomes).toMatchObject({ accepted: 7, counted: 0, pending: 7, lost: 0 });
+    expect(rows.map(({ node, reachable }) => [node, reachable])).toEqual([
+      ['aaaaaaaaaaaaa', false],
+      ['ccccccccccccc', true],
+    ]);
+  });
+
+  test('reports votes that the receipts lack, although no job is missing', async () => {
+    await capture(first, ONE, 2);
+    await count(first, ONE, 1);
+    // As a handler that was taken over: another job under the next number of the source.
+    await commitBatches(database.db, [{ ...job(ONE, 1), seq: 2 }], 0);
+    await take(first, ONE, 2);
+    const { outcomes, rows } = await report();
+    expect(outcomes).toMatchObject({ accepted: 3, pending: 0, lost: 1 });
+    expect(rows).toMatchObject([{ unexplained: 1, jobs: { accepted: 2, committed: 2, lost: 0 } }]);
+  });
+
+  test('leaves jobs above a fence out', async () => {
+    await capture(first, ONE, 2);
+    for (const seq of [1, 2]) await count(first, ONE, seq);
+    await mirrorEntry(database.db, ONE, { seq: 2, votes: 3 });
+    await recordFences(database.db, new Map([[ONE, { seq: 2, votes: 3 }]]));
+    await capture(first, ONE, 5);
+    await fail(first, ONE, 5);
+    const { outcomes, rows } = await report();
+    expect(outcomes).toEqual({ accepted: 3, counted: 3, pending: 0, failed: 0, lost: 0 });
+    expect(rows[0]?.jobs).toMatchObject({ accepted: 2, discarded: 3 });
+  });
+
+  test('finds entries and jobs of another node, and accounts for neither', async () => {
+    await capture(first, ONE, 1);
+    await capture(second, TWO, 1);
+    await capture(second, ONE, 3);
+    await fail(second, ONE, 3);
+    const { outcomes, foreign } = await report();
+    expect(outcomes).toEqual({ accepted: 2, counted: 0, pending: 2, failed: 0, lost: 0 });
+    expect(foreign).toEqual([{ source: ONE, address: second.socket, isInLedger: true, jobs: 3 }]);
+  });
+
+  test('shows as written off what is missing from a node that cannot be read', async () => {
+    await capture(second, TWO, 2);
+    await mirrorEntry(database.db, TWO, { seq: 2, votes: 3 }, Date.now() - 1_000);
+    addresses = [addressOf(first)];
+    await until('it is gone', () => queues.all.length === 1);
+    expect((await report()).outcomes).toMatchObject({ pending: 3 });
+    await writeOffNode(database.db, 'frontend02', { who: 'ann', why: 'its disk died' });
+    const { rows, enrolled } = await report();
+    expect(sumOutcomes(rows)).toMatchObject({ accepted: 3, pending: 0, writtenOff: 3, lost: 0 });
+    expect(enrolled).toMatchObject([{ name: 'frontend02', state: 'written off' }]);
   });
 
   test.each(['SIGKILL', 'SIGSTOP'] as const)(
@@ -120,7 +192,8 @@ describe('the live audit', () => {
       expect(rows.map(({ reachable }) => reachable)).toEqual([true, false]);
       expect(nodes.find(({ fault }) => fault !== undefined)).toMatchObject({
         name: second.socket,
-        nodes: ['frontend02'],
+        id: 'bbbbbbbbbbbbb',
+        host: 'frontend02',
         appendOnlyFile: 'unknown',
       });
       if (signal === 'SIGSTOP') process.kill(pid as number, 'SIGCONT');

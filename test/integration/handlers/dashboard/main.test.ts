@@ -4,10 +4,13 @@ import { ROOT } from '#dev/root.ts';
 import { createDatabase } from '#kit/postgres.ts';
 import { freePort, scratchFolder, startNode, untilReady } from '#kit/process.ts';
 import { startRedis } from '#kit/redis.ts';
+import { mirrorEntry } from '#kit/tables.ts';
 import { until } from '#kit/until.ts';
+import { POLL } from '#kit/votes.ts';
 import { capture } from './nodes.ts';
 
 const MAIN = join(ROOT, 'handlers/dashboard/main.ts');
+const SOURCE = 'frontend01-aaaaaaaaaaaaa.t0-1';
 const HEADERS = { Authorization: `Basic ${Buffer.from('sre:password1').toString('base64')}` };
 
 const cleanups: (() => Promise<unknown>)[] = [];
@@ -35,7 +38,7 @@ test('serves audit and queues to known users, and stops on SIGTERM', async () =>
   cleanups.push(() => database.remove());
   const redis = await startRedis();
   cleanups.push(() => redis.remove());
-  await capture(redis, 'frontend01.t0-1', 2);
+  await capture(redis, SOURCE, 2);
   const { dashboard, url } = await start({ DATABASE_URL: database.url, QUEUE_NODES: redis.socket });
 
   for (const path of ['/', '/ledger', '/queues', '/queues/static/images/logo.svg']) {
@@ -50,6 +53,44 @@ test('serves audit and queues to known users, and stops on SIGTERM', async () =>
     return total.accepted === 3 && total.pending === 3;
   });
   expect(await dashboard.end('SIGTERM')).toBe(0);
+});
+
+test('requests a retirement and a write-off, and shows what a closed poll awaits', async () => {
+  const database = await createDatabase();
+  cleanups.push(() => database.remove());
+  await mirrorEntry(database.db, SOURCE, { seq: 2, votes: 3 }, Date.now() - 60_000);
+  await database.db.updateTable('polls').set({ closed_at: new Date() }).where('id', '=', POLL).execute();
+  const port = await freePort();
+  const { url } = await start({ DATABASE_URL: database.url, QUEUE_NODES: `127.0.0.1:${port}` });
+  const ledger = async () =>
+    (await (await fetch(`${url}/ledger`, { headers: HEADERS })).json()) as {
+      nodes: { state: string; writtenOffReason: string | null; uncountedVotes: number; writtenOff: number }[];
+      polls: { poll: string; reasons: string[] }[];
+    };
+  const post = (action: string) =>
+    fetch(`${url}/nodes/frontend01/${action}`, {
+      method: 'POST',
+      body: new URLSearchParams({ reason: 'its disk died' }),
+      headers: HEADERS,
+    });
+
+  const { nodes, polls } = await ledger();
+  expect(nodes).toMatchObject([{ state: 'enrolled', uncountedVotes: 3, pending: 3 }]);
+  expect(polls).toMatchObject([
+    { poll: POLL, reasons: ['frontend01 (aaaaaaaaaaaaa) was not read since the poll closed.'] },
+  ]);
+  expect((await post('retire')).status).toBe(202);
+  expect(await ledger()).toMatchObject({ nodes: [{ state: 'retiring' }] });
+  expect((await post('write-off')).status).toBe(202);
+  expect(await ledger()).toMatchObject({
+    nodes: [{ writtenOffReason: 'its disk died', writtenOff: 3, pending: 0 }],
+    polls: [{ poll: POLL, reasons: [] }],
+  });
+  const actions = await database.db.selectFrom('operator_actions').selectAll().orderBy('at').execute();
+  expect(actions).toMatchObject([
+    { who: 'sre', what: 'retire node aaaaaaaaaaaaa', why: 'its disk died' },
+    { who: 'sre', what: 'write off node aaaaaaaaaaaaa', why: 'its disk died' },
+  ]);
 });
 
 test('starts while nodes and Postgres are down', async () => {

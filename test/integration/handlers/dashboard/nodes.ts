@@ -1,10 +1,8 @@
-import { VoteQueue } from '#handlers/vote/queue.ts';
-import { type Batch, jobKey } from '#job';
-import { recordLog } from '#kit/log.ts';
+import { type Batch, jobKey, NODE_KEY } from '#job';
+import { enrolFor, writeJobs } from '#kit/ledger.ts';
 import type { TestRedis } from '#kit/redis.ts';
-import { until } from '#kit/until.ts';
 import { batch, vote } from '#kit/votes.ts';
-import { connectFailingFast, type RedisAddress } from '#runtime/redis.ts';
+import type { RedisAddress } from '#runtime/redis.ts';
 
 export const addressOf = ({ socket }: TestRedis): RedisAddress => ({
   name: socket,
@@ -19,17 +17,11 @@ export function job(source: string, seq: number): Batch {
   return batch(seq, votes, source);
 }
 
-/** Adds the jobs 1 to `last` of a source, as its handler does. */
-export async function capture({ socket }: TestRedis, source: string, last: number): Promise<void> {
-  const redis = connectFailingFast({ name: socket, options: { path: socket } });
-  const queue = new VoteQueue(redis, source, recordLog().log);
-  try {
-    await until('the queue is open', () => queue.fault === undefined);
-    const jobs = Array.from({ length: last }, (_, index) => job(source, index + 1));
-    await queue.write(jobs, { seq: last, votes: (last * (last + 1)) / 2 });
-  } finally {
-    await queue.close();
-  }
+/** Enrols the node of a source, unless the Redis has an id, and adds the source's jobs 1 to `last`. */
+export async function capture({ client }: TestRedis, source: string, last: number): Promise<void> {
+  if ((await client.get(NODE_KEY)) === null) await enrolFor(client, source);
+  const jobs = Array.from({ length: last }, (_, index) => job(source, index + 1));
+  await writeJobs(client, source, jobs);
 }
 
 /** Removes a waiting job, as a worker does after its commit. */

@@ -1,190 +1,110 @@
-import { Queue } from 'bullmq';
-import { sql } from 'kysely';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { commitBatches } from '#db/commit.ts';
+import { readAwaited } from '#db/final.ts';
+import { writeOffNode } from '#db/nodes.ts';
 import { type PollResult, readResults } from '#db/results.ts';
-import { REQUEST_MS_MAX, resultView } from '#handlers/results/view.ts';
-import { createVoteApp } from '#handlers/vote/app.ts';
-import { createClock } from '#handlers/vote/clock.ts';
-import { createVoterTokens } from '#handlers/vote/voter.ts';
-import { openCapture } from '#kit/capture.ts';
-import { startDrain } from '#kit/drain.ts';
-import { recordLog } from '#kit/log.ts';
+import { type ResultView, resultView } from '#handlers/results/view.ts';
+import { NODE_KEY, POLLS_KEY, sourceName } from '#job';
+import { type Drain, startDrain } from '#kit/drain.ts';
+import { writeEntry, writeJobs, writeSeal } from '#kit/ledger.ts';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
 import { startRedis, type TestRedis } from '#kit/redis.ts';
 import { mirrorEntry } from '#kit/tables.ts';
 import { until } from '#kit/until.ts';
-import { batch, POLL, vote } from '#kit/votes.ts';
-import type { Poll } from '#runtime/polls.ts';
-import { Secret } from '#runtime/secret.ts';
-import type { CommitterOptions } from '#workers/committer.ts';
+import { batch, OTHER_NODE, OTHER_SOURCE, POLL, vote } from '#kit/votes.ts';
+import { parseStoredPoll } from '#runtime/polls.ts';
 
-const ONE = 'frontend01.t0-1';
-const TWO = 'frontend02.t0-1';
-const HOUR_US = 3_600_000_000;
-/** SQLSTATE of data that can never be stored. */
-const BAD_DATA = Object.assign(new Error('bad data'), { code: '22P02' });
-/** SQLSTATE of a server that shuts down. */
-const AWAY = Object.assign(new Error('the database system is shutting down'), { code: '57P01' });
+const OPERATOR = { who: 'ada', why: 'its disk died' };
+const OTHER_POLL = 'best-snack';
 
-const tokens = createVoterTokens(new Secret('k'.repeat(32)));
-
-/** Long past for Postgres; the handlers' clocks, which the test controls, are before it. */
-let closesAt: number;
 let database: TestDatabase;
-let first: TestRedis;
-let second: TestRedis;
+let redis: TestRedis;
+let drain: Drain;
+/** The source of the node, which the drain has enrolled. */
+let source: string;
 const cleanups: (() => Promise<unknown>)[] = [];
 
 beforeEach(async () => {
   database = await createDatabase();
-  [first, second] = await Promise.all([startRedis(), startRedis()]);
+  redis = await startRedis();
   cleanups.push(
     () => database.remove(),
-    () => first.remove(),
-    () => second.remove(),
+    () => redis.remove(),
   );
-  closesAt = Date.now() - REQUEST_MS_MAX - 1_000;
-  await sql`update polls set closes_at = ${new Date(closesAt)} where id = ${POLL}`.execute(database.db);
+  drain = await startDrain({ db: database.db, sockets: [redis.socket] });
+  cleanups.push(() => drain.stop());
+  const id = await until('the node is enrolled', async () => (await redis.client.get(NODE_KEY)) ?? undefined);
+  source = sourceName('frontend01', id, 't0-1');
+  await writeEntry(redis.client, source, { seq: 0, votes: 0 });
 });
 afterEach(async () => {
   for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
 });
 
-/** A node's handler; `now` is its clock. */
-async function startHandler({ socket }: TestRedis, source: string, now: () => number) {
-  const { capture, close } = await openCapture(socket, source);
-  cleanups.push(close);
-  const choices = [
-    { id: 'cats', label: 'Cats' },
-    { id: 'dogs', label: 'Dogs' },
-  ];
-  const polls: Poll[] = [{ id: POLL, question: 'Cats or dogs?', choices, closesAt }];
-  const { log } = recordLog();
-  const app = createVoteApp({ polls, capture, tokens, clock: createClock(now), admission: 'open', log, now });
-  return async (token?: string) => {
-    const headers = {
-      'content-type': 'application/json',
-      ...(token && { authorization: `Bearer ${token}` }),
-    };
-    const answer = await app.request(`/polls/${POLL}/votes`, {
-      method: 'POST',
-      body: '{"choice":"cats"}',
-      headers,
-    });
-    return { status: answer.status, body: (await answer.json()) as Record<string, string> };
-  };
-}
-
-const beforeClose = (): number => closesAt - 1;
-
-async function drain(commit?: CommitterOptions['commit']): Promise<void> {
-  const sockets = [first.socket, second.socket];
-  const { stop } = await startDrain({ db: database.db, sockets, ...(commit && { commit }) });
-  cleanups.push(stop);
-}
-
-/** Returns the current results. */
-async function results() {
+async function view(): Promise<ResultView> {
   const results = await readResults(database.db);
   const poll = results.polls.find(({ poll }) => poll === POLL) as PollResult;
-  const { total, status, ledger } = resultView(poll, { results, asOf: Date.now() });
-  const isLookedAt = results.observedAt !== null && results.observedAt >= closesAt + REQUEST_MS_MAX;
-  return { total, status, ledger, isLookedAt };
+  return resultView(poll, { results, asOf: 0 });
 }
 
-const untilResults = (what: string, isRight: (seen: Awaited<ReturnType<typeof results>>) => boolean) =>
+const untilView = (what: string, isRight: (seen: ResultView) => boolean) =>
   until(what, async () => {
-    const seen = await results();
+    const seen = await view();
     return isRight(seen) && seen;
   });
-const untilFinal = () => untilResults('the results are final', ({ status }) => status === 'final');
+
+/** Closes the poll by its time and waits until the node was told. */
+async function close(): Promise<void> {
+  await database.db.updateTable('polls').set({ closes_at: new Date() }).where('id', '=', POLL).execute();
+  await until('the node holds the poll as closed', async () => {
+    const text = (await redis.client.hget(POLLS_KEY, POLL)) ?? '';
+    return parseStoredPoll(POLL, text)?.isClosed;
+  });
+}
 
 describe('the results', () => {
-  test('count votes captured before the close and committed long after, then become final', async () => {
-    const votes = [await startHandler(first, ONE, beforeClose), await startHandler(second, TWO, beforeClose)];
-    for (const post of votes) expect((await post()).status).toBe(202);
-    expect(await results()).toMatchObject({ total: 0, status: 'provisional' });
+  test('are provisional until everything accepted is counted, then final whatever comes later', async () => {
+    const first = batch(1, [vote(1, 'cats', 0), vote(2, 'dogs', 0)], source);
+    await writeJobs(redis.client, source, [first]);
+    await untilView('the votes are counted', ({ total }) => total === 2);
+    await close();
+    expect((await view()).status).toBe('provisional');
+    await writeSeal(redis.client, source, POLL, { revision: 1, seq: 1 });
+    const final = await untilView('they are final', ({ status }) => status === 'final');
+    expect(final).toMatchObject({ total: 2, ledger: { accepted: 2, committed: 2 } });
 
-    let isAway = true;
-    await drain(async (batches, shard) => {
-      if (isAway) throw AWAY;
-      return commitBatches(database.db, batches, shard);
+    // A late vote, of a handler that ignores its own seal, and votes of another poll that wait.
+    const late = batch(2, [vote(3, 'cats', 9), vote(1, 'dogs', 9), vote(4, 'wings', 9, OTHER_POLL)], source);
+    await writeJobs(redis.client, source, [first, late]);
+    const after = await untilView('the late votes are in Postgres', ({ ledger }) => ledger.committed === 5);
+    expect({ ...after, ledger: final.ledger }).toEqual(final);
+    await drain.stop();
+    await mirrorEntry(database.db, source, { seq: 9, votes: 99 });
+    expect(await view()).toMatchObject({ status: 'final', total: 2, ledger: { accepted: 99 } });
+  });
+
+  test('await a node that was not read since the close, and name it for good once it is written off', async () => {
+    const { db } = database;
+    await mirrorEntry(db, OTHER_SOURCE, { seq: 5, votes: 8 }, Date.now() - 1_000);
+    await close();
+    await writeSeal(redis.client, source, POLL, { revision: 1, seq: 0 });
+    await until('only the other node is awaited', async () => {
+      const awaited = (await readAwaited(db)).get(POLL);
+      return awaited?.nodes.join() === OTHER_NODE && awaited.unsealed.length === 0;
     });
-    const pending = await untilResults(
-      'both ledgers are read',
-      ({ ledger, isLookedAt }) => ledger.accepted === 2 && isLookedAt,
-    );
-    expect(pending).toMatchObject({ total: 0, status: 'provisional' });
-    isAway = false;
-    expect(await untilFinal()).toMatchObject({ total: 2, ledger: { accepted: 2, committed: 2 } });
-  });
+    expect((await view()).status).toBe('provisional');
+    expect(await writeOffNode(db, OTHER_NODE, OPERATOR)).toBe('done');
+    const writtenOff = [{ name: 'other', reason: 'its disk died' }];
+    const final = await untilView('they are final', ({ status }) => status === 'final');
+    expect(final.writtenOff).toEqual(writtenOff);
 
-  test('stay provisional while a job has failed, until it is retried', async () => {
-    const post = await startHandler(first, ONE, beforeClose);
-    await post();
-    let isBad = true;
-    await drain(async (batches, shard) => {
-      if (isBad) throw BAD_DATA;
-      return commitBatches(database.db, batches, shard);
-    });
-    await until('the job has failed', async () => (await first.client.zcard('bull:votes:failed')) === 1);
-    const failed = await untilResults('the ledger is read', ({ isLookedAt }) => isLookedAt);
-    expect(failed).toMatchObject({ total: 0, status: 'provisional' });
-    isBad = false;
-    const queue = new Queue('votes', { connection: first.client });
-    await queue.retryJobs({ state: 'failed' });
-    await queue.close();
-    expect(await untilFinal()).toMatchObject({ total: 1 });
-  });
-
-  test('stay provisional while a node was last read before the close, then count its votes', async () => {
-    await (await startHandler(first, ONE, beforeClose))();
-    await commitBatches(database.db, [batch(1, [vote(1, 'cats', 0)], TWO)], 0);
-    await mirrorEntry(database.db, TWO, { seq: 1, votes: 1 });
-    await sql`update ledgers set observed_at = ${new Date(closesAt - 1)}`.execute(database.db);
-    const post = await startHandler(second, TWO, beforeClose);
-    // The handler captured its first job before the reading and its second after it.
-    await post();
-    await post();
-    await second.down('SIGKILL');
-    await drain();
-    const settled = await untilResults('all registered votes are committed', ({ total }) => total === 2);
-    await until('the other node has been read', async () => {
-      const { rows } = await sql`select from ledgers where source = ${ONE}`.execute(database.db);
-      return rows.length === 1;
-    });
-    expect(settled.ledger).toMatchObject({ committed: 2 });
-    expect((await results()).status).toBe('provisional');
-    await second.up();
-    expect(await untilFinal()).toMatchObject({ total: 3 });
-  });
-
-  test('do not wait for a source that its node no longer has', async () => {
-    const older = 'frontend01.s0-1';
-    await commitBatches(database.db, [batch(1, [vote(1, 'cats', 0)], older)], 0);
-    await mirrorEntry(database.db, older, { seq: 1, votes: 1 });
-    await sql`update ledgers set observed_at = ${new Date(closesAt - 1)}`.execute(database.db);
-    await (await startHandler(first, ONE, beforeClose))();
-    await drain();
-    expect(await untilFinal()).toMatchObject({ total: 2 });
-  });
-});
-
-describe('a handler', () => {
-  test('accepts no vote after the close by its own clock, whatever the token’s time', async () => {
-    let now = closesAt - 1;
-    const post = await startHandler(first, ONE, () => now);
-    const ahead = tokens.sign({ id: tokens.mint().id, lastCastAt: closesAt * 1_000 + HOUR_US });
-    const behind = tokens.sign({ id: tokens.mint().id, lastCastAt: closesAt * 1_000 - HOUR_US });
-    const taken = await post(ahead);
-    expect(taken.status).toBe(202);
-    expect(Date.parse(taken.body['castAt'] as string)).toBeGreaterThan(closesAt);
-    now = closesAt;
-    for (const token of [ahead, behind, undefined]) {
-      expect(await post(token)).toMatchObject({ status: 403, body: { code: 'poll_closed' } });
-    }
-    await drain();
-    expect(await untilFinal()).toMatchObject({ total: 1 });
+    // Reading the node again revokes the write-off, but the result was made without its votes.
+    await mirrorEntry(db, OTHER_SOURCE, { seq: 5, votes: 8 }, Date.now() + 60_000);
+    const { written_off_at: writtenOffAt } = await db
+      .selectFrom('nodes')
+      .select('written_off_at')
+      .where('id', '=', OTHER_NODE)
+      .executeTakeFirstOrThrow();
+    expect(writtenOffAt).toBe(null);
+    expect(await view()).toEqual({ ...final, ledger: (await view()).ledger });
   });
 });

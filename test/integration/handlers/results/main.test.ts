@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
 import { migrate } from '#db/migrate.ts';
+import { applyPollsFile } from '#db/polls.ts';
 import { ROOT } from '#dev/root.ts';
 import { createDatabase } from '#kit/postgres.ts';
 import { freePort, scratchFolder, startNode, untilReady } from '#kit/process.ts';
@@ -42,14 +43,8 @@ test('is ready once a worker has migrated the schema, and ends its streams when 
   const metrics = await (await fetch(`http://127.0.0.1:${adminPort}/metrics`)).text();
   expect(metrics).toMatch(/turnout_results_reads_total\{outcome="read",process="results"\} [1-9]/);
 
-  await database.db
-    .insertInto('polls')
-    .values({ id: 'a', question: 'A?', opens_at: null, closes_at: null, position: 0 })
-    .execute();
-  await database.db
-    .insertInto('choices')
-    .values({ poll_id: 'a', id: 'b', label: 'B', position: 0 })
-    .execute();
+  const choices = ['b', 'c'].map((id) => ({ id, label: id }));
+  await applyPollsFile(database.db, { version: 1, polls: [{ id: 'a', question: 'A?', choices }] });
   const stream = await until('a stream is open', async () => {
     const response = await fetch(`http://127.0.0.1:${port}/polls/a/results/stream`);
     return response.ok && response;

@@ -19,7 +19,7 @@ test('disconnects a client that does not read, and buffers at most one event for
     stallMsMax: 300,
   });
   const snapshotAt = (asOf: number): Snapshot => ({
-    results: { polls: [], ledger: { accepted: 0, committed: 0 }, settled: true, observedAt: null },
+    results: { polls: [], ledger: { accepted: 0, committed: 0 } },
     asOf,
   });
   const app = new Hono().get('/', (c) =>

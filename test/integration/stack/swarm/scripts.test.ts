@@ -3,11 +3,15 @@ import { chmod, readFile, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { reconcile, type SourceAccount } from '#audit/reconcile.ts';
+import type { NodeState as EnrolledNode } from '#db/nodes.ts';
 import { ROOT } from '#dev/root.ts';
 import type { LiveReport } from '#handlers/dashboard/live-audit.ts';
 import { auditView } from '#handlers/dashboard/view.ts';
+import { audit, enrolled, NODE, node, OTHER_NODE, SOURCE } from '#kit/audit-fixtures.ts';
 import { scratchFolder } from '#kit/process.ts';
 
 const SCRIPTS = join(ROOT, 'stack/swarm');
@@ -28,6 +32,7 @@ case "$*" in
   'node ls --quiet') echo 1 ;;
   'stack services --quiet '*) echo turnout_vote ;;
   'stack services '*) echo 'turnout_vote global 2/2' ;;
+  'service inspect '*StopGracePeriod*) cat "$FAKE/grace" ;;
   'service inspect '*'{{$.Spec.Name}}'*) cat "$FAKE/update" ;;
   'service inspect '*) cut -d ' ' -f 1 "$FAKE/update" ;;
 esac
@@ -38,6 +43,7 @@ let server: Server;
 let answer: (
   path: string,
   method: string,
+  body: string,
 ) => { status?: number; headers?: Record<string, string>; body?: unknown };
 
 beforeEach(async () => {
@@ -47,8 +53,10 @@ beforeEach(async () => {
   await writeFile(join(folder.path, 'credentials'), 'operator=secret\n');
   await writeFile(join(folder.path, 'update'), '');
   await writeFile(join(folder.path, 'log'), '');
-  server = createServer((request, response) => {
-    const { status = 200, headers = {}, body } = answer(request.url ?? '', request.method ?? '');
+  await writeFile(join(folder.path, 'grace'), '0');
+  server = createServer(async (request, response) => {
+    const sent = await text(request);
+    const { status = 200, headers = {}, body } = answer(request.url ?? '', request.method ?? '', sent);
     response.writeHead(status, headers).end(body === undefined ? '' : JSON.stringify(body));
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -79,91 +87,152 @@ const url = () => `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 const commands = async () => (await readFile(join(folder.path, 'log'), 'utf8')).split('\n');
 
 describe('retire.sh', () => {
-  const outcomes = {
-    accepted: 5,
-    counted: 5,
-    changed: 0,
-    superseded: 0,
-    rejected: 0,
-    pending: 0,
-    failed: 0,
-    lost: 0,
-  };
-  const jobs = { accepted: 1, committed: 1, pending: 0, failed: 0, lost: 0 };
-  const row = {
-    source: 'frontend01.x',
-    node: 'frontend01',
-    reachable: true,
-    retired: false,
-    ...outcomes,
-    jobs,
-    lostJobs: [],
-  };
-  const queue = {
-    name: '10.0.0.1:6379',
-    nodes: ['frontend01'],
-    fault: undefined,
-    waiting: 0,
-    active: 0,
-    delayed: 0,
-    failed: 0,
-    memory: { used: 0, max: 0 },
-    appendOnlyFile: 'on',
-  } as unknown as LiveReport['nodes'][number];
-  const report = (changes: Partial<LiveReport> = {}) =>
+  const row = reconcile({
+    nodes: [],
+    audits: [{ ...audit(1), votes: 5, counted: 5, acceptedVotes: 5 }],
+    knownBefore: new Set(),
+  })[0] as SourceAccount;
+  const requests: string[] = [];
+
+  /** The dashboard's audit of one node; `changes` are of its report. */
+  const ledger = (state: EnrolledNode['state'], changes: Partial<LiveReport> = {}) =>
     auditView({
       asOf: 0,
       reconciledAt: 0,
+      nodes: [node({ seqs: { [SOURCE]: 1 } })],
       rows: [row],
-      nodes: [queue],
+      foreign: [],
+      enrolled: [enrolled({ state })],
+      awaited: new Map(),
       postgresFault: undefined,
       ...changes,
     });
 
-  async function retire(ledger: unknown, retirement: { status: number; body: unknown }, status = 200) {
-    answer = (path, method) => {
-      if (method === 'POST') return retirement;
-      return path === '/ledger' ? { status, body: ledger } : { status: status === 200 ? 401 : status };
+  /** Runs the script; the dashboard answers with each of these audits, then with the last one again. */
+  async function retire(ledgers: readonly unknown[], args: readonly string[] = [], status = 200) {
+    requests.length = 0;
+    const left = [...ledgers];
+    answer = (path, method, body) => {
+      if (path !== '/ledger' && method !== 'POST') return { status: status === 200 ? 401 : status };
+      if (method !== 'POST') return { status, body: left.length > 1 ? left.shift() : left[0] };
+      requests.push(`${path} ${new URLSearchParams(body).get('reason')}`);
+      return { status: 202, body: { node: NODE, status: 'retiring' } };
     };
-    const result = await run('retire.sh', ['frontend01', '--url', url()], {
-      // The audit does not change during a test, so one check decides.
-      TURNOUT_RETIRE_SECONDS_MAX: '0',
-    });
+    // The last audit does not change, so few checks decide.
+    const env = { TURNOUT_RETIRE_SECONDS_MAX: '2', TURNOUT_REQUEST_SECONDS_MAX: '0' };
+    const result = await run('retire.sh', ['frontend01', '--url', url(), ...args], env);
     const isReleased = (await commands()).some((command) => command.includes('--label-rm role'));
     return { ...result, isReleased };
   }
-  const retired = { status: 200, body: { node: 'frontend01', status: 'retired' } };
-  const unknown = { status: 404, body: { code: 'unknown_node' } };
+  const done = { succeeded: true, isReleased: true };
+  const kept = { succeeded: false, isReleased: false };
 
-  test('retires a frontend once the audit shows all its votes as counted', async () => {
-    const { succeeded, isReleased, said } = await retire(report(), retired);
+  test('requests the retirement with a reason, and releases the Redis once the node is retired', async () => {
+    const { said, ...outcome } = await retire(
+      [ledger('enrolled'), ledger('retiring'), ledger('retired')],
+      ['--reason', 'moves & "grows"'],
+    );
+    expect(outcome).toEqual(done);
+    expect(requests).toEqual([`/nodes/${NODE}/retire moves & "grows"`]);
     expect(said).toContain('5 accepted, 0 pending');
-    expect({ succeeded, isReleased }).toEqual({ succeeded: true, isReleased: true });
   });
 
-  test('retires a frontend without any vote', async () => {
-    const { succeeded, isReleased } = await retire(report({ rows: [] }), unknown);
-    expect({ succeeded, isReleased }).toEqual({ succeeded: true, isReleased: true });
+  test('requests the retirement only after the handler has had its time to stop', async () => {
+    await writeFile(join(folder.path, 'grace'), '2000000000');
+    const startedAt = performance.now();
+    let requestedAt = 0;
+    const retiring = retire([ledger('enrolled'), ledger('retired')]);
+    const answered = answer;
+    answer = (path, method, body) => {
+      if (method === 'POST') requestedAt = performance.now();
+      return answered(path, method, body);
+    };
+    expect(await retiring).toMatchObject(done);
+    expect(requestedAt - startedAt).toBeGreaterThan(2_000);
+  });
+
+  test('continues a retirement that was requested before', async () => {
+    expect(await retire([ledger('retiring'), ledger('retired')])).toMatchObject(done);
+    expect(requests).toEqual([]);
+  });
+
+  test('gives a reason of its own', async () => {
+    await retire([ledger('enrolled'), ledger('retired')]);
+    expect(requests).toEqual([`/nodes/${NODE}/retire retired by retire.sh`]);
   });
 
   test.each([
-    ['Postgres is unavailable', report({ postgresFault: 'away' })],
-    ['no audit has completed yet', report({ postgresFault: 'away', rows: [], reconciledAt: undefined })],
-    ['the node is unreachable', report({ rows: [{ ...row, reachable: false }] })],
+    ['that was never enrolled', []],
     [
-      'an unreachable node is missing from the audit',
-      report({ rows: [], nodes: [{ ...queue, fault: 'away' }] }),
+      'that is retired already, while others are in use',
+      [{ state: 'retired' }, { id: OTHER_NODE, name: 'b' }],
     ],
-    ['votes are pending', report({ rows: [{ ...row, pending: 1 }] })],
+  ] as const)('releases a frontend %s', async (_what, nodes) => {
+    const changes = { rows: [], nodes: [], enrolled: nodes.map((changes) => enrolled(changes)) };
+    expect(await retire([ledger('retired', changes)])).toMatchObject(done);
+    expect(requests).toEqual([]);
+  });
+
+  test.each([
+    ['Postgres is unavailable', ledger('retired', { postgresFault: 'away' })],
+    [
+      'no audit has completed yet',
+      ledger('retired', { postgresFault: 'away', enrolled: [], rows: [], reconciledAt: undefined }),
+    ],
+    ['the node is not in the audit and a queue is unreachable', unreadLedger({ fault: 'away' })],
+    ['Postgres does not have the node yet', unreadLedger({})],
+    [
+      'the node may be one without a name',
+      ledger('enrolled', { nodes: [], enrolled: [enrolled({ name: NODE })] }),
+    ],
     ['the response is not an audit', {}],
-  ])('keeps its Redis while %s', async (_, ledger) => {
-    for (const retirement of [retired, unknown]) {
-      expect(await retire(ledger, retirement)).toMatchObject({ succeeded: false, isReleased: false });
-    }
+  ])('requests nothing and keeps the Redis while %s', async (_, report) => {
+    expect(await retire([report])).toMatchObject(kept);
+    expect(requests).toEqual([]);
+  });
+
+  function unreadLedger({ fault }: { readonly fault?: string }) {
+    const queue = node({ seqs: { [SOURCE]: 1 }, ...(fault && { fault }) });
+    const host = fault ? undefined : queue.host;
+    return ledger('enrolled', { rows: [], enrolled: [], nodes: [{ ...queue, host }] });
+  }
+
+  test.each([
+    ['the node is not retired yet', ledger('retiring'), 'not within'],
+    ['votes are pending', ledger('retired', { rows: [{ ...row, pending: 1 }] }), 'not within'],
+    [
+      'jobs have failed',
+      ledger('retiring', { rows: [{ ...row, failed: 1 }] }),
+      'jobs of frontend01 have failed',
+    ],
+    ['votes are lost', ledger('retired', { rows: [{ ...row, lost: 1 }] }), 'reports lost votes'],
+    ['Postgres goes away', ledger('retired', { postgresFault: 'away' }), 'not within'],
+  ])('keeps the Redis after the request while %s', async (_, report, words) => {
+    const { said, ...outcome } = await retire([ledger('enrolled'), report]);
+    expect(outcome).toEqual(kept);
+    expect(said).toContain(words);
+  });
+
+  test('retires none of several nodes with its name', async () => {
+    const others = [enrolled({ state: 'retiring' }), enrolled({ id: OTHER_NODE })];
+    const { said, ...outcome } = await retire([ledger('retired', { enrolled: others })]);
+    expect(outcome).toEqual(kept);
+    expect(said).toContain('several nodes are named frontend01');
+    expect(requests).toEqual([]);
+  });
+
+  test('is not misled by what an operator wrote', async () => {
+    const writtenOffReason = '{"node":"x","name":"frontend01","state":"retired"} "lost":0,"state":"retired"';
+    const report = ledger('retiring', { enrolled: [enrolled({ state: 'retiring', writtenOffReason })] });
+    expect(await retire([report])).toMatchObject(kept);
   });
 
   test('rejects a redirect as a response', async () => {
-    expect(await retire(report(), retired, 307)).toMatchObject({ succeeded: false, isReleased: false });
+    expect(await retire([ledger('retired')], [], 307)).toMatchObject(kept);
+  });
+
+  test.each([[['--reason']], [['--nope', 'x']]])('refuses the arguments %j', async (args) => {
+    expect(await retire([ledger('retired')], args)).toMatchObject(kept);
   });
 });
 

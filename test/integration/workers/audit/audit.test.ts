@@ -3,20 +3,22 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sql } from 'kysely';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { auditSources } from '#db/audit.ts';
+import { writeOffNode } from '#db/nodes.ts';
 import { ROOT } from '#dev/root.ts';
 import { openCapture } from '#kit/capture.ts';
 import { startDrain } from '#kit/drain.ts';
+import { addJobs, enrolFor, writeEntry } from '#kit/ledger.ts';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
 import { freePort, scratchFolder } from '#kit/process.ts';
 import { startRedis, type TestRedis } from '#kit/redis.ts';
 import { mirrorEntry } from '#kit/tables.ts';
 import { until } from '#kit/until.ts';
-import { POLL, vote } from '#kit/votes.ts';
+import { batch, POLL, vote } from '#kit/votes.ts';
 
 const AUDIT = join(ROOT, 'workers/audit/cli/main.ts');
-const ONE = 'frontend01.t0-1';
-const TWO = 'frontend02.t0-1';
-/** The default buffer of a handler. */
+const ONE = 'frontend01-aaaaaaaaaaaaa.t0-1';
+const TWO = 'frontend02-bbbbbbbbbbbbb.t0-1';
 const JOBS_AT_ONCE = 1_000;
 /** More than a node lists in one response. */
 const JOBS_OF_LONG_QUEUE = 20_100;
@@ -27,6 +29,8 @@ interface AuditJson {
   readonly verdict: string;
   readonly total: Readonly<Record<string, number>>;
   readonly lostJobs: readonly string[];
+  readonly foreign: readonly unknown[];
+  readonly tallies: unknown;
   readonly unreachable: readonly { readonly what: string }[];
 }
 
@@ -45,6 +49,8 @@ beforeEach(async () => {
     () => second.remove(),
     () => folder.remove(),
   );
+  await enrolFor(first.client, ONE);
+  await enrolFor(second.client, TWO);
 });
 afterEach(async () => {
   for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
@@ -73,14 +79,17 @@ async function auditAsJson() {
 }
 
 /** Captures jobs of one vote each, by different voters. */
-async function captureJobs({ socket }: TestRedis, source: string, jobs: number): Promise<void> {
-  const { capture, close } = await openCapture(socket, source, 1);
+async function captureJobs({ client }: TestRedis, source: string, jobs: number): Promise<void> {
   const offset = source === ONE ? 0 : 100_000;
-  const captureOne = (_: unknown, index: number) => capture.capture(vote(offset + index, 'cats', index));
-  for (let left = jobs; left > 0; left -= JOBS_AT_ONCE) {
-    await Promise.all(Array.from({ length: Math.min(left, JOBS_AT_ONCE) }, captureOne));
+  const jobOf = (seq: number) => batch(seq, [vote(offset + seq, 'cats', seq)], source);
+  for (let from = 1; from <= jobs; from += JOBS_AT_ONCE) {
+    const length = Math.min(JOBS_AT_ONCE, jobs - from + 1);
+    await addJobs(
+      client,
+      Array.from({ length }, (_, index) => jobOf(from + index)),
+    );
   }
-  await close();
+  await writeEntry(client, source, { seq: jobs, votes: jobs });
 }
 
 /** Starts draining both nodes. */
@@ -90,8 +99,8 @@ async function drainAll(jobs: number): Promise<void> {
   const { stop } = await drain();
   cleanups.push(stop);
   await until('all is counted', async () => {
-    const { rows } = await sql<{ jobs: number }>`select count(*) as jobs from batches`.execute(database.db);
-    return rows[0]?.jobs === jobs;
+    const sources = await auditSources(database.db);
+    return sources.reduce((sum, source) => sum + source.jobs, 0) === jobs;
   });
   await until('all is acknowledged', async () => (await first.client.keys('bull:votes:*.*')).length === 0);
   await stop();
@@ -108,7 +117,7 @@ describe('the audit', () => {
     });
     await drainAll(8);
     const { code, output } = await audit();
-    expect(output).toMatch(/^all +8 +8 +0 +0 +0 +0 +0 +0$/m);
+    expect(output).toMatch(/^all +8 +8 +0 +0 +0 +0 +0 +0 +0$/m);
     expect(output).toContain('Nothing is lost');
     expect(output).not.toContain('\u001b');
     expect(code).toBe(0);
@@ -155,27 +164,84 @@ describe('the audit', () => {
     expect(total).toMatchObject({ accepted: JOBS_OF_LONG_QUEUE, pending: JOBS_OF_LONG_QUEUE - 1, lost: 1 });
   });
 
-  test('finds a manipulated tally', async () => {
+  test('recounts the votes and finds a manipulated tally on request only', async () => {
     await captureJobs(first, ONE, 2);
+    await captureJobs(second, TWO, 0);
     await drainAll(2);
-    await sql`update tallies set votes = votes + 1`.execute(database.db);
-    const { code, output } = await audit();
+    await sql`insert into tallies select poll_no, choice_no, 99, 1 from tallies limit 1`.execute(database.db);
+    const plain = await audit();
+    expect(plain.output).toContain('Tallies were not recounted');
+    expect(plain.code).toBe(0);
+    expect(await auditAsJson()).toMatchObject({ verdict: 'good', tallies: null });
+    const { code, output } = await audit(['--recount']);
+    expect(output).toMatch(/^Recounting all votes … done \(.* s\)$/m);
     expect(output).toContain(`The tally of ${POLL}/cats is 3, but a recount gives 2.`);
     expect(code).toBe(1);
+  });
+
+  test('finds votes that the receipts lack, although no job is missing', async () => {
+    await captureJobs(first, ONE, 2);
+    await drainAll(2);
+    await writeEntry(first.client, ONE, { seq: 2, votes: 9 });
+    const { code, output } = await audit();
+    expect(output).toContain(`LOST: 7 votes of ${ONE}: its ledger counts them`);
+    expect(code).toBe(1);
+  });
+
+  test('alarms about entries and jobs of another node, and accounts for neither', async () => {
+    await captureJobs(first, ONE, 1);
+    await captureJobs(second, TWO, 1);
+    await captureJobs(second, ONE, 3);
+    expect(await auditAsJson()).toMatchObject({
+      code: 1,
+      verdict: 'bad',
+      total: { accepted: 2, pending: 2, lost: 0 },
+      foreign: [{ source: ONE, address: second.socket, isInLedger: true, jobs: 3 }],
+    });
+    expect((await audit()).output).toContain(
+      `ALARM: ${second.socket} holds ${ONE}, a source of another node`,
+    );
   });
 
   test('names the node that is down, and accounts for the rest', async () => {
     await captureJobs(first, ONE, 2);
     await captureJobs(second, TWO, 1);
-    await mirrorEntry(database.db, TWO, { seq: 1, votes: 1 });
+    await mirrorEntry(database.db, TWO, { seq: 1, votes: 1 }, Date.now() - 1_000);
     await second.down('SIGKILL');
     const { code, output } = await audit();
     expect(output).toContain(`Unreachable: ${second.socket}: not connected (ECONNREFUSED)`);
-    expect(output).toMatch(/Unreachable: frontend02: .* 1 job that it accepted/);
+    expect(output).toMatch(/Unreachable: frontend02 \(bbbbbbbbbbbbb\): .* 1 job that it accepted/);
     expect(output).toMatch(/^all +3 /m);
     expect(code).toBe(2);
     await first.client.del(`bull:votes:${ONE}.2`);
     expect(await auditAsJson()).toMatchObject({ code: 1, verdict: 'bad', total: { lost: 1, pending: 2 } });
+  });
+
+  test('shows what is missing from a written-off node as such while the node is down', async () => {
+    await captureJobs(first, ONE, 1);
+    await captureJobs(second, TWO, 2);
+    await mirrorEntry(database.db, TWO, { seq: 2, votes: 2 }, Date.now() - 1_000);
+    await second.down('SIGKILL');
+    await writeOffNode(database.db, 'frontend02', { who: 'ann', why: 'its disk died' });
+    const { code, output } = await audit();
+    expect(output).toContain('Written off: frontend02 (bbbbbbbbbbbbb) with 2 known votes: its disk died');
+    expect(output).not.toContain('Unreachable');
+    expect(output).not.toContain('LOST:');
+    expect(code).toBe(0);
+    await second.up();
+    expect(await auditAsJson()).toMatchObject({ code: 0, total: { accepted: 3, pending: 3, writtenOff: 0 } });
+  });
+
+  test('does not expect a retired node', async () => {
+    const { db } = database;
+    await captureJobs(first, ONE, 1);
+    await mirrorEntry(db, 'frontend03-ccccccccccccc.t0-1', { seq: 0, votes: 0 });
+    const where = { DATABASE_URL: database.url, QUEUE_NODES: first.socket };
+    expect((await audit([], where)).output).toContain('Unreachable: frontend03 (ccccccccccccc)');
+    await db.updateTable('nodes').set({ retired_at: new Date() }).execute();
+    const { code, output } = await audit([], where);
+    expect(output).not.toContain('Unreachable');
+    expect(code).toBe(0);
   });
 
   test('reports Postgres and nodes that are down', async () => {

@@ -1,43 +1,8 @@
-import { Hono } from 'hono';
 import { describe, expect, test } from 'vitest';
 import { reconcile } from '#audit/reconcile.ts';
-import type { Retirement } from '#db/nodes.ts';
-import { createDashboardApp } from '#handlers/dashboard/app.ts';
 import type { LiveReport } from '#handlers/dashboard/live-audit.ts';
-import type { AuditView } from '#handlers/dashboard/view.ts';
-import { audit, node, SOURCE } from '#kit/audit-fixtures.ts';
-import { recordLog } from '#kit/log.ts';
-import { Secret } from '#runtime/secret.ts';
-
-const USERS = new Map([['sre', new Secret('pass:wörd1')]]);
-const NOON = Date.UTC(2027, 1, 7, 12);
-
-const basic = (text: string): string => `Basic ${Buffer.from(text).toString('base64')}`;
-const KNOWN = { Authorization: basic('sre:pass:wörd1') };
-
-function createApp(
-  changes: Partial<LiveReport> = {},
-  retire: (node: string) => Promise<Retirement> = async () => ({ status: 'unknown' }),
-) {
-  const nodes = [node({ seqs: { [SOURCE]: 3 }, queued: [3] })];
-  const rows = reconcile({ nodes, audits: [audit(2)], knownBefore: new Set() });
-  const report: LiveReport = {
-    asOf: NOON,
-    reconciledAt: NOON,
-    nodes,
-    rows,
-    postgresFault: undefined,
-    ...changes,
-  };
-  const board = new Hono().all('*', (c) => c.text('the board'));
-  return createDashboardApp({
-    users: USERS,
-    audit: { latest: async () => report, expire: () => {} },
-    board,
-    retire,
-    log: recordLog().log,
-  });
-}
+import { audit, ELSEWHERE, NODE, node, SOURCE } from '#kit/audit-fixtures.ts';
+import { basic, createApp, KNOWN } from './dashboard.ts';
 
 describe('the dashboard', () => {
   test.each(['/', '/ledger', '/queues', '/queues/static/js/main.js', '/nothing'])(
@@ -105,6 +70,7 @@ describe('the dashboard', () => {
       rejected: 0,
       pending: 10,
       failed: 0,
+      writtenOff: 0,
       lost: 0,
     };
     expect(await response.json()).toEqual({
@@ -112,21 +78,40 @@ describe('the dashboard', () => {
       reconciledAt: '2027-02-07T12:00:00.000Z',
       postgres: { reachable: true, reason: null },
       total: outcomes,
-      nodes: [{ node: 'frontend01', reachable: true, retired: false, ...outcomes }],
+      nodes: [
+        {
+          node: NODE,
+          name: 'frontend01',
+          state: 'enrolled',
+          reachable: true,
+          enrolledAt: '2027-02-07T11:00:00.000Z',
+          readAt: '2027-02-07T12:00:00.000Z',
+          clockSkewMs: 0,
+          uncountedJobs: 0,
+          uncountedVotes: 0,
+          ...outcomes,
+          writtenOffReason: null,
+        },
+      ],
+      polls: [],
+      foreign: [],
       sources: [
         {
           source: SOURCE,
-          node: 'frontend01',
+          node: NODE,
+          name: 'frontend01',
           reachable: true,
           retired: false,
           ...outcomes,
-          jobs: { accepted: 3, committed: 2, pending: 1, failed: 0, lost: 0 },
+          unexplained: 0,
+          jobs: { accepted: 3, committed: 2, pending: 1, failed: 0, writtenOff: 0, lost: 0, discarded: 0 },
           lostJobs: [],
         },
       ],
       queues: [
         {
-          nodes: ['frontend01'],
+          node: NODE,
+          name: 'frontend01',
           address: 'r1',
           reachable: true,
           reason: null,
@@ -186,6 +171,39 @@ describe('the page', () => {
     expect(await pageWith()).not.toContain('Lost jobs</h2>');
   });
 
+  test('lists sources whose ledger and receipts differ in votes', async () => {
+    const rowsWith = (votes: number) =>
+      reconcile({
+        nodes: [node({ seqs: { [SOURCE]: 3 } })],
+        audits: [{ ...audit(3), votes, counted: votes }],
+        knownBefore: new Set(),
+      });
+    const fewer = await pageWith({ rows: rowsWith(22) });
+    expect(fewer).toContain('8 accepted votes are lost');
+    expect(fewer).toContain('Unexplained votes</h2>');
+    const more = await pageWith({ rows: rowsWith(33) });
+    expect(more).toContain('Receipts and ledgers differ in votes.');
+    expect(more).toContain('<td class="number alarm">3</td>');
+    expect(await pageWith()).not.toContain('Unexplained votes');
+  });
+
+  test('alarms about sources on nodes that are not theirs', async () => {
+    const foreign = [{ source: ELSEWHERE, address: '10.0.0.1:6379', isInLedger: true, jobs: 2 }];
+    const text = await pageWith({ foreign });
+    expect(text).toContain('may be compromised');
+    expect(text).toContain(ELSEWHERE);
+    expect(await pageWith()).not.toContain('may be compromised');
+  });
+
+  test('shows what is written off, and does not call it lost', async () => {
+    const nodes = [node({ seqs: { [SOURCE]: 1 } })];
+    const audits = [audit(1), { ...audit(2, [3], ELSEWHERE), isWrittenOff: true }];
+    const text = await pageWith({ nodes, rows: reconcile({ nodes, audits, knownBefore: new Set() }) });
+    expect(text).toContain('Every accepted vote is accounted for, except those written off.');
+    expect(text).toContain('<dt>Written off</dt><dd>10</dd>');
+    expect(text).toContain('<div class="figure good"><dt>Lost</dt><dd>0</dd>');
+  });
+
   test('shows why a node is down, and an append-only file that is off', async () => {
     const text = await pageWith({
       nodes: [
@@ -195,61 +213,5 @@ describe('the page', () => {
     });
     expect(text).toContain('took over &lt;1&gt; s');
     expect(text).toContain('off: votes are not on disk');
-  });
-});
-
-describe('retiring a node', () => {
-  const down = { nodes: [node({ fault: 'connection lost' })] };
-  const ask = (app: Hono, headers: Record<string, string> = KNOWN, name = 'frontend01') =>
-    app.request(`/nodes/${name}/retire`, { method: 'POST', headers });
-
-  test('requires an operator and the dashboard’s own page', async () => {
-    const asked: string[] = [];
-    const app = createApp(down, async (name) => {
-      asked.push(name);
-      return { status: 'retired' };
-    });
-    expect((await ask(app, {})).status).toBe(401);
-    expect((await ask(app, { ...KNOWN, 'Sec-Fetch-Site': 'cross-site' })).status).toBe(403);
-    expect((await app.request('/nodes/frontend01/retire', { headers: KNOWN })).status).toBe(404);
-    expect(asked).toEqual([]);
-    const response = await ask(app);
-    expect(response.status).toBe(200);
-    expect(await response.json()).toEqual({ node: 'frontend01', status: 'retired' });
-    const page = await ask(app, { ...KNOWN, accept: 'text/html' });
-    expect([page.status, page.headers.get('location')]).toEqual([303, '/']);
-    expect(asked).toEqual(['frontend01', 'frontend01']);
-  });
-
-  test.each([
-    ['unknown_node', 404, { status: 'unknown' }],
-    ['votes_uncounted', 409, { status: 'incomplete', jobs: 3 }],
-  ] as const)('answers %s', async (code, status, retirement) => {
-    const response = await ask(createApp(down, async () => retirement));
-    expect(response.status).toBe(status);
-    expect(await response.json()).toMatchObject({ code });
-  });
-
-  test('is refused while the node is reachable, without a query', async () => {
-    const response = await ask(createApp({}, () => Promise.reject(new Error('asked'))));
-    expect(response.status).toBe(409);
-    expect(await response.json()).toMatchObject({ code: 'still_reachable' });
-  });
-
-  test('is offered for an unreachable node without missing jobs, and shown when done', async () => {
-    const gone = (retired: boolean, missing: number[]) => {
-      const nodes = [node({ fault: 'connection lost' })];
-      const audits = [{ ...audit(2, missing), retired }];
-      return createApp({ nodes, rows: reconcile({ nodes, audits, knownBefore: new Set() }) });
-    };
-    const page = async (app: Hono) => (await app.request('/', { headers: KNOWN })).text();
-    const form = 'action="/nodes/frontend01/retire"';
-    expect(await page(gone(false, []))).toContain(form);
-    expect(await page(gone(false, [3]))).not.toContain(form);
-    expect(await page(gone(true, []))).not.toContain(form);
-    expect(await page(gone(true, []))).toContain('retired');
-    expect(await page(createApp())).not.toContain(form);
-    const json = (await (await gone(true, []).request('/ledger', { headers: KNOWN })).json()) as AuditView;
-    expect(json.nodes).toMatchObject([{ node: 'frontend01', retired: true }]);
   });
 });

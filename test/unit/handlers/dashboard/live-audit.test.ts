@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { NodeState } from '#audit/queues.ts';
 import type { SourceAudit } from '#db/audit.ts';
 import { LiveAudit } from '#handlers/dashboard/live-audit.ts';
-import { audit, node, SOURCE } from '#kit/audit-fixtures.ts';
+import { audit, ELSEWHERE, enrolled, node, SOURCE } from '#kit/audit-fixtures.ts';
 import { recordLog } from '#kit/log.ts';
 
 let steps: string[];
@@ -24,10 +24,10 @@ beforeEach(() => {
   };
   live = new LiveAudit({
     queues: { all: [queue] },
-    auditSources: async () => {
+    readDatabase: async () => {
       steps.push('audit');
       if (audits instanceof Error) throw audits;
-      return audits;
+      return { audits, enrolled: [enrolled()], awaited: new Map() };
     },
     log: recordLog().log,
   });
@@ -70,6 +70,13 @@ describe('the live audit', () => {
     expect(steps).toEqual(['list', 'audit', 'count', 'audit']);
   });
 
+  test('finds sources of other nodes', async () => {
+    state = node({ seqs: { [SOURCE]: 2, [ELSEWHERE]: 3 } });
+    expect((await live.latest()).foreign).toEqual([
+      { source: ELSEWHERE, address: 'r1', isInLedger: true, jobs: 0 },
+    ]);
+  });
+
   test('keeps the last accounts but fresh nodes while Postgres is down', async () => {
     const settled = await live.latest();
     await vi.advanceTimersByTimeAsync(2_000);
@@ -78,6 +85,7 @@ describe('the live audit', () => {
     const report = await live.latest();
     expect(report).toMatchObject({ reconciledAt: settled.reconciledAt, postgresFault: 'no connection' });
     expect(report.rows).toBe(settled.rows);
+    expect(report.enrolled).toEqual([enrolled()]);
     expect(report.nodes[0]?.waiting).toBe(3);
   });
 
@@ -85,7 +93,7 @@ describe('the live audit', () => {
     audits = [];
     const hanging = new LiveAudit({
       queues: { all: [] },
-      auditSources: () => new Promise(() => {}),
+      readDatabase: () => new Promise(() => {}),
       log: recordLog().log,
     });
     const report = hanging.latest();

@@ -7,16 +7,15 @@ export function someResults(changes: Partial<Results> = {}): Results {
       {
         poll: 'cats-vs-dogs',
         question: 'Cats or dogs?',
-        closesAt: null,
         choices: [
           { id: 'cats', label: 'Cats', votes: 2 },
           { id: 'dogs', label: 'Dogs', votes: 1 },
         ],
+        finalAt: null,
+        writtenOff: [],
       },
     ],
     ledger: { accepted: 3, committed: 3 },
-    settled: true,
-    observedAt: 0,
     ...changes,
   };
 }

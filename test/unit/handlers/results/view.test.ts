@@ -2,10 +2,11 @@ import { describe, expect, test } from 'vitest';
 import type { PollResult, Results } from '#db/results.ts';
 import { toCsv } from '#handlers/results/csv.ts';
 import { resultsPage } from '#handlers/results/page.ts';
-import { REQUEST_MS_MAX, resultView } from '#handlers/results/view.ts';
+import { resultView } from '#handlers/results/view.ts';
 import { someResults } from './results.ts';
 
-const CLOSES_AT = 1_000_000;
+const FINAL_AT = Date.UTC(2027, 1, 7, 23, 0, 9);
+const WRITTEN_OFF = [{ name: 'frontend02', reason: 'its disk <died>' }];
 const AS_OF = Date.UTC(2027, 1, 7, 23, 30, 5);
 
 const pollOf = (results: Results): PollResult => results.polls[0] as PollResult;
@@ -21,23 +22,16 @@ function viewWith(poll: Partial<PollResult>, changes: Partial<Results> = {}) {
 }
 
 describe('the status', () => {
-  const settledAfterClose = { settled: true, observedAt: CLOSES_AT + REQUEST_MS_MAX };
-
-  test('is final once every ledger was read after the last possible vote and all jobs are committed', () => {
-    expect(viewWith({ closesAt: CLOSES_AT }, settledAfterClose).status).toBe('final');
+  test('is final if and only if the time at which it became final is stored', () => {
+    expect(viewWith({}).status).toBe('provisional');
+    expect(viewWith({ finalAt: FINAL_AT }).status).toBe('final');
   });
 
   test.each([
-    ['the poll never closes', {}, settledAfterClose],
-    ['jobs wait', { closesAt: CLOSES_AT }, { ...settledAfterClose, settled: false }],
-    [
-      'a vote may be in flight',
-      { closesAt: CLOSES_AT },
-      { settled: true, observedAt: CLOSES_AT + REQUEST_MS_MAX - 1 },
-    ],
-    ['no ledger has been read', { closesAt: CLOSES_AT }, { settled: true, observedAt: null }],
-  ])('is provisional while %s', (_reason, poll, changes) => {
-    expect(viewWith(poll, changes).status).toBe('provisional');
+    ['everything is counted', { ledger: { accepted: 3, committed: 3 } }, 'provisional', null],
+    ['votes of other polls wait', { ledger: { accepted: 9, committed: 3 } }, 'final', FINAL_AT],
+  ] as const)('does not depend on the ledger: %s', (_what, changes, status, finalAt) => {
+    expect(viewWith({ finalAt }, changes).status).toBe(status);
   });
 });
 
@@ -49,14 +43,30 @@ describe('the JSON', () => {
         '"status":"provisional","ledger":{"accepted":3,"committed":3},"asOf":"2027-02-07T23:30:05.000Z"}',
     );
   });
+
+  test('has the time at which the result became final and the nodes written off', () => {
+    const text = JSON.stringify(viewWith({ finalAt: FINAL_AT, writtenOff: WRITTEN_OFF }));
+    expect(text).toContain(
+      '"status":"final","finalAt":"2027-02-07T23:00:09.000Z",' +
+        '"writtenOff":[{"name":"frontend02","reason":"its disk <died>"}],"ledger":',
+    );
+    expect(viewWith({ finalAt: FINAL_AT })).not.toHaveProperty('writtenOff');
+  });
 });
 
 describe('the CSV', () => {
   test('has a line per choice, with line ends of RFC 4180', () => {
     expect(toCsv(viewWith({}))).toBe(
-      'poll,question,choice,label,votes,status,as_of\r\n' +
-        'cats-vs-dogs,Cats or dogs?,cats,Cats,2,provisional,2027-02-07T23:30:05.000Z\r\n' +
-        'cats-vs-dogs,Cats or dogs?,dogs,Dogs,1,provisional,2027-02-07T23:30:05.000Z\r\n',
+      'poll,question,choice,label,votes,status,final_at,written_off,as_of\r\n' +
+        'cats-vs-dogs,Cats or dogs?,cats,Cats,2,provisional,,,2027-02-07T23:30:05.000Z\r\n' +
+        'cats-vs-dogs,Cats or dogs?,dogs,Dogs,1,provisional,,,2027-02-07T23:30:05.000Z\r\n',
+    );
+  });
+
+  test('has the time at which the result became final and the nodes written off', () => {
+    const writtenOff = [...WRITTEN_OFF, { name: 'frontend03', reason: 'gone, too' }];
+    expect(toCsv(viewWith({ finalAt: FINAL_AT, writtenOff }))).toContain(
+      ',Cats,2,final,2027-02-07T23:00:09.000Z,"frontend02: its disk <died>; frontend03: gone, too",2027-',
     );
   });
 
@@ -89,6 +99,17 @@ describe('the page', () => {
     expect(text).toContain('Provisional');
     expect(text).toContain('<time datetime="2027-02-07T23:30:05.000Z">23:30:05 UTC</time>');
     expect(text).toContain('1,234 of 1,240 accepted votes are processed.');
+  });
+
+  test('shows since when a result is final, and the nodes written off with the reason', () => {
+    const provisional = pageWith({});
+    expect(provisional).not.toContain('Final');
+    expect(provisional).not.toContain('written off');
+    const text = pageWith({ finalAt: FINAL_AT, writtenOff: WRITTEN_OFF });
+    expect(text).toContain('<span class="badge good">Final</span>');
+    expect(text).not.toContain('Provisional');
+    expect(text).toContain('<time datetime="2027-02-07T23:00:09.000Z">2027-02-07 23:00:09 UTC</time>');
+    expect(text).toContain('votes of frontend02, a node that was written off: its disk &lt;died&gt;');
   });
 
   test('escapes texts of the polls file', () => {

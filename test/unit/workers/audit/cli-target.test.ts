@@ -4,10 +4,15 @@ import { AUDIT_HELP, findTarget, parseAuditOptions, readAuditEnvironment } from 
 const WHERE = { DATABASE_URL: 'postgres://db/turnout', QUEUE_NODES: 'r1:6379,/run/r2.sock' };
 
 test('parses every option, and --help lists them', () => {
-  expect(parseAuditOptions([])).toEqual({ data: undefined, isJson: false });
-  expect(parseAuditOptions(['--data', '/x', '--json'])).toEqual({ data: '/x', isJson: true });
+  expect(parseAuditOptions([])).toEqual({ data: undefined, isJson: false, isRecounted: false });
+  expect(parseAuditOptions(['--data', '/x', '--json', '--recount'])).toEqual({
+    data: '/x',
+    isJson: true,
+    isRecounted: true,
+  });
   expect(parseAuditOptions(['--help', '--json'])).toBe('help');
-  for (const name of ['--data', '--json', 'DATABASE_URL', 'QUEUE_NODES']) expect(AUDIT_HELP).toContain(name);
+  for (const name of ['--recount', '--data', '--json', 'DATABASE_URL', 'QUEUE_NODES'])
+    expect(AUDIT_HELP).toContain(name);
 });
 
 test.each([[['--nope']], [['--data=']], [['now']]])('%j is refused', (args) => {
@@ -15,13 +20,13 @@ test.each([[['--nope']], [['--data=']], [['now']]])('%j is refused', (args) => {
 });
 
 test('selects the system of the environment', async () => {
-  const target = findTarget({ data: undefined, isJson: false }, readAuditEnvironment(WHERE));
+  const target = findTarget({ data: undefined }, readAuditEnvironment(WHERE));
   expect(target.databaseUrl.reveal()).toBe(WHERE.DATABASE_URL);
   expect((await target.discover()).map(({ name }) => name)).toEqual(['r1:6379', '/run/r2.sock']);
 });
 
 test('prefers --data over the environment', () => {
-  const look = () => findTarget({ data: '/nowhere/at/all', isJson: false }, readAuditEnvironment(WHERE));
+  const look = () => findTarget({ data: '/nowhere/at/all' }, readAuditEnvironment(WHERE));
   expect(look).toThrow('no system in /nowhere/at/all');
 });
 

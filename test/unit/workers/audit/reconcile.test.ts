@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import type { NodeReading } from '#audit/ownership.ts';
 import {
   type AuditInputs,
-  type NodeReading,
   nameLostJobs,
   nodesToList,
   reconcile,
@@ -10,10 +10,7 @@ import {
   sumOutcomes,
 } from '#audit/reconcile.ts';
 import type { SourceAudit } from '#db/audit.ts';
-import { audit, node, range, SOURCE } from '#kit/audit-fixtures.ts';
-
-const OLDER = 'frontend01.t0-0';
-const ELSEWHERE = 'frontend02.t0-1';
+import { audit, ELSEWHERE, node, OLDER, OTHER_NODE, range, SOURCE } from '#kit/audit-fixtures.ts';
 
 function settleOne(
   nodes: readonly NodeReading[],
@@ -28,8 +25,15 @@ function settleOne(
 }
 
 const jobsOf = ({ jobs: { pending, failed, lost } }: SourceAccount) => ({ pending, failed, lost });
-const sumOf = ({ counted, changed, superseded, rejected, pending, failed, lost }: SourceAccount): number =>
-  counted + changed + superseded + rejected + pending + failed + lost;
+const sumOf = (row: SourceAccount): number =>
+  row.counted +
+  row.changed +
+  row.superseded +
+  row.rejected +
+  row.pending +
+  row.failed +
+  row.writtenOff +
+  row.lost;
 
 describe('a missing job', () => {
   test('is pending while it is in the queue', () => {
@@ -96,9 +100,12 @@ describe('a missing job', () => {
 describe('a source missing from its node', () => {
   const forgetful = node({ seqs: { [OLDER]: 1 }, source: OLDER });
 
-  test('has lost its jobs if it was in Postgres before and every node is reachable', () => {
-    const row = settleOne([forgetful], [audit(2, [2]), audit(1, [], OLDER)], [SOURCE]);
-    expect(jobsOf(row)).toEqual({ pending: 0, failed: 0, lost: 1 });
+  test('has lost its jobs if it was in Postgres before, even with another node down', () => {
+    const audits = [audit(2, [2]), audit(1, [], OLDER)];
+    const down = node({ name: 'r2', source: ELSEWHERE, fault: 'not connected' });
+    for (const nodes of [[forgetful], [forgetful, down]]) {
+      expect(jobsOf(settleOne(nodes, audits, [SOURCE]))).toEqual({ pending: 0, failed: 0, lost: 1 });
+    }
   });
 
   test('may be new if it was not in Postgres before', () => {
@@ -106,16 +113,135 @@ describe('a source missing from its node', () => {
     expect(jobsOf(row)).toEqual({ pending: 1, failed: 0, lost: 0 });
   });
 
-  test('may be on an unreachable node', () => {
-    const down = node({ name: 'r2', fault: 'not connected' });
-    const row = settleOne([forgetful, down], [audit(2, [2])], [SOURCE]);
+  test('may be on its node while that is unreachable, has no id or has left discovery', () => {
+    const other = node({ name: 'r2', seqs: { [ELSEWHERE]: 1 }, source: ELSEWHERE });
+    for (const nodes of [
+      [{ ...forgetful, fault: 'not connected' }],
+      [node({ id: undefined })],
+      [other],
+      [],
+    ]) {
+      const row = settleOne(nodes, [audit(2, [2])], [SOURCE]);
+      expect(row).toMatchObject({ reachable: false, pending: 10, lost: 0 });
+    }
+  });
+
+  test('is not taken for one of another node with the same host name', () => {
+    const twin = `frontend01-${OTHER_NODE}.t0-1`;
+    const row = settleOne([node({ seqs: { [twin]: 1 }, source: twin })], [audit(2, [2])], [SOURCE]);
+    expect(row).toMatchObject({ node: 'aaaaaaaaaaaaa', name: 'frontend01', reachable: false, lost: 0 });
+  });
+
+  test('is found at the newer of two addresses', () => {
+    const nodes = [
+      node({ fault: 'gone', seqs: { [SOURCE]: 2 } }),
+      node({ name: 'r2', seqs: { [SOURCE]: 2 } }),
+    ];
+    expect(settleOne(nodes, [audit(1, [2])])).toMatchObject({ reachable: true, lost: 10 });
+  });
+});
+
+describe('votes', () => {
+  const short = { ...audit(3), votes: 22, counted: 22 };
+
+  test('are lost when all jobs have receipts, but with fewer votes than the ledger', () => {
+    const row = settleOne([node({ seqs: { [SOURCE]: 3 } })], [short]);
+    expect(row).toMatchObject({ accepted: 30, counted: 22, pending: 0, lost: 8, unexplained: 8 });
+    expect(row.jobs.lost).toBe(0);
+    expect(sumOf(row)).toBe(row.accepted);
+  });
+
+  test('are lost by the comparison in Postgres while later jobs are pending', () => {
+    const compared = { ...audit(3), acceptedSeq: 3, votes: 22, counted: 22, unexplainedVotes: 8 };
+    const row = settleOne([node({ seqs: { [SOURCE]: 5 }, queued: [4, 5] })], [compared]);
+    expect(row).toMatchObject({ accepted: 50, counted: 22, pending: 20, lost: 8, unexplained: 8 });
+  });
+
+  test('are lost by the mirror while the node is unreachable', () => {
+    expect(settleOne([], [short])).toMatchObject({ reachable: false, lost: 8, pending: 0, unexplained: 8 });
+  });
+
+  test('in receipts beyond the ledger are unexplained, not lost', () => {
+    const over = { ...audit(3), votes: 33, counted: 33 };
+    const row = settleOne([node({ seqs: { [SOURCE]: 3 } })], [over]);
+    expect(row).toMatchObject({ accepted: 33, counted: 33, lost: 0, unexplained: -3 });
+    const compared = { ...audit(3), votes: 33, counted: 33, unexplainedVotes: -3 };
+    expect(settleOne([node({ seqs: { [SOURCE]: 5 }, queued: [4, 5] })], [compared]).unexplained).toBe(-3);
+  });
+
+  test('stay unexplained when later jobs make up for the difference', () => {
+    const row = settleOne([node({ seqs: { [SOURCE]: 3 } })], [{ ...audit(3), unexplainedVotes: 8 }]);
+    expect(row).toMatchObject({ lost: 0, unexplained: 8 });
+  });
+});
+
+describe('a fenced source', () => {
+  const fenced = { ...audit(3), fencedSeq: 3 };
+
+  test('has the totals of Postgres, and its later jobs are discarded ones', () => {
+    const ahead = node({ seqs: { [SOURCE]: 6 }, queued: [4, 5], failed: [6], fenced: [SOURCE] });
+    const row = settleOne([ahead], [fenced]);
+    expect(row).toMatchObject({ accepted: 30, counted: 30, pending: 0, failed: 0, lost: 0, unexplained: 0 });
+    expect(row.jobs).toMatchObject({ accepted: 3, pending: 0, failed: 0, lost: 0, discarded: 3 });
+  });
+
+  test('still has jobs up to the fence to account for', () => {
+    const behind = { ...audit(1, [2, 3]), fencedSeq: 3 };
+    const row = settleOne([node({ seqs: { [SOURCE]: 6 }, queued: [2, 5], failed: [6] })], [behind]);
+    expect(row.jobs).toMatchObject({ accepted: 3, pending: 1, failed: 0, lost: 1, discarded: 2 });
+    expect(row.lostJobs).toEqual([3]);
+  });
+
+  test('has lost no job that it captured after its queue was listed and before its fence', () => {
+    const row = settleOne([node({ seqs: { [SOURCE]: 3 } })], [{ ...audit(3, [4]), fencedSeq: 4 }]);
     expect(jobsOf(row)).toEqual({ pending: 1, failed: 0, lost: 0 });
   });
 
-  test('may be on a removed node', () => {
-    const other = node({ name: 'r2', seqs: { [ELSEWHERE]: 1 }, source: ELSEWHERE });
-    const row = settleOne([other], [audit(2, [2])], [SOURCE]);
-    expect(row).toMatchObject({ reachable: false, pending: 10, lost: 0 });
+  test('remains on a Redis that was enrolled anew under another id', () => {
+    const anew = node({ id: OTHER_NODE, seqs: { [SOURCE]: 3 }, queued: [3], fenced: [SOURCE] });
+    const row = settleOne([anew], [{ ...audit(2, [3]), fencedSeq: 3 }]);
+    expect(row).toMatchObject({ reachable: true, pending: 10, lost: 0 });
+  });
+});
+
+describe('a written-off node', () => {
+  const gone = { ...audit(2, [3]), isWrittenOff: true };
+
+  test('has its missing votes written off while it cannot be read', () => {
+    for (const nodes of [[], [node({ fault: 'not connected', seqs: { [SOURCE]: 4 } })]]) {
+      const row = settleOne(nodes, [gone]);
+      expect(row).toMatchObject({ pending: 0, failed: 0, lost: 0, writtenOff: row.accepted - 20 });
+      expect(row.jobs).toMatchObject({ pending: 0, lost: 0, writtenOff: row.jobs.accepted - 2 });
+      expect(sumOf(row)).toBe(row.accepted);
+    }
+  });
+
+  test('has votes that its receipts lack written off as well', () => {
+    const row = settleOne([], [{ ...audit(2), votes: 15, counted: 15, isWrittenOff: true }]);
+    expect(row).toMatchObject({ lost: 0, writtenOff: 5, unexplained: 0 });
+  });
+
+  test('is accounted for like any other once it can be read again', () => {
+    const back = node({ seqs: { [SOURCE]: 3 }, queued: [3] });
+    expect(settleOne([back], [gone])).toMatchObject({ pending: 10, writtenOff: 0 });
+    expect(settleOne([node({ seqs: { [SOURCE]: 3 } })], [gone])).toMatchObject({ lost: 10, writtenOff: 0 });
+  });
+});
+
+describe('a source of another node', () => {
+  const intruder = node({ name: 'r2', seqs: { [SOURCE]: 9, [ELSEWHERE]: 1 }, source: ELSEWHERE });
+
+  test('is not accounted by the ledger of a node that is not its own', () => {
+    expect(
+      reconcile({ nodes: [intruder], audits: [], knownBefore: new Set() }).map(({ source }) => source),
+    ).toEqual([ELSEWHERE]);
+    expect(settleOne([intruder], [audit(2)])).toMatchObject({ accepted: 20, reachable: false });
+  });
+
+  test('has no jobs in the queue of a node that is not its own', () => {
+    const holding = { ...intruder, jobs: { queued: [`${SOURCE}.3`], failed: [] } };
+    const row = settleOne([node({ seqs: { [SOURCE]: 3 } }), holding], [audit(2, [3])]);
+    expect(jobsOf(row)).toEqual({ pending: 0, failed: 0, lost: 1 });
   });
 });
 
@@ -124,8 +250,17 @@ describe('listing job ids', () => {
     ...nodesToList({ nodes, audits }),
   ];
 
-  test('is not needed when nothing is missing', () => {
-    expect(listed([node({ seqs: { [SOURCE]: 3 }, failed: [1] })], [audit(3)])).toEqual([]);
+  test('is not needed when nothing is missing and no job has failed', () => {
+    expect(listed([node({ seqs: { [SOURCE]: 3 } })], [audit(3)])).toEqual([]);
+  });
+
+  test('is needed when jobs have failed: they may be of another node', () => {
+    expect(listed([node({ seqs: { [SOURCE]: 3 }, failed: [1] })], [audit(3)])).toEqual(['r1']);
+  });
+
+  test('is needed of a node that no longer has a source with missing jobs', () => {
+    const other = node({ name: 'r2', seqs: { [ELSEWHERE]: 1 }, source: ELSEWHERE });
+    expect(listed([node(), other], [audit(2, [3]), audit(1, [], ELSEWHERE)])).toEqual(['r1']);
   });
 
   test('is not needed while the queue holds as many jobs as are missing', () => {
@@ -180,6 +315,41 @@ describe('any system', () => {
           row.jobs.accepted,
         );
         expect(sumOf(row)).toBe(row.accepted);
+      }),
+    );
+  });
+
+  test('adds up for fenced, written-off and unexplained sources, reachable or not', () => {
+    const parts = fc.record({
+      fence: fc.option(fc.nat(10)),
+      isWrittenOff: fc.boolean(),
+      isDown: fc.boolean(),
+      difference: fc.integer({ min: -20, max: 20 }),
+    });
+    fc.assert(
+      fc.property(fc.array(placeOfJob, { maxLength: 30 }), parts, (places, parts) => {
+        const { nodes, audits, knownBefore } = inputsOf(places, 0);
+        const [known, reading] = [audits[0] as SourceAudit, nodes[0] as NodeReading];
+        const top = known.jobs + known.missingJobs;
+        const votes = Math.max(0, known.votes - parts.difference);
+        const audited = {
+          ...known,
+          votes,
+          counted: votes,
+          unexplainedVotes: parts.difference,
+          isWrittenOff: parts.isWrittenOff,
+          // A fence is never below the highest number known.
+          fencedSeq: parts.fence === null ? null : top,
+        };
+        const read = parts.isDown ? { ...reading, fault: 'down', jobs: undefined } : reading;
+        const [row] = reconcile({ nodes: [read], audits: [audited], knownBefore });
+        if (!row) throw new Error('the source has no row');
+        expect(sumOf(row)).toBe(row.accepted);
+        const { accepted, committed, pending, failed, writtenOff, lost } = row.jobs;
+        expect(committed + pending + failed + writtenOff + lost).toBe(accepted);
+        expect(
+          Math.min(row.pending, row.failed, row.writtenOff, row.lost, pending, failed, lost),
+        ).toBeGreaterThanOrEqual(0);
       }),
     );
   });

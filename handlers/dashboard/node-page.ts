@@ -1,0 +1,55 @@
+import { html } from 'hono/html';
+import { type Html, page, pageHeaders } from '../web/layout.ts';
+import { REASON_CHARACTERS_MAX } from './changes.ts';
+import { dateTime, NUMBER } from './html.ts';
+import { isChangeable, stateOf } from './nodes-cards.ts';
+import type { NodeView } from './view.ts';
+
+/** The headers of the page of a node. It requires a password, so no cache may keep it. */
+export const NODE_PAGE_HEADERS = { ...pageHeaders(), 'Cache-Control': 'no-store' };
+
+/** Returns the page to retire a node or to write it off. It does not reload, so that a reason can be typed without script. */
+export function nodePage(node: NodeView): string {
+  const { node: id, name, readAt, uncountedVotes } = node;
+  return String(
+    page({
+      title: `Node ${name}`,
+      main: html`
+<h1>${name}</h1>
+<p class="lede">${id}</p>
+<nav aria-label="Dashboard"><a href="/">Audit</a></nav>
+<section class="card" aria-labelledby="state">
+<h2 id="state">State</h2>
+<p>${stateOf(node)}</p>
+<p>${readAt === null ? 'No worker has read it.' : html`Last read by a worker: ${dateTime(readAt)}.`} Uncounted votes as far as Postgres knows them: ${NUMBER.format(uncountedVotes)}.</p>
+</section>
+${isChangeable(node) ? forms(node) : html`<p class="notice">This node cannot be changed.</p>`}`,
+    }),
+  );
+}
+
+function forms({ node: id, reachable, state }: NodeView): Html {
+  return html`
+<section class="card" aria-labelledby="retire">
+<h2 id="retire">Retire</h2>
+<p>Its handlers stop accepting votes. When all its votes are counted, for which workers must be able to read it, the node is retired and no result waits for it.</p>
+${state === 'retiring' ? html`<p class="notice">Its retirement was requested.</p>` : form(id, 'retire', 'Retire')}
+</section>
+<section class="card" aria-labelledby="write-off">
+<h2 id="write-off">Write off</h2>
+<p>For a node that will not return: polls become final without its uncounted votes, and their results name the node and the reason for good. It is revoked if the node is read again before.</p>
+${
+  reachable
+    ? html`<p class="notice">The node is reachable, so its votes can be counted. Retire it instead.</p>`
+    : form(id, 'write-off', 'Write off')
+}
+</section>`;
+}
+
+function form(id: string, action: string, label: string): Html {
+  return html`<form class="form" method="post" action="/nodes/${id}/${action}">
+<label for="${action}-reason">Reason</label>
+<input id="${action}-reason" name="reason" required maxlength="${REASON_CHARACTERS_MAX}" autocomplete="off">
+<button>${label}</button>
+</form>`;
+}

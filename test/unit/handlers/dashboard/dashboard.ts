@@ -1,0 +1,58 @@
+import { Hono } from 'hono';
+import { reconcile } from '#audit/reconcile.ts';
+import type { NodeRequestOutcome } from '#db/nodes.ts';
+import { createDashboardApp } from '#handlers/dashboard/app.ts';
+import type { LiveReport } from '#handlers/dashboard/live-audit.ts';
+import { audit, enrolled, node, SOURCE } from '#kit/audit-fixtures.ts';
+import { recordLog } from '#kit/log.ts';
+import { Secret } from '#runtime/secret.ts';
+
+const USERS = new Map([['sre', new Secret('pass:wörd1')]]);
+export const NOON = Date.UTC(2027, 1, 7, 12);
+
+export const basic = (text: string): string => `Basic ${Buffer.from(text).toString('base64')}`;
+/** The headers of the only user. */
+export const KNOWN = { Authorization: basic('sre:pass:wörd1') };
+
+interface Change {
+  readonly what: 'retire' | 'write off';
+  readonly node: string;
+  readonly who: string;
+  readonly why: string;
+}
+
+/** An app with one node and one pending job; `made` are the changes requested. */
+export function createApp(changes: Partial<LiveReport> = {}, outcome: NodeRequestOutcome = 'done') {
+  const nodes = [node({ seqs: { [SOURCE]: 3 }, queued: [3] })];
+  const report: LiveReport = {
+    asOf: NOON,
+    reconciledAt: NOON,
+    nodes,
+    rows: reconcile({ nodes, audits: [audit(2)], knownBefore: new Set() }),
+    foreign: [],
+    enrolled: [enrolled()],
+    awaited: new Map(),
+    postgresFault: undefined,
+    ...changes,
+  };
+  const made: Change[] = [];
+  const change = (what: Change['what']) => async (node: string, request: { who: string; why: string }) => {
+    made.push({ what, node, ...request });
+    return outcome;
+  };
+  let expiries = 0;
+  const app = createDashboardApp({
+    users: USERS,
+    audit: {
+      latest: async () => report,
+      expire: () => {
+        expiries += 1;
+      },
+    },
+    board: new Hono().all('*', (c) => c.text('the board')),
+    retire: change('retire'),
+    writeOff: change('write off'),
+    log: recordLog().log,
+  });
+  return Object.assign(app, { made, expiries: () => expiries });
+}
