@@ -17,44 +17,54 @@ const KNOWN_VOTERS_MAX = 2_000;
 
 const tokens = createVoterTokens(new Secret(VOTER_KEY));
 
-/** What the crowd recorded of a voter. */
-export interface CrowdVoter {
-  readonly id: string;
+/** What the crowd recorded of a voter in one poll. */
+export interface Ballot {
   /** The last vote with a 202. */
-  accepted: Vote;
-  /** Choices sent after it without a 202. Their outcome is unknown: they may count or not. */
-  uncertain: string[];
+  accepted: Vote | undefined;
+  /** Votes sent after it without a 202. Their outcome is unknown: they may count or not. */
+  uncertain: { readonly choice: string; readonly isSkewed: boolean }[];
 }
 
 export interface CrowdCounts {
   accepted: number;
   refused: number;
+  /** Answered 403 or 404: the poll was closed, or not known yet. */
+  closed: number;
   /** The connection broke, or the response took too long. */
   unanswered: number;
 }
 
 interface KnownVoter {
   token: string;
-  record: CrowdVoter | undefined;
-  uncertain: string[];
+  /** By poll. */
+  readonly ballots: Map<string, Ballot>;
   isVoting: boolean;
+}
+
+export interface CrowdOptions {
+  /** Addresses of the frontends. */
+  readonly frontends: readonly string[];
+  /** Returns the polls to vote on now. */
+  readonly polls: () => readonly string[];
+  readonly random: Random;
 }
 
 /** Simulated people who vote continuously, some repeatedly and on any frontend, and record every 202. */
 export class Crowd {
-  readonly counts: CrowdCounts = { accepted: 0, refused: 0, unanswered: 0 };
-  readonly voters = new Map<string, CrowdVoter>();
+  readonly counts: CrowdCounts = { accepted: 0, refused: 0, closed: 0, unanswered: 0 };
+  /** Every ballot with a 202, by poll and voter. */
+  readonly ballots = new Map<string, Ballot>();
+  /** Frontends whose clock is wrong now. An unanswered vote there may carry a later time than the voter's next one. */
+  readonly skewed = new Set<string>();
   /** Descriptions of responses other than 202 and 503, invalid tokens, and units that exited without a fault. */
   readonly unexpected: string[] = [];
-  readonly #frontends: readonly string[];
-  readonly #random: Random;
+  readonly #options: CrowdOptions;
   readonly #known: KnownVoter[] = [];
   #isOver = false;
   #people: Promise<unknown> = Promise.resolve();
 
-  constructor(frontends: readonly string[], random: Random) {
-    this.#frontends = frontends;
-    this.#random = random;
+  constructor(options: CrowdOptions) {
+    this.#options = options;
   }
 
   start(people: number): void {
@@ -67,26 +77,28 @@ export class Crowd {
   }
 
   async #vote(): Promise<void> {
+    const { frontends, polls, random } = this.#options;
     while (!this.#isOver) {
-      const known = this.#random.next() < REPEAT_SHARE ? this.#pickKnown() : undefined;
+      const known = random.next() < REPEAT_SHARE ? this.#pickKnown() : undefined;
       if (known) known.isVoting = true;
-      await this.#cast(this.#random.pick(this.#frontends), this.#random.pick(CHOICES), known);
+      await this.#cast(random.pick(frontends), random.pick(polls()), random.pick(CHOICES), known);
       if (known) known.isVoting = false;
-      await new Promise((resolve) => setTimeout(resolve, this.#random.between(PAUSE_MS_MIN, PAUSE_MS_MAX)));
+      await new Promise((resolve) => setTimeout(resolve, random.between(PAUSE_MS_MIN, PAUSE_MS_MAX)));
     }
   }
 
   /** Picks a voter without a vote in flight: a voter waits for the response before voting again. */
   #pickKnown(): KnownVoter | undefined {
     if (this.#known.length === 0) return undefined;
-    const voter = this.#random.pick(this.#known);
+    const voter = this.#options.random.pick(this.#known);
     return voter.isVoting ? undefined : voter;
   }
 
-  async #cast(frontend: string, choice: string, known: KnownVoter | undefined): Promise<void> {
+  async #cast(frontend: string, poll: string, choice: string, known: KnownVoter | undefined): Promise<void> {
+    let isSkewed = this.skewed.has(frontend);
     let response: Response;
     try {
-      response = await fetch(`${frontend}/polls/${POLL}/votes`, {
+      response = await fetch(`${frontend}/polls/${poll}/votes`, {
         method: 'POST',
         headers: {
           'content-type': 'application/json',
@@ -97,19 +109,23 @@ export class Crowd {
       });
       await response.text();
     } catch {
+      isSkewed ||= this.skewed.has(frontend);
       this.counts.unanswered += 1;
-      known?.uncertain.push(choice);
+      if (known) ballotOf(known, poll).uncertain.push({ choice, isSkewed });
       return;
     }
+    isSkewed ||= this.skewed.has(frontend);
     const token = /turnout_voter=([^;]+)/.exec(response.headers.get('set-cookie') ?? '')?.[1];
     if (response.status === 503 && token) {
       this.counts.refused += 1;
-      this.#remember(token, known).uncertain.push(choice);
+      ballotOf(this.#remember(token, known), poll).uncertain.push({ choice, isSkewed });
     } else if (response.status === 202 && token) {
       this.counts.accepted += 1;
-      this.#accept(token, choice, this.#remember(token, known));
+      this.#accept(token, poll, choice, this.#remember(token, known));
+    } else if ((response.status === 403 || response.status === 404) && poll !== POLL) {
+      this.counts.closed += 1;
     } else {
-      this.unexpected.push(`unexpected response ${response.status}`);
+      this.unexpected.push(`unexpected response ${response.status} to a vote on ${poll}`);
     }
   }
 
@@ -118,24 +134,32 @@ export class Crowd {
       known.token = token;
       return known;
     }
-    const voter: KnownVoter = { token, record: undefined, uncertain: [], isVoting: false };
+    const { random } = this.#options;
+    const voter: KnownVoter = { token, ballots: new Map(), isVoting: false };
     if (this.#known.length < KNOWN_VOTERS_MAX) this.#known.push(voter);
-    else this.#known[Math.floor(this.#random.next() * KNOWN_VOTERS_MAX)] = voter;
+    else this.#known[Math.floor(random.next() * KNOWN_VOTERS_MAX)] = voter;
     return voter;
   }
 
-  #accept(token: string, choice: string, known: KnownVoter): void {
+  #accept(token: string, poll: string, choice: string, known: KnownVoter): void {
     const voter = tokens.verify(token);
     if (!voter) {
       this.unexpected.push('invalid token in a response');
       return;
     }
-    // Uncertain votes are older than this one, so they can no longer count.
-    known.uncertain = [];
-    const accepted: Vote = [POLL, voter.id, choice, voter.lastCastAt];
-    known.record ??= { id: voter.id, accepted, uncertain: known.uncertain };
-    known.record.accepted = accepted;
-    known.record.uncertain = known.uncertain;
-    this.voters.set(voter.id, known.record);
+    const ballot = ballotOf(known, poll);
+    ballot.accepted = [poll, voter.id, choice, voter.lastCastAt];
+    // Uncertain votes are older than this one, so they can no longer count, unless their time came from a fast clock.
+    ballot.uncertain = ballot.uncertain.filter(({ isSkewed }) => isSkewed);
+    this.ballots.set(`${poll} ${voter.id}`, ballot);
   }
+}
+
+function ballotOf({ ballots }: KnownVoter, poll: string): Ballot {
+  let ballot = ballots.get(poll);
+  if (!ballot) {
+    ballot = { accepted: undefined, uncertain: [] };
+    ballots.set(poll, ballot);
+  }
+  return ballot;
 }

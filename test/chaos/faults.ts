@@ -1,22 +1,32 @@
-import { rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { appendFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { until } from '#kit/until.ts';
-import { canLosePower, losePower } from './power.ts';
+import type { Crowd } from './crowd.ts';
+import { appendOnlyFile, canLosePower, losePower, repairAppendOnlyFile } from './power.ts';
 import type { Random } from './random.ts';
-import { type ChaosSystem, type Frontend, withRedis } from './system.ts';
+import { type ChaosSystem, canSkewClocks, type Frontend, withRedis } from './system.ts';
 
 /** Longer than a job's lock plus the interval between checks for stalled jobs. */
 const FREEZE_PAST_LOCKS_MS = 22_000;
 const FREEZE_MS_MAX = 4_000;
+/** Longer than a source may take to seal, so that a close of a poll in between fences it. */
+const FREEZE_PAST_SEAL_MS = 9_000;
+const CLOCK_SKEW_MS_MAX = 60_000;
+const CLOCK_SKEW_DURATION_MS = 3_000;
+/** Longer than a request may take, so that no vote with a skewed time is still on its way. */
+const CLOCK_SETTLE_MS = 6_000;
 /** How long a Redis stays out of memory. */
 const PRESSURE_MS = 3_000;
+/** A page that the file system had allocated and not written when the power failed. */
+const ZEROS = 4_096;
 /** A commit is a long message, any other query a short one. */
 const COMMIT_BYTES_MIN = 3_000;
 const COMMIT_MS_MAX = 10_000;
 
 interface FaultContext {
   readonly system: ChaosSystem;
+  readonly crowd: Crowd;
   readonly random: Random;
   /** Duration of the long outages. */
   readonly outageMs: number;
@@ -153,6 +163,64 @@ export const FAULTS: readonly Fault[] = [
       await sleep(context.random.between(100, FREEZE_MS_MAX));
       unit.signal('SIGCONT');
       await unit.untilUp();
+    },
+  },
+  {
+    name: 'a handler freezes past its time to seal',
+    weight: 2,
+    run: async (context) => {
+      const { handler } = frontendOf(context);
+      handler.signal('SIGSTOP');
+      await sleep(FREEZE_PAST_SEAL_MS);
+      handler.signal('SIGCONT');
+      // It exits if a poll closed meanwhile.
+      await until('the handler is up or has exited', async () => handler.hasEnded || (await handler.isUp()));
+      await handler.startAndWait();
+    },
+  },
+  {
+    name: "a handler's clock is wrong",
+    weight: 2,
+    obstacle: () => (canSkewClocks() ? undefined : 'libfaketime is missing'),
+    run: async (context) => {
+      const { url, setClock } = frontendOf(context);
+      context.crowd.skewed.add(url);
+      setClock(Math.round(context.random.between(-CLOCK_SKEW_MS_MAX, CLOCK_SKEW_MS_MAX)));
+      await sleep(CLOCK_SKEW_DURATION_MS);
+      setClock(0);
+      await sleep(CLOCK_SETTLE_MS);
+      context.crowd.skewed.delete(url);
+    },
+  },
+  {
+    name: 'a node is cut off from the workers',
+    weight: 2,
+    run: async (context) => {
+      const { proxy } = frontendOf(context);
+      proxy.refuse();
+      await sleep(context.outageMs);
+      proxy.allow();
+    },
+  },
+  {
+    name: 'kill -9 a Redis, which leaves a torn append-only file',
+    weight: 2,
+    run: async (context) => {
+      const { redis, disk } = frontendOf(context);
+      await redis.end('SIGKILL');
+      appendFileSync(appendOnlyFile(disk), '*3\r\n$4\r\nhset\r\n$7\r\ntur');
+      await redis.startAndWait();
+    },
+  },
+  {
+    name: 'kill -9 a Redis, which leaves zeros in its append-only file',
+    weight: 2,
+    run: async (context) => {
+      const { redis, disk } = frontendOf(context);
+      await redis.end('SIGKILL');
+      appendFileSync(appendOnlyFile(disk), Buffer.alloc(ZEROS));
+      repairAppendOnlyFile(disk);
+      await redis.startAndWait();
     },
   },
   {

@@ -74,7 +74,7 @@ function readOptions() {
   }
 }
 
-function print({ rows, obstacles, verdict }: ChaosReport): void {
+function print({ rows, obstacles, finalAfterMs, verdict }: ChaosReport): void {
   const heading = [
     'fault',
     'times',
@@ -87,15 +87,20 @@ function print({ rows, obstacles, verdict }: ChaosReport): void {
   console.log(`\n${renderTable(heading, sorted, plain, { rightAlignedFrom: 1 })}`);
   for (const obstacle of obstacles) console.log(`skipped: ${obstacle}`);
   const { details, ...counts } = verdict;
-  console.log();
+  console.log(
+    `\n${finalAfterMs.length} polls became final ${spread(finalAfterMs)} ms (median, longest) after their close\n`,
+  );
   for (const [name, count] of Object.entries(counts))
     console.log(`${name.padEnd(16)} ${String(count).padStart(8)}`);
   for (const detail of details) console.log(detail);
 }
 
 function cells({ name, times, accepted, refused, unanswered, recoveryMs }: FaultRow): string[] {
-  const sorted = recoveryMs.toSorted((a, b) => a - b);
-  const median = sorted[Math.floor(sorted.length / 2)] ?? 0;
-  const recovery = `${Math.round(median)}, ${Math.round(sorted.at(-1) ?? 0)}`;
-  return [name, String(times), String(accepted), String(refused), String(unanswered), recovery];
+  return [name, String(times), String(accepted), String(refused), String(unanswered), spread(recoveryMs)];
+}
+
+/** Returns median and maximum. */
+function spread(ms: readonly number[]): string {
+  const sorted = ms.toSorted((a, b) => a - b);
+  return `${Math.round(sorted[Math.floor(sorted.length / 2)] ?? 0)}, ${Math.round(sorted.at(-1) ?? 0)}`;
 }

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, statSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
@@ -75,8 +75,18 @@ async function endRewrites(frontend: Frontend): Promise<void> {
   });
 }
 
+/** Cuts off what follows the last whole command, with the command that the manual documents. */
+export function repairAppendOnlyFile(disk: string): void {
+  const manifest = join(disk, 'appendonlydir', 'appendonly.aof.manifest');
+  const { status, stdout } = spawnSync('redis-check-aof', ['--fix', manifest], {
+    input: 'y\n',
+    encoding: 'utf8',
+  });
+  if (status !== 0) throw new Error(`redis-check-aof failed: ${stdout}`);
+}
+
 /** Returns the file that Redis appends to: the last incremental one of its manifest. */
-function appendOnlyFile(disk: string): string {
+export function appendOnlyFile(disk: string): string {
   const folder = join(disk, 'appendonlydir');
   const manifest = readFileSync(join(folder, 'appendonly.aof.manifest'), 'utf8');
   const name = [...manifest.matchAll(/^file (\S+) seq \d+ type i/gm)].at(-1)?.[1];

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { readReceipt, readResults } from '#db/results.ts';
+import { auditSources } from '#db/audit.ts';
+import { readReceipt } from '#db/results.ts';
 import { LEDGER_KEY, readLedger } from '#job';
 import { scratchFolder } from '#kit/process.ts';
 import { until } from '#kit/until.ts';
@@ -7,6 +8,7 @@ import { POLL } from '#kit/votes.ts';
 import { Crowd, type CrowdCounts } from './crowd.ts';
 import { FAULTS, type Fault } from './faults.ts';
 import { Random } from './random.ts';
+import { Shows } from './shows.ts';
 import { type ChaosSystem, type ChaosSystemOptions, startSystem, withRedis } from './system.ts';
 import { judge, type Verdict } from './verdict.ts';
 
@@ -38,11 +40,14 @@ export interface FaultRow {
 export interface ChaosReport {
   readonly rows: readonly FaultRow[];
   readonly obstacles: readonly string[];
+  /** From the close of each poll to its final result, faults in between included. */
+  readonly finalAfterMs: readonly number[];
   readonly verdict: Verdict;
 }
 
 const RECOVERY_MS_MAX = 90_000;
 const DRAIN_MS_MAX = 120_000;
+const FINAL_MS_MAX = 60_000;
 /** The pause between faults is random, so that faults hit every phase of writes, commits and restarts. */
 const PAUSE_MS_MAX = 1_000;
 /** The share of faults injected in pairs. */
@@ -79,10 +84,12 @@ async function injectAndJudge(
 ): Promise<ChaosReport> {
   const random = new Random(seed);
   const urls = system.frontends.map(({ url }) => url);
-  const crowd = new Crowd(urls, new Random(seed + 1));
+  const shows = new Shows(system.db, new Random(seed + 2));
+  const crowd = new Crowd({ frontends: urls, polls: () => shows.ids, random: new Random(seed + 1) });
   const { faults, obstacles } = selectFaults(system, only);
-  const context = { system, random, outageMs, folder };
+  const context = { system, crowd, random, outageMs, folder };
   const rows = new Map<string, FaultRow>();
+  shows.start();
   crowd.start(people);
   for (let done = 0; done < total; ) {
     await sleep(random.between(0, PAUSE_MS_MAX));
@@ -94,9 +101,15 @@ async function injectAndJudge(
     await runAll(chosen, context, crowd);
     record(rows, chosen, before, crowd.counts, await untilRecovered(system));
   }
+  const notFinal = await shows.stop(FINAL_MS_MAX);
   await crowd.stop();
   await untilDrained(system);
-  return { rows: [...rows.values()], obstacles, verdict: await judge(system.db, crowd) };
+  return {
+    rows: [...rows.values()],
+    obstacles,
+    finalAfterMs: await shows.finalAfterMs(),
+    verdict: await judge(system.db, crowd, shows, notFinal),
+  };
 }
 
 /**
@@ -113,7 +126,7 @@ async function runAll(
   const { frontends, workers, postgres } = context.system;
   const units = [...frontends.flatMap(({ redis, handler }) => [redis, handler]), ...workers, postgres];
   for (const unit of units.filter(({ hasEnded }) => hasEnded)) {
-    if (chosen.length === 1) crowd.unexpected.push(`${unit.name} ended by itself`);
+    if (chosen.length === 1 && !unit.wasFenced) crowd.unexpected.push(`${unit.name} ended by itself`);
     unit.start();
   }
 }
@@ -155,11 +168,11 @@ async function untilDrained({ frontends, db }: ChaosSystem): Promise<void> {
     await until(
       'every job is committed',
       async () => {
-        const mirror = await db.selectFrom('ledgers').select(['source', 'accepted_seq']).execute();
-        const mirrored = new Map(mirror.map(({ source, accepted_seq }) => [source, accepted_seq]));
-        // `settled` judges by the mirror, so the mirror must have caught up first.
-        const isCurrent = accepted.every(([source, { seq }]) => (mirrored.get(source) ?? 0) >= seq);
-        return isCurrent && (await readResults(db)).settled;
+        const sources = new Map((await auditSources(db)).map((source) => [source.source, source]));
+        return accepted.every(([source, { seq }]) => {
+          const audit = sources.get(source);
+          return audit && (audit.fencedSeq !== null || audit.acceptedSeq >= seq) && audit.missingJobs === 0;
+        });
       },
       DRAIN_MS_MAX,
     );

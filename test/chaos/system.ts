@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, mkdtempSync, readdirSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
@@ -17,6 +17,11 @@ const PASSWORD = 'chaos';
 const READY_MS_MAX = 60_000;
 /** Small enough to fill quickly, large enough for a run. */
 const DISK_MEGABYTES = 192;
+/** Exit code of a handler whose source was fenced. Like Docker, the system starts it again. */
+const FENCED_EXIT_CODE = 3;
+/** All frontends have the same host name: only their ids tell them apart. */
+const HOST = 'frontend';
+const LIBFAKETIME = '/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1';
 
 /** One process of the system, which can be stopped in any way and restarted. */
 class Unit {
@@ -44,6 +49,11 @@ class Unit {
     return !child || child.exitCode !== null || child.signalCode !== null;
   }
 
+  /** Whether it is a handler that exited because its source was fenced. */
+  get wasFenced(): boolean {
+    return this.#process?.child.exitCode === FENCED_EXIT_CODE;
+  }
+
   /** Starts the process unless it runs (two faults may both restart it) or is closed. */
   start(): void {
     if (this.hasEnded && !this.#isClosed) this.#process = this.#spawn();
@@ -58,6 +68,11 @@ class Unit {
   async startAndWait(): Promise<void> {
     this.start();
     await this.untilUp();
+  }
+
+  /** Returns whether it serves requests. */
+  async isUp(): Promise<boolean> {
+    return this.#isUp().catch(() => false);
   }
 
   async untilUp(): Promise<void> {
@@ -86,7 +101,12 @@ export interface Frontend {
   readonly redis: Unit;
   readonly handler: Unit;
   readonly proxy: TestProxy;
+  /** Sets the clock of the handler, in milliseconds ahead of the real one. */
+  setClock(msAhead: number): void;
 }
+
+/** Whether single processes can have a clock of their own. */
+export const canSkewClocks = (): boolean => existsSync(LIBFAKETIME);
 
 /** Connects to a frontend's Redis with all rights, for as long as `use` takes. */
 export async function withRedis<T>(
@@ -158,6 +178,8 @@ export async function startSystem(options: ChaosSystemOptions): Promise<ChaosSys
       cleanups.push(() => worker.close('SIGKILL'));
       workers.push(worker);
     }
+    // A node's very first start needs a worker.
+    await Promise.all(frontends.map(({ handler }) => handler.untilUp()));
     const db = openDb({
       url: postgresUrl({ port: postgresPort, password: PASSWORD }),
       connectionsMax: 2,
@@ -212,20 +234,28 @@ async function startFrontend(name: string, disk: string, folder: string): Promis
   const drained = join(folder, `${name}-proxy.sock`);
   const proxy = await startProxy({ path: drained }, { path: socket });
   const [port, adminPort] = [await freePort(), await freePort()];
+  const clock = join(folder, `${name}.clock`);
+  const setClock = (msAhead: number) => writeFileSync(clock, `${msAhead < 0 ? '' : '+'}${msAhead / 1_000}s`);
+  setClock(0);
   const env = {
     PORT: String(port),
     ADMIN_PORT: String(adminPort),
-    TURNOUT_NODE: name,
+    TURNOUT_NODE: HOST,
     REDIS_URL: guard.url('vote', socket),
     VOTER_KEY,
-    POLLS_FILE: join(ROOT, 'stack/polls.json'),
+    ...(canSkewClocks() && {
+      LD_PRELOAD: LIBFAKETIME,
+      FAKETIME_TIMESTAMP_FILE: clock,
+      FAKETIME_NO_CACHE: '1',
+      FAKETIME_DONT_FAKE_MONOTONIC: '1',
+    }),
   };
   const handler = new Unit(
     `${name} handler`,
     () => startBundle('vote', env, join(folder, `${name}-vote.log`)),
     async () => (await fetch(`http://127.0.0.1:${adminPort}/readyz`)).ok,
   );
-  await handler.startAndWait();
+  handler.start();
   return {
     name,
     url: `http://127.0.0.1:${port}`,
@@ -235,6 +265,7 @@ async function startFrontend(name: string, disk: string, folder: string): Promis
     redis,
     handler,
     proxy,
+    setClock,
   };
 }
 

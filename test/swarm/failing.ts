@@ -1,11 +1,13 @@
 import { expect, test } from 'vitest';
 import type { Cluster } from '#dev/cluster/cluster.ts';
 import { until } from '#kit/until.ts';
-import { compare, containerOf, readAudit, untilCounted } from './system.ts';
+import { askReceipt, compare, containerOf, query, readAudit, untilCounted } from './system.ts';
 import type { Sent, Voters } from './voters.ts';
 import { untilAccepts, votersOf } from './voting.ts';
 
 const CHANGE_MS_MAX = 120_000;
+/** From a 202 to the count while a worker drains, on a loaded machine. */
+const COUNTED_MS_MAX = 15_000;
 /** The longest time in which the proxy may still send requests to a dead node. */
 const LEAVE_MS_MAX = 2_000;
 
@@ -29,6 +31,21 @@ async function stopAfterDeadline(voters: Voters): Promise<number> {
   await voters.stop();
   expect(refused(voters.since(leftAt))).toEqual([]);
   return leftAt;
+}
+
+/** Waits until a vote that is accepted from now on is counted, which needs a worker that drains. */
+async function untilVoteCounted(cluster: Cluster, voters: Voters): Promise<void> {
+  const from = voters.sent.length;
+  const { receipt } = await until(
+    'a vote is accepted',
+    () => voters.sent.slice(from).find((sent) => sent.receipt !== undefined),
+    COUNTED_MS_MAX,
+  );
+  await until(
+    'it is counted',
+    async () => (await askReceipt(cluster, receipt ?? '')) === 'counted',
+    COUNTED_MS_MAX,
+  );
 }
 
 /** Both resolve once the tasks run and have stayed up for Docker's monitoring period. */
@@ -70,6 +87,37 @@ export function testChange(cluster: Cluster): void {
     for (const count of [3, 1]) {
       await scale(cluster, `turnout_worker=${count}`);
       await untilMore(voters, 100);
+    }
+    await voters.stop();
+    expect(refused(voters.sent)).toEqual([]);
+    const { total } = await untilCounted(cluster, voters);
+    expect(total.lost).toBe(0);
+    expect(await compare(cluster, voters)).toEqual([]);
+  });
+
+  test('rolls back a release that migrates and then fails, while the drain goes on', async () => {
+    const voters = votersOf(cluster, 4).start();
+    await untilMore(voters, 100);
+    // What the new release's worker would do first.
+    await query(cluster, "insert into kysely_migration values ('9999_next', '2030-01-01T00:00:00.000Z')");
+    await query(cluster, 'create table next_release (x int)');
+    try {
+      const failing = ['--args', '--eval process.exit(1)', '--quiet', 'turnout_worker'];
+      await cluster.manager.docker('service', 'update', '--detach', ...failing);
+      const stateOf = () =>
+        cluster.manager.docker('service', 'inspect', '--format', '{{.UpdateStatus.State}}', 'turnout_worker');
+      const deadline = performance.now() + CHANGE_MS_MAX;
+      while ((await stateOf()) !== 'rollback_completed' && performance.now() < deadline) {
+        await untilVoteCounted(cluster, voters);
+      }
+      expect(await stateOf()).toBe('rollback_completed');
+
+      // The old release starts on the newer schema, too.
+      await cluster.manager.dockerUpdate('service', 'update', '--force', '--quiet', 'turnout_worker');
+      await untilVoteCounted(cluster, voters);
+    } finally {
+      await query(cluster, 'drop table next_release');
+      await query(cluster, "delete from kysely_migration where name = '9999_next'");
     }
     await voters.stop();
     expect(refused(voters.sent)).toEqual([]);
@@ -127,8 +175,8 @@ export function testLoss(cluster: Cluster): void {
       'the votes of all other nodes are counted',
       async () => {
         const { nodes } = await readAudit(cluster);
-        const mine = nodes.find(({ node }) => node === 'frontend01');
-        return nodes.every(({ node, pending }) => node === 'frontend01' || pending === 0) && mine;
+        const mine = nodes.find(({ name }) => name === 'frontend01');
+        return nodes.every(({ name, pending }) => name === 'frontend01' || pending === 0) && mine;
       },
       CHANGE_MS_MAX,
     );

@@ -10,10 +10,17 @@ const REROUTE_MS_MAX = 120_000;
 
 /** Returns the services, running tasks and secrets of the Swarm, sorted. */
 async function listStack(manager: Engine): Promise<string[][]> {
+  const secrets = (await manager.docker('secret', 'ls', '--quiet')).split('\n').filter(Boolean);
   const outputs = [
     await manager.docker('service', 'ls', '--format', '{{.ID}} {{.Name}} {{.Replicas}} {{.Image}}'),
     await manager.docker('stack', 'ps', '--quiet', '--filter', 'desired-state=running', 'turnout'),
-    await manager.docker('secret', 'ls', '--format', '{{.ID}} {{.Name}} {{.UpdatedAt}}'),
+    await manager.docker(
+      'secret',
+      'inspect',
+      '--format',
+      '{{.ID}} {{.Spec.Name}} {{.UpdatedAt}}',
+      ...secrets,
+    ),
   ];
   return outputs.map((output) => output.split('\n').toSorted());
 }
@@ -53,7 +60,10 @@ export function testOperation(cluster: Cluster): void {
       REROUTE_MS_MAX,
     );
     await voters.stop();
-    expect(voters.sent.filter(({ status }) => status !== 202)).toEqual([]);
+    expect(
+      voters.sent.filter(({ status }) => status !== 202),
+      output,
+    ).toEqual([]);
     expect(voters.nodesSince(retiredAt)).not.toContain('frontend02');
 
     const tasks = await manager.docker(
@@ -65,8 +75,8 @@ export function testOperation(cluster: Cluster): void {
       'frontend02',
     );
     expect(tasks).toBe('');
-    const retired = (await readAudit(cluster)).nodes.find(({ node }) => node === 'frontend02');
-    expect(retired).toMatchObject({ pending: 0, retired: true });
+    const retired = (await readAudit(cluster)).nodes.find(({ name }) => name === 'frontend02');
+    expect(retired).toMatchObject({ pending: 0, state: 'retired' });
     expect((await untilCounted(cluster, voters)).total.lost).toBe(0);
     expect(await compare(cluster, voters)).toEqual([]);
 

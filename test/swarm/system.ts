@@ -23,9 +23,9 @@ interface Outcomes {
 interface AuditView {
   readonly total: Outcomes;
   readonly nodes: readonly (Outcomes & {
-    readonly node: string;
+    readonly name: string;
+    readonly state: string;
     readonly reachable: boolean;
-    readonly retired: boolean;
   })[];
   readonly sources: readonly { readonly source: string; readonly jobs: { readonly accepted: number } }[];
 }
@@ -61,6 +61,12 @@ export async function readAudit(cluster: Cluster): Promise<AuditView> {
   return JSON.parse(body);
 }
 
+/** Returns the status of a receipt, from the results service. */
+export async function askReceipt(cluster: Cluster, receipt: string): Promise<string> {
+  const { body } = await askProxy(cluster, RESULTS_HOST, `/receipts/${receipt}`);
+  return (JSON.parse(body) as { status: string }).status;
+}
+
 /**
  * Waits until every accepted vote is counted, and returns the audit that shows it. The dashboard shows an unreachable node by
  * its last reading, so the audit must include every job for which these voters have a receipt.
@@ -76,7 +82,7 @@ export function untilCounted(cluster: Cluster, voters?: Voters): Promise<AuditVi
       const audit = await readAudit(cluster);
       const jobs = new Map(audit.sources.map(({ source, jobs: { accepted } }) => [source, accepted]));
       const isKnown = [...lastJobs].every(([source, seq]) => (jobs.get(source) ?? 0) >= seq);
-      const isComplete = audit.nodes.every(({ reachable, retired }) => reachable || retired);
+      const isComplete = audit.nodes.every(({ reachable, state }) => reachable || state === 'retired');
       return isKnown && isComplete && audit.total.pending === 0 && audit;
     },
     COUNT_MS_MAX,
@@ -97,7 +103,7 @@ export async function containerOf(engine: Engine, service: string): Promise<stri
 }
 
 /** Runs a statement as superuser on the Postgres node; returns the lines of its output. */
-async function query(cluster: Cluster, statement: string): Promise<string[]> {
+export async function query(cluster: Cluster, statement: string): Promise<string[]> {
   const store = cluster.engine('store');
   const psql = [
     'psql',
@@ -117,16 +123,23 @@ async function query(cluster: Cluster, statement: string): Promise<string[]> {
   return output.split('\n').filter(Boolean);
 }
 
+const VOTES = `
+  select voter_id, choices.id
+  from votes
+  join polls on polls.no = votes.poll_no
+  join choices on choices.poll_no = votes.poll_no and choices.no = votes.choice_no
+  where polls.id = '${POLL}'`;
+
 const TALLIES_THAT_DIFFER = `
-  select choice_id, tally, recount
-  from (select choice_id, sum(votes) as tally from tallies where poll_id = '${POLL}' group by choice_id) as t
-  full join (select choice_id, count(*) as recount from votes where poll_id = '${POLL}' group by choice_id) as v
-    using (choice_id)
+  select choice_no, tally, recount
+  from (select poll_no, choice_no, sum(votes) as tally from tallies group by poll_no, choice_no) as t
+  full join (select poll_no, choice_no, count(*) as recount from votes group by poll_no, choice_no) as v
+    using (poll_no, choice_no)
   where coalesce(tally, 0) <> coalesce(recount, 0)`;
 
 /** Returns the differences between the tables and the voters' records; none if every 202 counts exactly once. */
 export async function compare(cluster: Cluster, voters: Voters): Promise<string[]> {
-  const rows = await query(cluster, `select voter_id, choice_id from votes where poll_id = '${POLL}'`);
+  const rows = await query(cluster, VOTES);
   const stored = new Map(rows.map((row) => row.split('|') as [string, string]));
   const differences: string[] = [];
   if (voters.accepted.size === 0) differences.push('no vote was accepted');

@@ -115,7 +115,7 @@ export class Voters {
       if (!signed) throw new Error('the token has an unknown signature');
       this.accepted.set(signed.id, { choice, castAt: signed.lastCastAt });
       const receipt = String(JSON.parse(body).receipt);
-      record({ status, receipt, node: nodeOf(parseJobKey(receipt)?.source ?? '') });
+      record({ status, receipt, node: nodeNameOf(receipt) });
       return next;
     } catch (error) {
       record({ status: 0, fault: String((error as NodeJS.ErrnoException).code ?? error) });
@@ -148,4 +148,9 @@ export class Voters {
     });
     return { response, body: await text(response) };
   }
+}
+
+function nodeNameOf(receipt: string): string {
+  const source = parseJobKey(receipt)?.source;
+  return source === undefined ? '' : nodeOf(source).name;
 }

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import type { Cluster } from '#dev/cluster/cluster.ts';
+import { nodeOf } from '#job';
 import { until } from '#kit/until.ts';
 import {
   askProxy,
@@ -55,7 +56,7 @@ export function testVoting(cluster: Cluster): void {
       );
       const sources = ledger.split('\n').filter((_, index) => index % 2 === 0);
       expect(sources.length).toBeGreaterThan(0);
-      for (const source of sources) expect(source.split('.')[0]).toBe(engine.node.name);
+      for (const source of sources) expect(nodeOf(source).name).toBe(engine.node.name);
     }
     const { total } = await untilCounted(cluster, voters);
     expect(total.lost).toBe(0);
