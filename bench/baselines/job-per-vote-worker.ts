@@ -3,6 +3,7 @@ import { Redis } from 'ioredis';
 import pg from 'pg';
 import { readConfig, settings } from '#runtime/config.ts';
 import { connectionOptions, parseRedisAddress } from '#runtime/redis.ts';
+import { readChoiceNumbers } from './choices.ts';
 
 const CONCURRENCY = 50;
 const CONNECTIONS_MAX = 10;
@@ -13,6 +14,7 @@ const { redisUrl, databaseUrl } = readConfig({
   databaseUrl: settings.databaseUrl,
 });
 const pool = new pg.Pool({ connectionString: databaseUrl.reveal(), max: CONNECTIONS_MAX });
+const numbersOf = await readChoiceNumbers(pool);
 const connection = new Redis({
   ...connectionOptions(parseRedisAddress(redisUrl.reveal())),
   replyMapping: 'legacy',
@@ -24,9 +26,9 @@ new Worker<{ poll: string; voter: string; choice: string; castAt: number }>(
   async ({ data: { poll, voter, choice, castAt } }) => {
     await pool.query({
       name: 'vote',
-      text: `insert into votes (poll_id, voter_id, choice_id, cast_at) values ($1, $2, $3, to_timestamp($4 / 1000.0))
-        on conflict (poll_id, voter_id) do update set choice_id = excluded.choice_id, cast_at = excluded.cast_at`,
-      values: [poll, voter, choice, castAt],
+      text: `insert into votes (poll_no, choice_no, voter_id, cast_us) values ($1, $2, $3, $4)
+        on conflict (poll_no, voter_id) do update set choice_no = excluded.choice_no, cast_us = excluded.cast_us`,
+      values: [...numbersOf(poll, choice), voter, castAt * 1_000],
     });
   },
   { connection, concurrency: CONCURRENCY, removeOnComplete: { count: 0 } },

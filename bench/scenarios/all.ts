@@ -1,5 +1,7 @@
 import { capture } from './capture.ts';
+import { coordinate } from './coordinate.ts';
 import { drain } from './drain.ts';
+import { fold } from './fold.ts';
 import { memory } from './memory.ts';
 import { scale } from './scale.ts';
 import type { Scenario } from './scenario.ts';
@@ -7,4 +9,4 @@ import { spike } from './spike.ts';
 import { start } from './start.ts';
 
 /** In the order in which they run. */
-export const SCENARIOS: readonly Scenario[] = [capture, drain, memory, spike, scale, start];
+export const SCENARIOS: readonly Scenario[] = [capture, drain, coordinate, memory, fold, spike, scale, start];

@@ -1,4 +1,5 @@
 import type { LoadResult, LoadSpec, RequestKind } from '#kit/load/spec.ts';
+import { enrolNode } from '#kit/node.ts';
 import type { LoadProcess } from '../load/process.ts';
 import { type Component, readNodeFlags, startUsage, type Usage } from '../measure/proc.ts';
 import { costPerVote } from '../measure/vote-cost.ts';
@@ -27,6 +28,7 @@ const turnout = (name: string, kind: RequestKind, passesThrough = 'Hono, BullMQ,
   kind,
   start: async (testbed) => {
     const redis = await testbed.startRedis();
+    await enrolNode(redis.client);
     const server = await testbed.startHandler('bench01', redis.socket);
     return { server, components: [server.component, redis.component] };
   },

@@ -1,4 +1,5 @@
 import type { Redis } from 'ioredis';
+import { enrolNode } from '#kit/node.ts';
 import { until } from '#kit/until.ts';
 import { fill, fillJobPerVote } from '../testbed/backlog.ts';
 import { Testbed } from '../testbed/testbed.ts';
@@ -36,6 +37,7 @@ export const memory: Scenario = {
       bench.progress(`${name}, ${votesPerJob} vote(s) per job`);
       await Testbed.use(async (testbed) => {
         const { client, socket } = await testbed.startRedis();
+        await enrolNode(client);
         await client.config('SET', 'auto-aof-rewrite-percentage', '0');
         // The first job adds scripts and keys that all jobs share.
         await fillWith(socket, votesPerJob);

@@ -1,3 +1,4 @@
+import { enrolNode } from '#kit/node.ts';
 import type { LoadProcess } from '../load/process.ts';
 import type { Component } from '../measure/proc.ts';
 import { costPerVote } from '../measure/vote-cost.ts';
@@ -55,6 +56,7 @@ async function captureOnNodes(options: {
   const frontends = await Promise.all(
     names.map(async (name) => {
       const redis = await testbed.startRedis();
+      await enrolNode(redis.client);
       return { redis, handler: await testbed.startHandler(name, redis.socket) };
     }),
   );
@@ -85,6 +87,7 @@ async function measureBacklog(options: {
 }): Promise<void> {
   const { testbed, bench, load, postgres, round, backlog } = options;
   const redis = await testbed.startRedis();
+  await enrolNode(redis.client);
   const handler = await testbed.startHandler('bench01', redis.socket);
   const capturing = [handler.component, redis.component];
   const spec = {

@@ -43,11 +43,12 @@ export const spike: Scenario = {
 async function runSpike(testbed: Testbed, bench: Bench, shape: Shape): Promise<void> {
   const postgres = await testbed.startPostgres();
   const redises = await Promise.all(Array.from({ length: NODES }, () => testbed.startRedis()));
-  const handlers = await Promise.all(
-    redises.map(({ socket }, index) => testbed.startHandler(`bench0${index + 1}`, socket)),
-  );
   const sockets = redises.map(({ socket }) => socket);
-  const worker = await testbed.startWorker('worker', sockets, postgres.url);
+  // The handlers become ready once the worker has enrolled their nodes.
+  const [worker, ...handlers] = await Promise.all([
+    testbed.startWorker('worker', sockets, postgres.url),
+    ...sockets.map((socket, index) => testbed.startHandler(`bench0${index + 1}`, socket)),
+  ]);
   const load = testbed.startLoadProcess();
   const components = [...handlers, ...redises, worker, postgres].map(({ component }) => component);
   const spec = {

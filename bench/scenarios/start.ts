@@ -2,8 +2,10 @@ import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { ROOT } from '#dev/root.ts';
+import { NODE_KEY } from '#job';
 import { scratchFolder, type TestProcess } from '#kit/process.ts';
 import { type ServiceOptions, spawnService, voteEnv } from '#kit/system.ts';
+import { until } from '#kit/until.ts';
 import { readNodeFlags, readResidentBytes } from '../measure/proc.ts';
 import { Testbed, type TestbedPostgres } from '../testbed/testbed.ts';
 import { interleave, type Scenario } from './scenario.ts';
@@ -60,6 +62,9 @@ export const start: Scenario = {
     const rounds = bench.isQuick ? 5 : 10;
     await Testbed.use(async (testbed) => {
       const [redis, postgres] = [await testbed.startRedis(), await testbed.startPostgres()];
+      const worker = await testbed.startWorker('enrolling', [redis.socket], postgres.url);
+      await until('the node is enrolled', () => redis.client.exists(NODE_KEY).then(Boolean));
+      await worker.close();
       for (const { round, side } of interleave(SIDES, rounds)) {
         bench.progress(`round ${round} of ${rounds}: ${side.bundle}`);
         const started = await startOnce(side, side.env(redis.socket, postgres));

@@ -1,8 +1,8 @@
 import { randomUUIDv7 } from 'node:crypto';
 import { Queue } from 'bullmq';
+import { registerSource } from '#handlers/vote/node.ts';
 import { VoteQueue } from '#handlers/vote/queue.ts';
 import { type Batch, QUEUE_NAME, type Vote } from '#job';
-import { until } from '#kit/until.ts';
 import { createLog } from '#runtime/log.ts';
 import { connectFailingFast, parseRedisAddress } from '#runtime/redis.ts';
 
@@ -35,14 +35,19 @@ class BacklogSource {
     this.#source = source;
   }
 
-  static async open(node: string, socket: string): Promise<BacklogSource> {
-    const source = `${node}.${Date.now().toString(36)}-bench`;
-    const queue = new VoteQueue(
-      connectFailingFast(parseRedisAddress(socket)),
-      source,
-      createLog('bench', () => {}),
-    );
-    await until('the queue is open', () => queue.fault === undefined);
+  /** Waits until the node is enrolled: by a worker or `enrolNode`. */
+  static async open(nodeName: string, socket: string): Promise<BacklogSource> {
+    const redis = connectFailingFast(parseRedisAddress(socket));
+    const log = createLog('bench', () => {});
+    const queue = new VoteQueue(redis, log);
+    const source = await registerSource({
+      redis,
+      nodeName,
+      epoch: `${Date.now().toString(36)}-bench`,
+      fault: () => queue.fault,
+      onWait: () => {},
+      log,
+    });
     return new BacklogSource(queue, source);
   }
 
@@ -57,7 +62,8 @@ class BacklogSource {
         batches.push({ source: this.#source, seq: this.#seq, votes: makeVotes(size) });
         left -= size;
       }
-      await this.#queue.write(batches, { seq: this.#seq, votes: this.#votes });
+      const ledger = { seq: this.#seq, votes: this.#votes };
+      await this.#queue.write({ source: this.#source, batches, ledger, seals: [] });
     }
   }
 
@@ -66,7 +72,7 @@ class BacklogSource {
   }
 }
 
-/** Adds votes to several nodes evenly, in jobs of at most `votesPerJob`. */
+/** Adds votes to several enrolled nodes evenly, in jobs of at most `votesPerJob`. */
 export async function fill(sockets: readonly string[], votes: number, votesPerJob: number): Promise<void> {
   const share = Math.ceil(votes / sockets.length);
   await Promise.all(

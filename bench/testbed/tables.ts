@@ -4,7 +4,9 @@ import type { Db } from '#db/client.ts';
 /** Returns the number of votes of committed jobs. */
 export async function committedVotes(db: Db): Promise<number> {
   const { rows } = await sql<{ votes: number }>`
-    select coalesce(sum(votes), 0)::bigint as votes from committed
+    select (
+      (select coalesce(sum(folded_votes), 0) from sources) + (select coalesce(sum(votes), 0) from receipts)
+    )::bigint as votes
   `.execute(db);
   return rows[0]?.votes ?? 0;
 }
@@ -17,5 +19,5 @@ export async function storedVotes(db: Db): Promise<number> {
 
 /** Deletes all votes, receipts and totals. */
 export async function resetTables(db: Db): Promise<void> {
-  await sql`truncate votes, batches, tallies, committed, ledgers, rejected_votes`.execute(db);
+  await sql`truncate votes, receipts, tallies, closings, seals, sources, rejected_votes`.execute(db);
 }

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { type Db, openDb } from '#db/client.ts';
 import { migrate } from '#db/migrate.ts';
-import { upsertPolls } from '#db/polls.ts';
+import { applyPollsFile } from '#db/polls.ts';
 import { ROOT } from '#dev/root.ts';
 import { checkPostgres, postgresCommand, postgresUrl, preparePostgres } from '#dev/start/postgres-server.ts';
 import { freePort, scratchFolder, startProgram, type TestProcess } from '#kit/process.ts';
@@ -10,7 +10,7 @@ import { startRedis, type TestRedis } from '#kit/redis.ts';
 import { type ServiceOptions, startService, voteEnv } from '#kit/system.ts';
 import { until } from '#kit/until.ts';
 import { VOTE_NODE_FLAGS } from '#runtime/node-flags.ts';
-import { readPolls } from '#runtime/polls.ts';
+import { readPollsFile } from '#runtime/polls.ts';
 import { baselineBundle } from '../build.ts';
 import { type LoadProcess, startLoadProcess } from '../load/process.ts';
 import type { Component } from '../measure/proc.ts';
@@ -23,6 +23,8 @@ const PASSWORD = 'bench';
 export interface TestbedPostgres {
   readonly url: string;
   readonly db: Db;
+  /** Opens another pool. Its caller closes it. */
+  openDb(connectionsMax: number): Db;
   readonly component: Component;
 }
 
@@ -79,7 +81,7 @@ export class Testbed {
     return Object.assign(redis, { component: { part: 'redis', pid: pidOf(redis.process) } });
   }
 
-  /** Starts the vote handler of a node. */
+  /** Starts the vote handler of a node. It becomes ready once the node is enrolled: by a worker or `enrolNode`. */
   async startHandler(node: string, socket: string): Promise<TestbedServer> {
     return this.#startBundle('handler', { bundle: 'vote', name: node, env: voteEnv(node, socket) });
   }
@@ -126,27 +128,27 @@ export class Testbed {
     return load;
   }
 
-  /** Starts a PostgreSQL 18 with fsync, configured as by `npm start`. */
-  async startPostgres(): Promise<TestbedPostgres> {
+  /**
+   * Starts a PostgreSQL 18 with fsync, configured as by `npm start`.
+   *
+   * @param extra command-line arguments that override the defaults
+   */
+  async startPostgres(extra: readonly string[] = []): Promise<TestbedPostgres> {
     const dataDir = join(this.#folder, `postgres-${randomBytes(2).toString('hex')}`);
     await preparePostgres(dataDir, PASSWORD);
     const port = await freePort();
-    const { command, args } = await postgresCommand({ dataDir, port });
+    const { command, args } = await postgresCommand({ dataDir, port, extra });
     const server = startProgram(command, args, { log: `${dataDir}.log` });
     this.#cleanups.push(() => server.end('SIGINT'));
     const url = postgresUrl({ port, password: PASSWORD });
     await until('PostgreSQL answers', async () => (await checkPostgres(url)) === undefined);
-    const db = openDb({
-      url,
-      connectionsMax: 2,
-      statementMsMax: 120_000,
-      name: 'turnout-bench',
-      onIdleError: () => {},
-    });
+    const open = (connectionsMax: number): Db =>
+      openDb({ url, connectionsMax, statementMsMax: 120_000, name: 'turnout-bench', onIdleError: () => {} });
+    const db = open(2);
     this.#cleanups.push(() => db.destroy());
     await migrate(db);
-    await upsertPolls(db, readPolls(join(ROOT, 'stack/polls.json')));
-    return { url, db, component: { part: 'postgres', pid: pidOf(server) } };
+    await applyPollsFile(db, readPollsFile(join(ROOT, 'stack/polls.json')));
+    return { url, db, openDb: open, component: { part: 'postgres', pid: pidOf(server) } };
   }
 }
 
