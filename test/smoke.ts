@@ -1,14 +1,15 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
-import { ROOT } from '#dev/root.ts';
+import { enrolNode } from '#kit/node.ts';
 import { freePort, scratchFolder } from '#kit/process.ts';
 import { startRedis } from '#kit/redis.ts';
 import { startBundle } from '#kit/system.ts';
 import { until } from '#kit/until.ts';
 
-/** Starts the vote bundle on a real Redis and prints the time from exec to the first 202. Fails without a 202. */
+/** Starts the vote bundle on the real Redis of an enrolled node, and prints the time from exec to the first 202. Fails without a 202. */
 
 const redis = await startRedis();
+await enrolNode(redis.client);
 const folder = await scratchFolder();
 const [port, adminPort] = [await freePort(), await freePort()];
 const startedAt = performance.now();
@@ -20,7 +21,6 @@ const handler = startBundle(
     TURNOUT_NODE: 'smoke',
     REDIS_URL: redis.socket,
     VOTER_KEY: randomBytes(32).toString('hex'),
-    POLLS_FILE: join(ROOT, 'stack/polls.json'),
   },
   join(folder.path, 'vote.log'),
 );

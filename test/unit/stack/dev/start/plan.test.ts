@@ -56,7 +56,6 @@ test('gives each process exactly the environment it needs', () => {
       TURNOUT_NODE: 'frontend01',
       REDIS_URL: '/data/frontend01/redis.sock',
       VOTER_KEY_FILE: '/s/key',
-      POLLS_FILE: '/polls.json',
     },
     'frontend02-redis': common,
     'frontend02-vote': {
@@ -66,7 +65,6 @@ test('gives each process exactly the environment it needs', () => {
       TURNOUT_NODE: 'frontend02',
       REDIS_URL: '/data/frontend02/redis.sock',
       VOTER_KEY_FILE: '/s/key',
-      POLLS_FILE: '/polls.json',
     },
     worker01: {
       ...common,
