@@ -7,7 +7,7 @@ export interface ResultView {
   readonly question: string;
   readonly total: number;
   readonly choices: readonly { readonly id: string; readonly label: string; readonly votes: number }[];
-  /** `final` for ever once `finalAt` is set. */
+  /** `final` once `finalAt` is set, which never changes. */
   readonly status: 'provisional' | 'final';
   /** When the result became final; absent while it is provisional. */
   readonly finalAt?: string;

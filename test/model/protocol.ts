@@ -18,7 +18,7 @@ import { enrolmentSteps, fenceSteps, pollSteps, readingSteps, retirementSteps } 
  * A model of how one poll becomes final: enrolment, seal, fence, commit, fold, extension, retirement.
  *
  * Every step is atomic, as one Redis transaction, one PostgreSQL transaction or one turn of a handler is. Processes may stop
- * for ever between any two steps, and clocks appear only as "may happen at any time", so what holds here holds under any
+ * permanently between any two steps, and clocks appear only as "may happen at any time", so what holds here holds under any
  * clock, any freeze, any crash and any order.
  *
  * Invariants:

@@ -86,7 +86,7 @@ describe('a poll becomes final', () => {
     expect(await finalize()).toBe(false);
   });
 
-  test('not while a node has not been read since it was told of the close, whoever else was', async () => {
+  test('not while a node has not been read since it was told of the close, even if all others were', async () => {
     await completeNode();
     await insertNode(database.db, OTHER_NODE);
     expect(await finalize()).toBe(false);
