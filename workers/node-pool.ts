@@ -28,7 +28,7 @@ const TIMINGS: PoolTimings = {
   roundIntervalMs: 2_000,
   probeMsMax: LEDGER_READ_MS_MAX,
   stalledCheckIntervalMs: 5_000,
-  delayMs: 30_000,
+  versionDelayMs: 30_000,
 };
 
 /** Intervals and deadlines, which tests shorten. */

@@ -11,6 +11,10 @@ import { QueueWorker } from './queue-worker.ts';
 const LOCK_MS = 10_000;
 /** Effectively unlimited: a job is not failed because its workers died. */
 const STALLS_MAX = 1_000_000;
+/** How long a job is delayed whose node does not answer. */
+const UNANSWERED_DELAY_MS = 1_000;
+/** Sources known to be of this node: more than ever run on one between two connections. */
+const OWNED_SOURCES_MAX = 1_000;
 /** A worker with free capacity that fetches none of the waiting jobs for this long is hung. */
 const HANG_MS = 15_000;
 
@@ -21,8 +25,8 @@ class ForeignSourceError extends Error {
 
 /** Intervals and deadlines, which tests shorten. */
 export interface NodeTimings {
-  /** How long a job that this worker cannot judge is delayed before a worker fetches it again. */
-  readonly delayMs: number;
+  /** How long a job of another format version is delayed before a worker fetches it again. */
+  readonly versionDelayMs: number;
   /** Interval at which BullMQ checks for jobs whose lock has expired. */
   readonly stalledCheckIntervalMs: number;
   /** Longest wait for the answer to a probe. */
@@ -56,6 +60,8 @@ export class NodeWorker {
   readonly #probeRedis: Redis;
   #concurrency: number;
   #worker: QueueWorker;
+  /** Sources whose jobs may be committed from this node's queue, as read over the present connection. */
+  readonly #owned = new Set<string>();
   #activeJobs = 0;
   /** When the worker last made progress, or had no reason to. */
   #progressAt = performance.now();
@@ -66,6 +72,8 @@ export class NodeWorker {
     this.#probeRedis = connectFailingFast(options.address);
     // `probe` reports failures to its caller.
     this.#probeRedis.on('error', () => {});
+    // After a new connection the address may be another node's.
+    this.#probeRedis.on('close', () => this.#owned.clear());
     this.registry = new NodeRegistry(this.#probeRedis);
     this.#worker = this.#startWorker();
   }
@@ -135,12 +143,14 @@ export class NodeWorker {
     this.#progressAt = performance.now();
     try {
       const batch = parseBatch(job.data);
-      const owns = await this.registry.owns(batch.source).catch((error: Error) => error);
-      if (owns instanceof Error) return await this.#delay(job, token, owns);
+      const owns = await this.#owns(batch.source).catch((error: Error) => error);
+      if (owns instanceof Error) return await this.#delay(job, token, owns, UNANSWERED_DELAY_MS);
       if (!owns) throw new ForeignSourceError(`the source ${batch.source} belongs to another node`);
       await this.#options.submit(batch);
     } catch (error) {
-      if (error instanceof JobVersionError) return await this.#delay(job, token, error);
+      if (error instanceof JobVersionError) {
+        return await this.#delay(job, token, error, this.#options.timings.versionDelayMs);
+      }
       if (error instanceof ForeignSourceError) this.#options.onForeignJob();
       throw new UnrecoverableError((error as Error).message);
     } finally {
@@ -149,18 +159,26 @@ export class NodeWorker {
     }
   }
 
+  async #owns(source: string): Promise<boolean> {
+    if (this.#owned.has(source)) return true;
+    const owns = await this.registry.owns(source);
+    if (this.#owned.size >= OWNED_SOURCES_MAX) this.#owned.clear();
+    if (owns) this.#owned.add(source);
+    return owns;
+  }
+
   /**
    * Delays a job without using up an attempt: a worker of another version must read it, or the node does not answer. It stays
    * in the queue, visible and counted as pending.
    *
    * @throws DelayedError always, which makes BullMQ leave the job alone
    */
-  async #delay(job: Job, token: string | undefined, reason: Error): Promise<never> {
-    const { address, timings, log } = this.#options;
+  async #delay(job: Job, token: string | undefined, reason: Error, ms: number): Promise<never> {
+    const { address, log } = this.#options;
     log.repeated('job delayed', { node: address.name, job: job.id, reason: reason.message });
     // If the delay fails, the job stays active until its lock expires, and is then fetched again. Any other error would
     // fail it permanently.
-    await job.moveToDelayed(Date.now() + timings.delayMs, token).catch((error: unknown) => {
+    await job.moveToDelayed(Date.now() + ms, token).catch((error: unknown) => {
       log.repeated('job not delayed', { node: address.name, job: job.id, error });
     });
     throw new DelayedError();

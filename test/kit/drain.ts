@@ -7,7 +7,7 @@ import { NodePool } from '#workers/node-pool.ts';
 import { recordLog } from './log.ts';
 
 /** Shorter than in production, to keep tests fast. */
-const TIMINGS = { roundIntervalMs: 100, probeMsMax: 1_000, stalledCheckIntervalMs: 500, delayMs: 500 };
+const TIMINGS = { roundIntervalMs: 100, probeMsMax: 1_000, stalledCheckIntervalMs: 500, versionDelayMs: 500 };
 const STOP_MS_MAX = 2_000;
 
 export interface DrainOptions {

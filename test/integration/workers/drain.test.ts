@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { Queue } from 'bullmq';
 import pg from 'pg';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { auditSources, auditTallies } from '#db/audit.ts';
 import { commitBatches } from '#db/commit.ts';
 import { readReceipt, readResults } from '#db/results.ts';
@@ -15,6 +15,7 @@ import { storedReceipts, storedTallies } from '#kit/tables.ts';
 import { until } from '#kit/until.ts';
 import { batch, NODE, OTHER_NODE, OTHER_SOURCE, POLL, SOURCE, vote } from '#kit/votes.ts';
 import type { CommitterOptions } from '#workers/committer.ts';
+import { NodeRegistry } from '#workers/node-registry.ts';
 
 let database: TestDatabase;
 let nodes: TestRedis[];
@@ -164,6 +165,19 @@ describe('the drain', () => {
     );
     expect(foreignJobs()).toBe(1);
     expect((await auditSources(database.db)).find(({ source }) => source === OTHER_SOURCE)).toBeUndefined();
+  });
+
+  test('delays a job for a moment, and fails none, when the node does not say whose it is', async () => {
+    const [one] = nodes as [TestRedis, TestRedis];
+    const owns = vi.spyOn(NodeRegistry.prototype, 'owns').mockRejectedValueOnce(new Error('connection lost'));
+    cleanups.push(async () => owns.mockRestore());
+    await enqueue(one, [batch(1, [vote(1, 'cats', 0)])]);
+    const { lines } = await drainAll();
+    await untilTalliesAre([[`${POLL} cats`, 1]]);
+    expect(await one.client.zcard('bull:votes:failed')).toBe(0);
+    expect(lines.filter(({ message }) => message === 'job delayed')).toMatchObject([
+      { reason: 'connection lost' },
+    ]);
   });
 
   test('counts a job once when its worker died after the commit', async () => {
