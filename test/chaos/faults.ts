@@ -173,9 +173,8 @@ export const FAULTS: readonly Fault[] = [
       handler.signal('SIGSTOP');
       await sleep(FREEZE_PAST_SEAL_MS);
       handler.signal('SIGCONT');
-      // It exits if a poll closed meanwhile.
-      await until('the handler is up or has exited', async () => handler.hasEnded || (await handler.isUp()));
-      await handler.startAndWait();
+      // If a poll closed meanwhile, it exits and is started again.
+      await handler.untilUp();
     },
   },
   {

@@ -126,7 +126,7 @@ async function runAll(
   const { frontends, workers, postgres } = context.system;
   const units = [...frontends.flatMap(({ redis, handler }) => [redis, handler]), ...workers, postgres];
   for (const unit of units.filter(({ hasEnded }) => hasEnded)) {
-    if (chosen.length === 1 && !unit.wasFenced) crowd.unexpected.push(`${unit.name} ended by itself`);
+    if (chosen.length === 1) crowd.unexpected.push(`${unit.name} ended by itself`);
     unit.start();
   }
 }

@@ -49,14 +49,13 @@ class Unit {
     return !child || child.exitCode !== null || child.signalCode !== null;
   }
 
-  /** Whether it is a handler that exited because its source was fenced. */
-  get wasFenced(): boolean {
-    return this.#process?.child.exitCode === FENCED_EXIT_CODE;
-  }
-
   /** Starts the process unless it runs (two faults may both restart it) or is closed. */
   start(): void {
-    if (this.hasEnded && !this.#isClosed) this.#process = this.#spawn();
+    if (!this.hasEnded || this.#isClosed) return;
+    this.#process = this.#spawn();
+    this.#process.child.once('exit', (code) => {
+      if (code === FENCED_EXIT_CODE) this.start();
+    });
   }
 
   /** Stops the process permanently, whatever faults are still in progress. */
@@ -68,11 +67,6 @@ class Unit {
   async startAndWait(): Promise<void> {
     this.start();
     await this.untilUp();
-  }
-
-  /** Returns whether it serves requests. */
-  async isUp(): Promise<boolean> {
-    return this.#isUp().catch(() => false);
   }
 
   async untilUp(): Promise<void> {
