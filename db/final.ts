@@ -77,16 +77,16 @@ export interface Awaited {
   readonly unexplained: readonly string[];
 }
 
+/** Returns the ids of the polls that are closed and not final. */
+export async function readClosedPolls(db: Db): Promise<ReadonlySet<string>> {
+  return new Set((await closedPolls(db)).map(({ id }) => id));
+}
+
 /** Returns the closed polls that are not final, and what each awaits. */
 export async function readAwaited(db: Db): Promise<Map<string, Awaited>> {
-  const polls = await db
-    .selectFrom('polls')
-    .select(['id', 'no', 'revision'])
-    .where('closed_at', 'is not', null)
-    .where('final_at', 'is', null)
-    .execute();
   const awaited = new Map<string, Awaited>();
-  for (const { id, no, revision } of polls) awaited.set(id, await awaitedFor(db, no, revision));
+  for (const { id, no, revision } of await closedPolls(db))
+    awaited.set(id, await awaitedFor(db, no, revision));
   return awaited;
 }
 
@@ -147,6 +147,15 @@ export async function finalizePoll(db: Db, poll: string): Promise<boolean> {
 /** Returns whether nothing is awaited. */
 function isEmpty({ nodes, unsealed, uncounted, unexplained }: Awaited): boolean {
   return nodes.length + unsealed.length + uncounted.length + unexplained.length === 0;
+}
+
+function closedPolls(db: Db) {
+  return db
+    .selectFrom('polls')
+    .select(['id', 'no', 'revision'])
+    .where('closed_at', 'is not', null)
+    .where('final_at', 'is', null)
+    .execute();
 }
 
 async function awaitedFor(db: Db, pollNo: number, revision: number): Promise<Awaited> {

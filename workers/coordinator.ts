@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Db } from '#db/client.ts';
 import { readFenced, readOverdueSources, recordFences } from '#db/fences.ts';
-import { finalizePoll, recordClosings, recordSeals } from '#db/final.ts';
+import { finalizePoll, readClosedPolls, recordClosings, recordSeals } from '#db/final.ts';
 import { foldReceipts } from '#db/fold.ts';
 import { acquireLease, type Lease, releaseLease } from '#db/leases.ts';
 import { finishRetirement, insertNode, readRetiringNodes } from '#db/nodes.ts';
@@ -120,11 +120,12 @@ export class Coordinator {
     const readings = await this.#exchangeAll(polls);
     await this.#enrolNew(readings);
     await this.#adopt(readings, polls);
-    const fenced = await this.#mirror(readings);
+    const closed = await readClosedPolls(db);
+    const fenced = await this.#mirror(readings, closed);
     await Promise.all([this.#fenceOverdue(readings), this.#retire(readings)]);
     await this.#fold();
-    for (const { id, isClosed } of polls) {
-      if (isClosed && (await finalizePoll(db, id))) log.info('poll final', { poll: id });
+    for (const poll of closed) {
+      if (await finalizePoll(db, poll)) log.info('poll final', { poll });
     }
     await this.#forget(readings, fenced);
   }
@@ -173,8 +174,11 @@ export class Coordinator {
     if (adopted.length > 0) this.#options.log.warn('polls adopted from nodes', { polls: adopted });
   }
 
-  /** @returns the sources of these readings whose fence is recorded */
-  async #mirror(readings: readonly Reading[]): Promise<Fenced> {
+  /**
+   * @param closed the polls that are closed and not final
+   * @returns the sources of these readings whose fence is recorded
+   */
+  async #mirror(readings: readonly Reading[], closed: ReadonlySet<string>): Promise<Fenced> {
     const { db, log } = this.#options;
     const enrolled = byNode(readings);
     for (const { id, clockSkewMs } of enrolled.values()) {
@@ -192,11 +196,12 @@ export class Coordinator {
         nodeId === undefined
           ? []
           : polls
-              .filter(({ isClosed }) => isClosed)
+              .filter(({ id, isClosed }) => isClosed && closed.has(id))
               .map(({ id: poll, revision }) => ({ nodeId, poll, revision })),
       ),
     );
-    const seals = readings.flatMap(({ contents }) => contents.seals);
+    // Seals of final polls stay in the nodes until their source is forgotten.
+    const seals = readings.flatMap(({ contents }) => contents.seals.filter(({ poll }) => closed.has(poll)));
     await recordSeals(
       db,
       seals.map(({ source, poll, seal }) => ({ source, poll, ...seal })),
