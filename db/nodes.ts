@@ -1,4 +1,4 @@
-import { sql } from 'kysely';
+import { type RawBuilder, sql } from 'kysely';
 import type { Db } from './client.ts';
 
 /** Stores a node before it captures votes, under its id until a source tells its host's name. Idempotent. */
@@ -68,46 +68,30 @@ export interface OperatorRequest {
 export type NodeRequestOutcome = 'done' | 'unknown' | 'ambiguous';
 
 /** Asks the workers to retire a node: to fence its sources, and to expect nothing of it once all its votes are counted. */
-export async function requestRetirement(
+export function requestRetirement(
   db: Db,
   node: string,
   request: OperatorRequest,
 ): Promise<NodeRequestOutcome> {
-  return changeNode(
-    db,
-    node,
-    'retire',
-    request,
-    (id) =>
-      sql`update nodes set retiring_at = coalesce(retiring_at, now()) where id = ${id} and retired_at is null`,
-  );
+  return changeNode(db, node, 'retire', request, sql`retiring_at = coalesce(retiring_at, now())`);
 }
 
 /**
- * Declares the uncounted votes of a node lost, so that polls become final without them. The result names the node for good.
- * Revoked when the node is read again before.
+ * Declares the uncounted votes of a node lost, so that polls become final without them. Their results name the node. Revoked
+ * when the node is read again before.
  */
-export async function writeOffNode(
-  db: Db,
-  node: string,
-  request: OperatorRequest,
-): Promise<NodeRequestOutcome> {
-  return changeNode(
-    db,
-    node,
-    'write off',
-    request,
-    (id) =>
-      sql`update nodes set written_off_at = now(), written_off_reason = ${request.why} where id = ${id} and retired_at is null`,
-  );
+export function writeOffNode(db: Db, node: string, request: OperatorRequest): Promise<NodeRequestOutcome> {
+  const change = sql`written_off_at = now(), written_off_reason = ${request.why}`;
+  return changeNode(db, node, 'write off', request, change);
 }
 
+/** Changes the only node in use of this id or name, and records the request in the same transaction. */
 async function changeNode(
   db: Db,
   node: string,
   what: string,
   { who, why }: OperatorRequest,
-  change: (id: string) => ReturnType<typeof sql>,
+  change: RawBuilder<unknown>,
 ): Promise<NodeRequestOutcome> {
   return db.transaction().execute(async (trx) => {
     const found = await trx
@@ -120,7 +104,7 @@ async function changeNode(
     const [only] = found;
     if (!only) return 'unknown';
     if (found.length > 1) return 'ambiguous';
-    await change(only.id).execute(trx);
+    await sql`update nodes set ${change} where id = ${only.id}`.execute(trx);
     await trx
       .insertInto('operator_actions')
       .values({ who, what: `${what} node ${only.id}`, why })

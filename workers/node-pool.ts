@@ -1,5 +1,4 @@
 import type { ReceivedBatch } from '#job';
-import { LEDGER_READ_MS_MAX } from '#runtime/capture-limits.ts';
 import { withDeadline } from '#runtime/deadline.ts';
 import type { Discover } from '#runtime/discovery.ts';
 import type { Log } from '#runtime/log.ts';
@@ -26,7 +25,7 @@ if (DRAIN_STOP_MS_MAX >= SHUTDOWN_MS_MAX) {
 
 const TIMINGS: PoolTimings = {
   roundIntervalMs: 2_000,
-  probeMsMax: LEDGER_READ_MS_MAX,
+  probeMsMax: 2_000,
   stalledCheckIntervalMs: 5_000,
   versionDelayMs: 30_000,
 };

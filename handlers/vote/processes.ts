@@ -9,7 +9,7 @@ const RESTART_DELAY_MS = 1_000;
 export const FLUSH_MS_MAX = 10_000;
 const STOP_MS_MAX = 20_000;
 /** Tells the primary process that the next process will be another source, so that it need not be fenced again. */
-const FENCED_EXIT_CODE = 3;
+export const FENCED_EXIT_CODE = 3;
 
 if (FLUSH_MS_MAX >= STOP_MS_MAX || STOP_MS_MAX >= SHUTDOWN_MS_MAX) {
   throw new RangeError(

@@ -1,7 +1,5 @@
 /** Longest wait of a request for its vote to reach the disk. */
 export const CAPTURE_MS_MAX = 2_000;
-/** Longest wait of a worker for the ledger of a node. */
-export const LEDGER_READ_MS_MAX = 2_000;
 
 /** The largest `VOTES_PER_JOB_MAX` that a handler accepts. Workers must accept jobs of this size. */
 export const VOTES_PER_JOB_CEILING = 5_000;

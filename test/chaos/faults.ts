@@ -54,6 +54,14 @@ function fill(disk: string, filler: string): void {
   }
 }
 
+/** Stops a process for a time, without ending it. */
+async function freeze(unit: Frontend['handler'], ms: number): Promise<void> {
+  unit.signal('SIGSTOP');
+  await sleep(ms);
+  unit.signal('SIGCONT');
+  await unit.untilUp();
+}
+
 const frontendOf = ({ system, random }: FaultContext): Frontend => random.pick(system.frontends);
 
 export const FAULTS: readonly Fault[] = [
@@ -147,10 +155,7 @@ export const FAULTS: readonly Fault[] = [
     weight: 1,
     run: async ({ system, random }) => {
       const worker = random.pick(system.workers);
-      worker.signal('SIGSTOP');
-      await sleep(FREEZE_PAST_LOCKS_MS);
-      worker.signal('SIGCONT');
-      await worker.untilUp();
+      await freeze(worker, FREEZE_PAST_LOCKS_MS);
     },
   },
   {
@@ -159,22 +164,15 @@ export const FAULTS: readonly Fault[] = [
     run: async (context) => {
       const { handler, redis } = frontendOf(context);
       const unit = context.random.pick([handler, redis]);
-      unit.signal('SIGSTOP');
-      await sleep(context.random.between(100, FREEZE_MS_MAX));
-      unit.signal('SIGCONT');
-      await unit.untilUp();
+      await freeze(unit, context.random.between(100, FREEZE_MS_MAX));
     },
   },
   {
     name: 'a handler freezes past its time to seal',
     weight: 2,
     run: async (context) => {
-      const { handler } = frontendOf(context);
-      handler.signal('SIGSTOP');
-      await sleep(FREEZE_PAST_SEAL_MS);
-      handler.signal('SIGCONT');
-      // If a poll closed meanwhile, it exits and is started again.
-      await handler.untilUp();
+      // If a poll closes meanwhile, it exits and is started again.
+      await freeze(frontendOf(context).handler, FREEZE_PAST_SEAL_MS);
     },
   },
   {

@@ -7,6 +7,7 @@ import { type Db, openDb } from '#db/client.ts';
 import { ROOT } from '#dev/root.ts';
 import { checkPostgres, postgresCommand, postgresUrl, preparePostgres } from '#dev/start/postgres-server.ts';
 import { redisCommand } from '#dev/start/redis-server.ts';
+import { FENCED_EXIT_CODE } from '#handlers/vote/processes.ts';
 import { type Guard, isGuarded, writeGuard } from '#kit/guarded-redis.ts';
 import { freePort, scratchFolder, startProgram, type TestProcess } from '#kit/process.ts';
 import { startProxy, type TestProxy } from '#kit/proxy.ts';
@@ -17,8 +18,6 @@ const PASSWORD = 'chaos';
 const READY_MS_MAX = 60_000;
 /** Small enough to fill quickly, large enough for a run. */
 const DISK_MEGABYTES = 192;
-/** Exit code of a handler whose source was fenced. Like Docker, the system starts it again. */
-const FENCED_EXIT_CODE = 3;
 /** All frontends have the same host name: only their ids tell them apart. */
 const HOST = 'frontend';
 const LIBFAKETIME = '/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1';
@@ -53,6 +52,7 @@ class Unit {
   start(): void {
     if (!this.hasEnded || this.#isClosed) return;
     this.#process = this.#spawn();
+    // Like Docker.
     this.#process.child.once('exit', (code) => {
       if (code === FENCED_EXIT_CODE) this.start();
     });

@@ -74,31 +74,9 @@ export async function judge(
   };
 }
 
-/** Returns whether the run found no fault. */
-export function isClean({
-  accepted,
-  lost,
-  wrong,
-  double,
-  tallyMismatches,
-  missingJobs,
-  unexplained,
-  notFinal,
-  wrongFinal,
-  unexpected,
-}: Verdict): boolean {
-  const faults = [
-    lost,
-    wrong,
-    double,
-    tallyMismatches,
-    missingJobs,
-    unexplained,
-    notFinal,
-    wrongFinal,
-    unexpected,
-  ];
-  return accepted > 0 && faults.every((count) => count === 0);
+/** Returns whether votes were accepted and every count of faults is 0. */
+export function isClean({ accepted, ballots: _, details: __, ...faults }: Verdict): boolean {
+  return accepted > 0 && Object.values(faults).every((count) => count === 0);
 }
 
 /** Compares the stored results of final polls with the votes. @returns descriptions of the differences */

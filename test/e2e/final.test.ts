@@ -2,6 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { readResults } from '#db/results.ts';
+import { FENCED_EXIT_CODE } from '#handlers/vote/processes.ts';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
 import { scratchFolder } from '#kit/process.ts';
 import { startRedis, type TestRedis } from '#kit/redis.ts';
@@ -12,8 +13,6 @@ const SHOW = 'show';
 const OPEN_MS = 6_000;
 /** From the close of a poll to its final result, with a frozen handler. */
 const FINAL_MS_MAX = 15_000;
-/** See `FENCED_EXIT_CODE` in handlers/vote/processes.ts. */
-const FENCED_EXIT_CODE = 3;
 
 let database: TestDatabase;
 let folder: Awaited<ReturnType<typeof scratchFolder>>;

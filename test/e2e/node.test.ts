@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { FENCED_EXIT_CODE } from '#handlers/vote/processes.ts';
 import { FENCED_KEY, LEDGER_KEY, POLLS_KEY, parseJobKey, SEALED_KEY } from '#job';
 import { changePoll, enrolNode, fenceSources } from '#kit/node.ts';
 import { scratchFolder } from '#kit/process.ts';
@@ -13,7 +14,6 @@ import { POLL } from '#kit/votes.ts';
 /** The vote handler and its node's Redis, with the test in the place of the workers. */
 
 const VOTES = `/polls/${POLL}/votes`;
-const FENCED_EXIT_CODE = 3;
 /** A second, and as much as a loaded machine may add. */
 const CHANGE_MS_MAX = 3_000;
 const CLIENTS = 8;
