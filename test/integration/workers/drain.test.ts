@@ -167,6 +167,19 @@ describe('the drain', () => {
     expect((await auditSources(database.db)).find(({ source }) => source === OTHER_SOURCE)).toBeUndefined();
   });
 
+  test('asks again whose a source is after a new connection, which may lead to another node', async () => {
+    const [one] = nodes as [TestRedis, TestRedis];
+    const { pool } = await drainAll();
+    await enqueue(one, [batch(1, [vote(1, 'cats', 0)])]);
+    await untilTalliesAre([[`${POLL} cats`, 1]]);
+    await one.client.set(NODE_KEY, 'ccccccccccccc');
+    await one.client.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+    await until('the node is reachable', () => pool.nodes.get(one.socket)?.isUp === true);
+    await enqueue(one, [batch(2, [vote(2, 'cats', 0)])]);
+    await until('the job has failed', async () => (await one.client.zcard('bull:votes:failed')) === 1);
+    expect(await storedTallies(database.db)).toEqual(new Map([[`${POLL} cats`, 1]]));
+  });
+
   test('delays a job for a moment, and fails none, when the node does not say whose it is', async () => {
     const [one] = nodes as [TestRedis, TestRedis];
     const owns = vi.spyOn(NodeRegistry.prototype, 'owns').mockRejectedValueOnce(new Error('connection lost'));
