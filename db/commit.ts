@@ -24,7 +24,7 @@ const MALFORMED_CHARACTERS_MAX = 2_000;
 
 /**
  * Commits jobs: receipts, votes, tallies and rejected votes in one statement, which is one transaction. It is idempotent:
- * a job that already has a receipt is skipped. Sources that Postgres does not know yet are registered first.
+ * a job that already has a receipt is skipped. Sources without a row are registered first.
  *
  * @param shard selects the rows in `tallies`; callers with different shards never wait for each other there
  * @throws the error of Postgres, after the rollback

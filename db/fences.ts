@@ -2,7 +2,7 @@ import { sql } from 'kysely';
 import type { LedgerEntry } from '#job';
 import type { Db } from './client.ts';
 
-/** A source has this long to seal a poll after its node was told that the poll has closed. Then it is fenced. */
+/** A source has this long to seal a poll after the close was stored in its node. Then it is fenced. */
 const SEAL_MS_MAX = 5_000;
 
 /** Returns the sources that have not sealed a closed poll in time, by node. */

@@ -91,8 +91,8 @@ export async function readAwaited(db: Db): Promise<Map<string, Awaited>> {
 }
 
 /**
- * Makes a closed poll final if everything that was accepted for it is counted: every node in use was read after it was told
- * of the close, every source has sealed the poll or is fenced, and the receipts up to that job are complete and agree
+ * Makes a closed poll final if everything that was accepted for it is counted: every node in use was read after the close was
+ * stored in it, every source has sealed the poll or is fenced, and the receipts up to that job are complete and agree
  * with the ledger. Stores the result and its evidence: the counts, the last job of each source, and nodes written off.
  *
  * Correct under concurrency: `for update` on the poll's row waits for commits that count votes for it, and later commits

@@ -1,7 +1,7 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { Db } from './client.ts';
 
-/** Stores a node before it captures votes, under its id until a source tells its host's name. Idempotent. */
+/** Stores a node before it captures votes, named by its id until a source with its host's name has registered. Idempotent. */
 export async function insertNode(db: Db, id: string): Promise<void> {
   await sql`insert into nodes (id, name) values (${id}, ${id}) on conflict do nothing`.execute(db);
 }

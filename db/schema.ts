@@ -97,7 +97,7 @@ interface ReceiptsTable {
   committed_at: Generated<Date>;
 }
 
-/** The nodes that were told that a poll's revision has closed, in or before the transaction that read their seals. */
+/** The nodes in which the close of a poll's revision was stored, in or before the transaction that read their seals. */
 interface ClosingsTable {
   poll_no: number;
   node_id: string;

@@ -56,12 +56,12 @@ interface Reading {
  *   1. closes the polls whose time has come, in Postgres;
  *   2. with each node, in one Redis transaction: stores newer polls, and reads ledger, seals and fences;
  *   3. enrols the nodes that have no id: row in Postgres, then polls, then id;
- *   4. mirrors the ledgers, then records fences, then which nodes know of which close, then seals;
+ *   4. mirrors the ledgers, then records fences, then which closes are stored in which nodes, then seals;
  *   5. fences the sources that have not sealed in time, and all sources of retiring nodes;
  *   6. folds receipts, and makes polls final whose sources are all sealed or fenced, and counted.
  *
  * The order within 2 to 4 is what finality depends on: every source that can still accept a vote for a closed poll is in the
- * ledger that is read in the same transaction as, or after, the node was told of the close. `test/model` explores it.
+ * ledger that is read in the same transaction as, or after, the close was stored in the node. `test/model` explores it.
  */
 export class Coordinator {
   readonly #options: CoordinatorOptions;
@@ -164,7 +164,7 @@ export class Coordinator {
     }
   }
 
-  /** Adopts what the nodes know and Postgres does not, after it was restored from a backup. */
+  /** Adopts what is in the nodes and not in Postgres, after it was restored from a backup. */
   async #adopt(readings: readonly Reading[], polls: readonly StoredPoll[]): Promise<void> {
     const revisions = new Map(polls.map(({ id, revision }) => [id, revision]));
     const newer = readings
@@ -270,7 +270,7 @@ type Fenced = Awaited<ReturnType<typeof readFenced>>;
 
 /**
  * Returns the readings by node. A node reached by two addresses is read twice, and an upsert cannot write a row twice. Then
- * the entries of both readings count: each may have told the node of a close, after which no source may be overlooked.
+ * the entries of both readings count: each may have stored a close in the node, after which no source may be overlooked.
  */
 function byNode(readings: readonly Reading[]): Map<string, NodeReading> {
   const nodes = new Map<string, NodeReading>();

@@ -21,7 +21,7 @@ export function nodePage(node: NodeView): string {
 <section class="card" aria-labelledby="state">
 <h2 id="state">State</h2>
 <p>${stateOf(node)}</p>
-<p>${readAt === null ? 'No worker has read it.' : html`Last read by a worker: ${dateTime(readAt)}.`} Uncounted votes as far as Postgres knows them: ${NUMBER.format(uncountedVotes)}.</p>
+<p>${readAt === null ? 'No worker has read it.' : html`Last read by a worker: ${dateTime(readAt)}.`} Uncounted votes according to Postgres: ${NUMBER.format(uncountedVotes)}.</p>
 </section>
 ${isChangeable(node) ? forms(node) : html`<p class="notice">This node cannot be changed.</p>`}`,
     }),
@@ -37,7 +37,7 @@ ${state === 'retiring' ? html`<p class="notice">Its retirement was requested.</p
 </section>
 <section class="card" aria-labelledby="write-off">
 <h2 id="write-off">Write off</h2>
-<p>For a node that will not return: polls become final without its uncounted votes, and their results name the node and the reason for good. It is revoked if the node is read again before.</p>
+<p>For a node that will not return: polls become final without its uncounted votes, and their results name the node and the reason permanently. It is revoked if the node is read again before.</p>
 ${
   reachable
     ? html`<p class="notice">The node is reachable, so its votes can be counted. Retire it instead.</p>`

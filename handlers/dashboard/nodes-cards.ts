@@ -11,7 +11,7 @@ export function enrolledCard({ nodes }: AuditView): Html {
   return card(
     'enrolled',
     'Nodes',
-    'every node that was ever enrolled; uncounted votes as far as Postgres knows them',
+    'every node that was ever enrolled; uncounted votes according to Postgres',
     html`<thead><tr><th scope="col">Node</th><th scope="col">State</th><th scope="col">Last read</th>${numberHeads(['Clock skew', 'Uncounted votes'])}<th scope="col">Change</th></tr></thead>
 <tbody>${nodes.map(enrolledRow)}</tbody>`,
   );
@@ -30,7 +30,7 @@ function enrolledRow(node: NodeView): Html {
   }</td></tr>`;
 }
 
-/** Returns the state as a badge, with what an operator needs to know about it. */
+/** Returns the state as a badge, with what an operator needs about it. */
 export function stateOf({ state, reachable, writtenOffReason }: NodeView): Html {
   const isGood = state === 'enrolled' && reachable;
   const badge = html`<span class="${isGood ? 'badge good' : 'badge'}">${state.slice(0, 1).toUpperCase()}${state.slice(1)}</span>`;

@@ -34,12 +34,12 @@ export interface NodeView extends Outcomes {
   readonly state: EnrolledNode['state'];
   /** Whether the dashboard can read it now. */
   readonly reachable: boolean;
-  /** Null while Postgres does not know the node, after it was restored from a backup. */
+  /** Null while Postgres has no row of the node, after it was restored from a backup. */
   readonly enrolledAt: string | null;
   /** When a worker last read it; null if none has. */
   readonly readAt: string | null;
   readonly clockSkewMs: number | null;
-  /** Accepted and without a receipt, as far as Postgres knows. */
+  /** Accepted and without a receipt, according to Postgres. */
   readonly uncountedJobs: number;
   readonly uncountedVotes: number;
   /** Last, because it is text of an operator. */

@@ -105,7 +105,7 @@ interface Write extends SinkWrite {
  *               write failed │  │ written
  *                            ▼  │
  *                         retrying: repeats the same write with growing delays and refuses votes
- *   writing, retrying ──the source is fenced──▶ fenced: refuses every vote, for good
+ *   writing, retrying ──the source is fenced──▶ fenced: refuses every vote, permanently
  *
  * Only one write is in flight, so jobs reach the queue in the order of their numbers and the ledger only grows. A failed
  * write blocks all later ones and is retried under the same keys until its outcome is known, so a gap in the

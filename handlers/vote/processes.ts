@@ -8,7 +8,7 @@ const RESTART_DELAY_MS = 1_000;
 /** How long a process writes the votes in its buffer when it stops. By then every request for them has timed out. */
 export const FLUSH_MS_MAX = 10_000;
 const STOP_MS_MAX = 20_000;
-/** Tells the primary process that the next process will be another source, so that it need not be fenced again. */
+/** To the primary process it means: the next process is another source, which is not fenced. */
 export const FENCED_EXIT_CODE = 3;
 
 if (FLUSH_MS_MAX >= STOP_MS_MAX || STOP_MS_MAX >= SHUTDOWN_MS_MAX) {

@@ -66,7 +66,7 @@ export class Shows {
     const notFinal = () => this.#shows.map(({ id }) => id).filter((id) => !this.#final.has(id));
     this.#stopped.abort();
     while (notFinal().length > 0 && Date.now() < deadline) {
-      await this.#look();
+      await this.#check();
       await sleep(WATCH_INTERVAL_MS);
     }
     await this.#loops;
@@ -113,12 +113,12 @@ export class Shows {
 
   async #watch(): Promise<void> {
     while (!this.#stopped.signal.aborted) {
-      await this.#look();
+      await this.#check();
       await this.#pause(WATCH_INTERVAL_MS);
     }
   }
 
-  async #look(): Promise<void> {
+  async #check(): Promise<void> {
     // Postgres is away during some faults.
     const results = await readResults(this.#db).catch(() => undefined);
     for (const { poll, finalAt, choices } of results?.polls ?? []) {

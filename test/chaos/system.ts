@@ -18,7 +18,7 @@ const PASSWORD = 'chaos';
 const READY_MS_MAX = 60_000;
 /** Small enough to fill quickly, large enough for a run. */
 const DISK_MEGABYTES = 192;
-/** All frontends have the same host name: only their ids tell them apart. */
+/** All frontends have the same host name; only their ids differ. */
 const HOST = 'frontend';
 const LIBFAKETIME = '/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1';
 

@@ -74,7 +74,7 @@ export function node(parts: NodeParts = {}): NodeState {
   };
 }
 
-/** A node as Postgres knows it, read and with nothing uncounted. */
+/** A node as in Postgres, read and with nothing uncounted. */
 export function enrolled(changes: Partial<EnrolledNode> = {}): EnrolledNode {
   return {
     id: NODE,

@@ -86,7 +86,7 @@ describe('a poll becomes final', () => {
     expect(await finalize()).toBe(false);
   });
 
-  test('not while a node has not been read since it was told of the close, even if all others were', async () => {
+  test('not while a node has not been read since the close was stored in it, even if all others were', async () => {
     await completeNode();
     await insertNode(database.db, OTHER_NODE);
     expect(await finalize()).toBe(false);
@@ -144,7 +144,7 @@ describe('a poll becomes final', () => {
     expect(await finalize()).toBe(true);
   });
 
-  test('without a source that registered after its node was told of the close', async () => {
+  test('without a source that registered after the close was stored in its node', async () => {
     await completeNode();
     await mirrorEntry(database.db, SOURCE.replace('t0-1', 't9-9'), { seq: 0, votes: 0 });
     expect(await finalize()).toBe(true);
@@ -161,7 +161,7 @@ describe('a poll becomes final', () => {
     expect((await result())?.finalAt).not.toBeNull();
   });
 
-  test('without a node that was written off, which its result names for good', async () => {
+  test('without a node that was written off, which its result names permanently', async () => {
     await mirrorEntry(database.db, OTHER_SOURCE, { seq: 3, votes: 30 }, Date.now() - 1_000);
     await completeNode();
     expect(await finalize()).toBe(false);
@@ -208,7 +208,7 @@ describe('once a poll is final', () => {
 });
 
 describe('a fence', () => {
-  test('is due for a source that has not sealed 5 s after its node was told, and stands for its seal', async () => {
+  test('is due for a source that has not sealed 5 s after the close was stored in its node, and replaces its seal', async () => {
     await completeNode();
     await database.db.updateTable('seals').set({ seq: null }).execute();
     expect(await readOverdueSources(database.db)).toEqual(new Map());

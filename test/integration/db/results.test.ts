@@ -139,7 +139,7 @@ describe('the audit', () => {
     ]);
   });
 
-  test('knows the sources of the mirror and of commits', async () => {
+  test('lists the sources of the mirror and of commits', async () => {
     await mirror(SOURCE, 1);
     await commit(OTHER_SOURCE, 1);
     expect(await knownSources(database.db)).toEqual(new Set([SOURCE, OTHER_SOURCE]));

@@ -92,7 +92,7 @@ test('the worker migrates, commits and mirrors without superuser rights', async 
   expect(await as.turnout_worker.selectFrom('rejected_votes').selectAll().execute()).toHaveLength(1);
 });
 
-test('the test knows every table', async () => {
+test('the test covers every table', async () => {
   const { rows } = await sql<{ name: string }>`
     select relname as name from pg_class
     where relnamespace = 'public'::regnamespace and relkind = 'r' and relname not like 'kysely%'

@@ -103,7 +103,7 @@ describe('enrolment', () => {
     ]);
   });
 
-  test('tells a node of a poll that closed after its row was stored', async () => {
+  test('stores the close of a poll in a node whose row was stored before it', async () => {
     await close();
     await coordinator.round();
     expect(await pollIn(redises[0] as TestRedis)).toMatchObject({ isClosed: true });

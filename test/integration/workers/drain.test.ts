@@ -167,7 +167,7 @@ describe('the drain', () => {
     expect((await auditSources(database.db)).find(({ source }) => source === OTHER_SOURCE)).toBeUndefined();
   });
 
-  test('asks again whose a source is after a new connection, which may lead to another node', async () => {
+  test('checks the owner of a source again after a new connection, which may lead to another node', async () => {
     const [one] = nodes as [TestRedis, TestRedis];
     const { pool } = await drainAll();
     await enqueue(one, [batch(1, [vote(1, 'cats', 0)])]);
@@ -180,7 +180,7 @@ describe('the drain', () => {
     expect(await storedTallies(database.db)).toEqual(new Map([[`${POLL} cats`, 1]]));
   });
 
-  test('delays a job for a moment, and fails none, when the node does not say whose it is', async () => {
+  test('delays a job for a moment, and fails none, when its owner cannot be read', async () => {
     const [one] = nodes as [TestRedis, TestRedis];
     const owns = vi.spyOn(NodeRegistry.prototype, 'owns').mockRejectedValueOnce(new Error('connection lost'));
     cleanups.push(async () => owns.mockRestore());

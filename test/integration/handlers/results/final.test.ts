@@ -52,7 +52,7 @@ const untilView = (what: string, isRight: (seen: ResultView) => boolean) =>
     return isRight(seen) && seen;
   });
 
-/** Closes the poll by its time and waits until the node was told. */
+/** Closes the poll by its time and waits until that is stored in the node. */
 async function close(): Promise<void> {
   await database.db.updateTable('polls').set({ closes_at: new Date() }).where('id', '=', POLL).execute();
   await until('the node holds the poll as closed', async () => {
@@ -82,7 +82,7 @@ describe('the results', () => {
     expect(await view()).toMatchObject({ status: 'final', total: 2, ledger: { accepted: 99 } });
   });
 
-  test('await a node that was not read since the close, and name it for good once it is written off', async () => {
+  test('await a node that was not read since the close, and name it permanently once it is written off', async () => {
     const { db } = database;
     await mirrorEntry(db, OTHER_SOURCE, { seq: 5, votes: 8 }, Date.now() - 1_000);
     await close();

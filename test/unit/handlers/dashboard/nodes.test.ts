@@ -28,7 +28,7 @@ describe('the nodes', () => {
     );
   });
 
-  test('show a node that was never read, and one that Postgres does not know', async () => {
+  test('show a node that was never read, and one without a row in Postgres', async () => {
     expect(await pageWith({ readAt: null, clockSkewMs: null })).toContain('<span class="alarm">never</span>');
     const text = await pageOf(createApp({ enrolled: [] }));
     expect(text).toContain(`frontend01<small>${NODE}</small>`);

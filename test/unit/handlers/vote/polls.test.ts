@@ -38,7 +38,7 @@ test('gives a new list after a change, and the same one without', () => {
   expect(book.all).not.toBe(before);
 });
 
-test('knows the phase of a poll from its hours', () => {
+test('derives the phase of a poll from its hours', () => {
   apply(HOURS);
   const phases = [999, 1_000, 1_999, 2_000].map((time) => {
     now = time;

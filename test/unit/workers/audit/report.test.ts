@@ -76,7 +76,7 @@ Tallies agree with a recount of all votes.`);
     expect(text).not.toContain('Nothing is lost');
   });
 
-  test('tells when the tallies were not recounted', () => {
+  test('says when the tallies were not recounted', () => {
     const text = auditText(reportOf(), 'x');
     expect(text).toContain('Tallies were not recounted; --recount does.');
     expect(text).not.toContain('agree');
@@ -92,7 +92,7 @@ Tallies agree with a recount of all votes.`);
     expect(more).not.toContain('Nothing is lost');
   });
 
-  test('names the nodes written off, with the reason, and claims no more than it knows', () => {
+  test('names the nodes written off, with the reason, and claims no more than was read', () => {
     const writtenOff = [{ id: OTHER_NODE, name: 'frontend02', reason: 'its disk died' }];
     const text = auditText(reportOf({ rows: writtenOffRows, writtenOff }), 'x');
     expect(text).toContain(`Written off: frontend02 (${OTHER_NODE}) with 10 known votes: its disk died`);
