@@ -11,6 +11,8 @@ export interface CommitResult {
   readonly duplicates: number;
   /** Jobs above the fence of their source. No vote in them was acknowledged, and none is counted. */
   readonly discarded: number;
+  /** Keys of the jobs to commit later: their polls or choices are unknown, and their nodes not yet read for this server. */
+  readonly deferred: readonly string[];
   readonly counted: number;
   readonly changed: number;
   readonly superseded: number;
@@ -25,6 +27,9 @@ const MALFORMED_CHARACTERS_MAX = 2_000;
 /**
  * Commits jobs: receipts, votes, tallies and rejected votes in one statement, which is one transaction. It is idempotent:
  * a job that already has a receipt is skipped. Sources without a row are registered first.
+ *
+ * Handlers accept votes only for polls that Postgres had. If one is unknown, Postgres may have been restored from a backup, so
+ * jobs of nodes that were not read since it started are deferred: reading a node adopts its polls.
  *
  * @param shard selects the rows in `tallies`; callers with different shards never wait for each other there
  * @throws the error of Postgres, after the rollback
@@ -43,7 +48,8 @@ export async function commitBatches(
     outcome = add(outcome, rest);
   }
   const { known: _, ...result } = outcome;
-  return { ...result, duplicates: batches.length - result.jobs - result.discarded };
+  const duplicates = batches.length - result.jobs - result.discarded - result.deferred.length;
+  return { ...result, duplicates };
 }
 
 /** What one statement did, and how many of its sources have a row in `sources`. The jobs of all others are left out. */
@@ -65,11 +71,12 @@ type Outcome = Omit<CommitResult, 'duplicates'> & { readonly known: number };
 async function commitKnown(db: Db, input: Encoded, shard: number): Promise<Outcome> {
   const { rows } = await sql<Outcome>`
     with source as materialized (
-      select source, folded_seq, fenced_seq
+      select source, folded_seq, fenced_seq, coalesce(read_since = pg_postmaster_start_time(), false) as is_read
       from sources
+      join nodes on nodes.id = node_id
       where source = any (${input.sources}::text[])
       order by source
-      for key share
+      for key share of sources
     ),
     known_poll as materialized (
       select no, id, final_at is not null as is_final
@@ -77,17 +84,6 @@ async function commitKnown(db: Db, input: Encoded, shard: number): Promise<Outco
       where id = any (${input.polls}::text[])
       order by no
       for key share
-    ),
-    candidate as materialized (
-      select j.*, coalesce(j.seq > source.fenced_seq, false) as is_discarded
-      from unnest(${input.sources}::text[], ${input.seqs}::bigint[], ${input.sizes}::int[], ${input.offsets}::int[])
-        with ordinality as j (source, seq, size, first, no)
-      join source using (source)
-      where j.seq > source.folded_seq
-        and not exists (select from receipts r where r.source = j.source and r.seq = j.seq)
-    ),
-    job as materialized (
-      select * from candidate where not is_discarded
     ),
     -- The distinct pairs of poll and choice, each with the reason to reject it, if any.
     pair as materialized (
@@ -99,6 +95,18 @@ async function commitKnown(db: Db, input: Encoded, shard: number): Promise<Outco
       from unnest(${input.polls}::text[], ${input.choices}::text[]) with ordinality as p (poll_id, choice_id, no)
       left join known_poll on known_poll.id = p.poll_id
       left join choices on choices.poll_no = known_poll.no and choices.id = p.choice_id
+    ),
+    candidate as materialized (
+      select j.*, coalesce(j.seq > source.fenced_seq, false) as is_discarded,
+        not is_read and exists (select from pair where rejection in ('unknown_poll', 'unknown_choice')) as is_deferred
+      from unnest(${input.sources}::text[], ${input.seqs}::bigint[], ${input.sizes}::int[], ${input.offsets}::int[])
+        with ordinality as j (source, seq, size, first, no)
+      join source using (source)
+      where j.seq > source.folded_seq
+        and not exists (select from receipts r where r.source = j.source and r.seq = j.seq)
+    ),
+    job as materialized (
+      select * from candidate where not is_discarded and not is_deferred
     ),
     -- The outer joins and the boolean column keep the planner's row estimate right. With inner joins or a filter on
     -- "rejection is null" it expects one row, and joins "written" to "latest" by a nested loop: quadratic time.
@@ -185,7 +193,10 @@ async function commitKnown(db: Db, input: Encoded, shard: number): Promise<Outco
       coalesce(sum(changed), 0) as changed,
       coalesce(sum(superseded), 0) as superseded,
       coalesce(sum(rejected), 0) as rejected,
-      (select count(*) from candidate where is_discarded) as discarded,
+      (select count(*) from candidate where is_discarded and not is_deferred) as discarded,
+      (
+        select coalesce(array_agg(source || '.' || seq), '{}') from candidate where is_deferred
+      ) as deferred,
       (select count(*) from source) as known
     from receipt
   `.execute(db);
@@ -194,7 +205,7 @@ async function commitKnown(db: Db, input: Encoded, shard: number): Promise<Outco
   return outcome;
 }
 
-/** Adds the outcome of a second statement. It finds the jobs that the first one discarded again. */
+/** Adds the outcome of a second statement. It finds the jobs that the first one discarded or deferred again. */
 function add(first: Outcome, second: Outcome): Outcome {
   return {
     jobs: first.jobs + second.jobs,
@@ -203,6 +214,7 @@ function add(first: Outcome, second: Outcome): Outcome {
     superseded: first.superseded + second.superseded,
     rejected: first.rejected + second.rejected,
     discarded: second.discarded,
+    deferred: second.deferred,
     known: second.known,
   };
 }

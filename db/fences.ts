@@ -4,6 +4,8 @@ import type { Db } from './client.ts';
 
 /** A source has this long to seal a poll after the close was stored in its node. Then it is fenced. */
 const SEAL_MS_MAX = 5_000;
+/** Nodes keep the ledger of a fenced source for this long: it proves what a Postgres restored from a backup lacks. */
+const FENCED_LEDGER_DAYS = 30;
 
 /** Returns the sources that have not sealed a closed poll in time, by node. */
 export async function readOverdueSources(db: Db, msMax = SEAL_MS_MAX): Promise<Map<string, string[]>> {
@@ -43,7 +45,8 @@ export async function recordFences(db: Db, entries: ReadonlyMap<string, LedgerEn
       if (!row || row.fenced_seq !== null) return;
       // A statement of its own: its snapshot is newer than the lock.
       await sql`
-        update sources set fenced_seq = last.seq, accepted_seq = last.seq, accepted_votes = greatest(accepted_votes, ${votes})
+        update sources set fenced_seq = last.seq, fenced_at = now(),
+          accepted_seq = last.seq, accepted_votes = greatest(accepted_votes, ${votes})
         from (
           select greatest(${seq}::bigint, accepted_seq, folded_seq, max(receipts.seq)) as seq
           from sources
@@ -59,16 +62,20 @@ export async function recordFences(db: Db, entries: ReadonlyMap<string, LedgerEn
   return recorded;
 }
 
-/** Returns which of the sources have a recorded fence, and whether all their receipts are folded. */
+/**
+ * Returns which of the sources have a recorded fence, and whether nodes may forget them: all their receipts are folded, and
+ * the fence is older than any backup that may be restored.
+ */
 export async function readFenced(
   db: Db,
   sources: readonly string[],
-): Promise<ReadonlyMap<string, { readonly isFolded: boolean }>> {
+): Promise<ReadonlyMap<string, { readonly isForgettable: boolean }>> {
   if (sources.length === 0) return new Map();
-  const { rows } = await sql<{ source: string; isFolded: boolean }>`
-    select source, compared_seq >= fenced_seq as "isFolded"
+  const { rows } = await sql<{ source: string; isForgettable: boolean }>`
+    select source,
+      compared_seq >= fenced_seq and fenced_at < now() - ${FENCED_LEDGER_DAYS}::int * interval '1 day' as "isForgettable"
     from sources
     where source = any (${sources}::text[]) and fenced_seq is not null
   `.execute(db);
-  return new Map(rows.map(({ source, isFolded }) => [source, { isFolded }]));
+  return new Map(rows.map(({ source, isForgettable }) => [source, { isForgettable }]));
 }

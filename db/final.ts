@@ -35,8 +35,10 @@ export async function recordClosings(db: Db, closings: readonly Closing[]): Prom
       ) as entry (node_id, poll, revision)
       join polls on polls.id = entry.poll and final_at is null
       order by polls.no, entry.node_id
-      on conflict (poll_no, node_id) do update set revision = excluded.revision, read_at = now()
+      on conflict (poll_no, node_id) do update
+        set revision = excluded.revision, read_at = now(), read_since = excluded.read_since
         where mine.revision < excluded.revision
+          or (mine.revision = excluded.revision and mine.read_since <> excluded.read_since)
       returning poll_no, node_id, revision
     )
     insert into seals as mine (poll_no, source, revision)
@@ -67,7 +69,7 @@ export async function recordSeals(db: Db, seals: readonly SealReading[]): Promis
   `.execute(db);
 }
 
-/** Why a closed poll is not final yet: nodes not read since it closed, and sources that are not proven complete. */
+/** Why a closed poll is not final yet: nodes not read since it closed and Postgres started, and sources that are not proven complete. */
 export interface Awaited {
   readonly nodes: readonly string[];
   readonly unsealed: readonly string[];
@@ -92,7 +94,7 @@ export async function readAwaited(db: Db): Promise<Map<string, Awaited>> {
 
 /**
  * Makes a closed poll final if everything that was accepted for it is counted: every node in use was read after the close was
- * stored in it, every source has sealed the poll or is fenced, and the receipts up to that job are complete and agree
+ * stored in it, and since Postgres started (it may have been restored from a backup, and the nodes hold newer polls); every source has sealed the poll or is fenced, and the receipts up to that job are complete and agree
  * with the ledger. Stores the result and its evidence: the counts, the last job of each source, and nodes written off.
  *
  * Correct under concurrency: `for update` on the poll's row waits for commits that count votes for it, and later commits
@@ -173,7 +175,9 @@ async function awaitedFor(db: Db, pollNo: number, revision: number): Promise<Awa
       array(
         select id from node
         where not exists (
-          select from closings where poll_no = ${pollNo} and node_id = node.id and revision = ${revision}
+          select from closings
+          where poll_no = ${pollNo} and node_id = node.id and revision = ${revision}
+            and read_since = pg_postmaster_start_time()
         )
         order by id
       ) as nodes,

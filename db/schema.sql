@@ -14,6 +14,7 @@ create table closings (
   node_id text collate "C" not null,
   revision integer not null,
   read_at timestamp with time zone not null default now(),
+  read_since timestamp with time zone not null default pg_postmaster_start_time(),
   constraint closings_node_id_fkey FOREIGN KEY (node_id) REFERENCES nodes(id),
   constraint closings_pkey PRIMARY KEY (poll_no, node_id),
   constraint closings_poll_no_fkey FOREIGN KEY (poll_no) REFERENCES polls(no)
@@ -31,6 +32,7 @@ create table nodes (
   name text not null,
   enrolled_at timestamp with time zone not null default now(),
   read_at timestamp with time zone,
+  read_since timestamp with time zone,
   clock_skew_ms integer,
   retiring_at timestamp with time zone,
   retired_at timestamp with time zone,
@@ -118,6 +120,7 @@ create table sources (
   compared_seq bigint not null default 0,
   unexplained_votes bigint not null default 0,
   fenced_seq bigint,
+  fenced_at timestamp with time zone,
   constraint sources_check CHECK (((compared_seq <= folded_seq) AND (folded_seq <= target_seq))),
   constraint sources_node_id_fkey FOREIGN KEY (node_id) REFERENCES nodes(id),
   constraint sources_pkey PRIMARY KEY (source)

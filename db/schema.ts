@@ -47,6 +47,8 @@ interface NodesTable {
   enrolled_at: Generated<Date>;
   /** When its ledger was last read. */
   read_at: Date | null;
+  /** The start of the Postgres server that it was last read for, see `mirrorNodes`. */
+  read_since: Date | null;
   /** Clock of the node minus clock of Postgres. */
   clock_skew_ms: number | null;
   /** When an operator asked to retire it. */
@@ -79,6 +81,7 @@ interface SourcesTable {
   unexplained_votes: CountFromZero;
   /** Jobs above it are discarded: no vote in them was acknowledged. */
   fenced_seq: number | null;
+  fenced_at: Date | null;
 }
 
 /** The receipt of a committed job above its source's `folded_seq`: the number of its votes, by outcome. */
@@ -103,6 +106,8 @@ interface ClosingsTable {
   node_id: string;
   revision: number;
   read_at: Generated<Date>;
+  /** The start of the Postgres server, see `mirrorNodes`. */
+  read_since: Generated<Date>;
 }
 
 /** The sources whose seals a closed poll awaits. `seq` is null until the source has sealed. */

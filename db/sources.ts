@@ -40,6 +40,10 @@ export async function registerSources(db: Db, sources: readonly string[]): Promi
  * or a Redis that lost its data changes nothing, and concurrent calls may run in any order. The totals of a fenced source are
  * fixed. A node that is read again is no longer written off.
  *
+ * `read_since` identifies the running Postgres server by its start. Each server reads every node anew before it rejects votes
+ * for unknown polls or makes a poll final: it may have been restored from a backup, and the nodes hold newer polls.
+ * Call this after what the nodes hold is adopted.
+ *
  * @param readings at most one per node
  */
 export async function mirrorNodes(db: Db, readings: readonly NodeReading[]): Promise<void> {
@@ -50,8 +54,8 @@ export async function mirrorNodes(db: Db, readings: readonly NodeReading[]): Pro
     .toSorted((a, b) => (a.source < b.source ? -1 : 1));
   await sql`
     with node as (
-      insert into nodes as mine (id, name, read_at, clock_skew_ms)
-      select id, name, now() - age_ms * interval '1 millisecond', skew_ms
+      insert into nodes as mine (id, name, read_at, read_since, clock_skew_ms)
+      select id, name, now() - age_ms * interval '1 millisecond', pg_postmaster_start_time(), skew_ms
       from unnest(
         ${nodes.map(({ id }) => id)}::text[],
         ${nodes.map(({ id, name }) => name ?? id)}::text[],
@@ -61,6 +65,7 @@ export async function mirrorNodes(db: Db, readings: readonly NodeReading[]): Pro
       on conflict (id) do update set
         name = coalesce(nullif(excluded.name, excluded.id), mine.name),
         read_at = greatest(mine.read_at, excluded.read_at),
+        read_since = excluded.read_since,
         clock_skew_ms = excluded.clock_skew_ms,
         written_off_at = case when mine.written_off_at > excluded.read_at then mine.written_off_at end,
         written_off_reason = case when mine.written_off_at > excluded.read_at then mine.written_off_reason end

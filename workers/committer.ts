@@ -1,12 +1,17 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { CommitResult } from '#db/commit.ts';
 import { retryPolicyFor } from '#db/errors.ts';
-import type { ReceivedBatch } from '#job';
+import { jobKey, type ReceivedBatch } from '#job';
 import type { Log } from '#runtime/log.ts';
 
 /** Postgres rejects the data of a job that could be parsed. Retrying does not help. */
 class UncommittableError extends Error {
   override readonly name = 'UncommittableError';
+}
+
+/** The job cannot be committed yet, see `CommitResult.deferred`. Its worker delays it. */
+export class DeferredError extends Error {
+  override readonly name = 'DeferredError';
 }
 
 export interface CommitterOptions {
@@ -31,7 +36,7 @@ const RETRY_DELAY_MS_MAX = 2_000;
 interface PendingJob {
   readonly batch: ReceivedBatch;
   readonly resolve: () => void;
-  readonly reject: (error: UncommittableError) => void;
+  readonly reject: (error: UncommittableError | DeferredError) => void;
 }
 
 /**
@@ -62,6 +67,7 @@ export class Committer {
    * Resolves once the job is committed, by this call or by an earlier one with the same key.
    *
    * @throws UncommittableError when Postgres rejects the job's data
+   * @throws DeferredError when the job is to be submitted again later
    */
   submit(batch: ReceivedBatch): Promise<void> {
     return new Promise((resolve, reject) => {
@@ -117,7 +123,12 @@ export class Committer {
         const result = await commit(batches, shard);
         this.#setFault(shard, undefined);
         onCommit?.(result, performance.now() - startedAt);
-        for (const { resolve } of jobs) resolve();
+        const deferred = new Set(result.deferred);
+        for (const { batch, resolve, reject } of jobs) {
+          const isDeferred = deferred.has(jobKey(batch.source, batch.seq));
+          if (isDeferred) reject(new DeferredError('its poll is unknown until its node has been read'));
+          else resolve();
+        }
         return;
       } catch (error) {
         const policy = retryPolicyFor(error);

@@ -251,7 +251,7 @@ export class Coordinator {
 
   async #forget(readings: readonly Reading[], fenced: Fenced): Promise<void> {
     for (const { registry, contents } of readings) {
-      const done = [...contents.ledger.keys()].filter((source) => fenced.get(source)?.isFolded);
+      const done = [...contents.ledger.keys()].filter((source) => fenced.get(source)?.isForgettable);
       await this.#try('sources not forgotten', () => registry.forget(done, contents.seals));
     }
   }

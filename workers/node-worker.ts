@@ -4,6 +4,7 @@ import { JobVersionError, parseBatch, type ReceivedBatch } from '#job';
 import { DeadlineError, withDeadline } from '#runtime/deadline.ts';
 import type { Log } from '#runtime/log.ts';
 import { connectFailingFast, type RedisAddress } from '#runtime/redis.ts';
+import { DeferredError } from './committer.ts';
 import { NodeRegistry } from './node-registry.ts';
 import { QueueWorker } from './queue-worker.ts';
 
@@ -11,8 +12,8 @@ import { QueueWorker } from './queue-worker.ts';
 const LOCK_MS = 10_000;
 /** Effectively unlimited: a job is not failed because its workers died. */
 const STALLS_MAX = 1_000_000;
-/** How long a job is delayed whose node does not answer. */
-const UNANSWERED_DELAY_MS = 1_000;
+/** How long a job is delayed whose node does not answer, or has not been read. */
+const UNREAD_DELAY_MS = 1_000;
 /** Sources known to be of this node: more than ever run on one between two connections. */
 const OWNED_SOURCES_MAX = 1_000;
 /** A worker with free capacity that fetches none of the waiting jobs for this long is hung. */
@@ -144,13 +145,14 @@ export class NodeWorker {
     try {
       const batch = parseBatch(job.data);
       const owns = await this.#owns(batch.source).catch((error: Error) => error);
-      if (owns instanceof Error) return await this.#delay(job, token, owns, UNANSWERED_DELAY_MS);
+      if (owns instanceof Error) return await this.#delay(job, token, owns, UNREAD_DELAY_MS);
       if (!owns) throw new ForeignSourceError(`the source ${batch.source} belongs to another node`);
       await this.#options.submit(batch);
     } catch (error) {
       if (error instanceof JobVersionError) {
         return await this.#delay(job, token, error, this.#options.timings.versionDelayMs);
       }
+      if (error instanceof DeferredError) return await this.#delay(job, token, error, UNREAD_DELAY_MS);
       if (error instanceof ForeignSourceError) this.#options.onForeignJob();
       throw new UnrecoverableError((error as Error).message);
     } finally {
@@ -168,8 +170,8 @@ export class NodeWorker {
   }
 
   /**
-   * Delays a job without using up an attempt: a worker of another version must read it, or the node does not answer. It stays
-   * in the queue, visible and counted as pending.
+   * Delays a job without using up an attempt: a worker of another version must read it, or its node does not answer or has
+   * not been read. It stays in the queue, visible and counted as pending.
    *
    * @throws DelayedError always, which makes BullMQ leave the job alone
    */

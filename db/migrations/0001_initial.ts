@@ -49,6 +49,7 @@ const SOURCES = [
       name text not null,
       enrolled_at timestamptz not null default now(),
       read_at timestamptz,
+      read_since timestamptz,
       clock_skew_ms int,
       retiring_at timestamptz,
       retired_at timestamptz,
@@ -72,6 +73,7 @@ const SOURCES = [
       compared_seq bigint not null default 0,
       unexplained_votes bigint not null default 0,
       fenced_seq bigint,
+      fenced_at timestamptz,
       check (compared_seq <= folded_seq and folded_seq <= target_seq)
     ) with (fillfactor = 50)`,
   sql`create index sources_node on sources (node_id)`,
@@ -94,6 +96,7 @@ const SOURCES = [
       node_id text collate "C" not null references nodes,
       revision int not null,
       read_at timestamptz not null default now(),
+      read_since timestamptz not null default pg_postmaster_start_time(),
       primary key (poll_no, node_id)
     )`,
   sql`

@@ -120,6 +120,8 @@ export interface ChaosSystem {
   readonly frontends: readonly Frontend[];
   readonly workers: readonly Unit[];
   readonly postgres: Unit;
+  /** Its data folder. */
+  readonly postgresDir: string;
   readonly postgresProxy: TestProxy;
   readonly db: Db;
   /** Whether each Redis has its own small disk; needs root. */
@@ -142,7 +144,8 @@ export async function startSystem(options: ChaosSystemOptions): Promise<ChaosSys
     for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
   };
   try {
-    const { postgres, port: postgresPort } = await startPostgres(folder.path);
+    const postgresDir = join(folder.path, 'postgres');
+    const { postgres, port: postgresPort } = await startPostgres(postgresDir, folder.path);
     cleanups.push(() => postgres.close('SIGINT'));
     const proxyPort = await freePort();
     const postgresProxy = await startProxy({ port: proxyPort }, { port: postgresPort });
@@ -186,6 +189,7 @@ export async function startSystem(options: ChaosSystemOptions): Promise<ChaosSys
       frontends,
       workers,
       postgres,
+      postgresDir,
       postgresProxy,
       db,
       hasDisks,
@@ -198,8 +202,7 @@ export async function startSystem(options: ChaosSystemOptions): Promise<ChaosSys
   }
 }
 
-async function startPostgres(folder: string): Promise<{ postgres: Unit; port: number }> {
-  const dataDir = join(folder, 'postgres');
+async function startPostgres(dataDir: string, folder: string): Promise<{ postgres: Unit; port: number }> {
   await preparePostgres(dataDir, PASSWORD);
   const port = await freePort();
   const { command, args } = await postgresCommand({ dataDir, port });

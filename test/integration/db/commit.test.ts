@@ -1,23 +1,29 @@
 import fc from 'fast-check';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { auditSources, auditTallies } from '#db/audit.ts';
 import { commitBatches } from '#db/commit.ts';
 import { retryPolicyFor } from '#db/errors.ts';
 import { registerSources } from '#db/sources.ts';
 import { type Batch, JOB_VERSION, parseBatch, type ReceivedBatch } from '#job';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
-import { emptyTables, storedReceipts, storedTallies, storedVotes } from '#kit/tables.ts';
-import { batch, modelOf, POLL, SOURCE, vote, voterId } from '#kit/votes.ts';
+import { emptyTables, mirrorEntry, storedReceipts, storedTallies, storedVotes } from '#kit/tables.ts';
+import { batch, modelOf, OTHER_SOURCE, POLL, SOURCE, vote, voterId } from '#kit/votes.ts';
 
 let database: TestDatabase;
 
 beforeAll(async () => {
   database = await createDatabase();
 });
-afterEach(() => emptyTables(database.db));
+beforeEach(async () => {
+  await emptyTables(database.db);
+  await readNode();
+});
 afterAll(() => database.remove());
 
 const commit = (batches: readonly Batch[], shard = 1) => commitBatches(database.db, batches, shard);
+
+/** Records that the node of `SOURCE` was read. */
+const readNode = () => mirrorEntry(database.db, SOURCE, { seq: 0, votes: 0 });
 
 /** Commits as a committer does: retries after a lost race. */
 async function commitRacing(batches: readonly ReceivedBatch[], shard: number): Promise<void> {
@@ -52,7 +58,7 @@ async function explainCommit(batches: readonly Batch[]): Promise<PlanNode> {
     transformResult: async ({ result }) => {
       const [row] = result.rows as { 'QUERY PLAN': [{ Plan: PlanNode }] }[];
       plan = row?.['QUERY PLAN'][0].Plan;
-      return result;
+      return { ...result, rows: [{ deferred: [] }] };
     },
   });
   await commitBatches(explaining, batches, 1);
@@ -77,6 +83,7 @@ describe('a commit', () => {
       jobs: 2,
       duplicates: 0,
       discarded: 0,
+      deferred: [],
       counted: 3,
       changed: 0,
       superseded: 0,
@@ -198,6 +205,39 @@ describe('a commit', () => {
     ]);
   });
 
+  test.each([
+    ['poll', vote(2, 'cats', 0, 'no-such-poll')],
+    ['choice', vote(2, 'birds', 0)],
+  ])(
+    'defers a vote for an unknown %s until its node is read: Postgres may be older than the node',
+    async (_, unknown) => {
+      // As in a backup: the node was read, for a server that has ended.
+      await database.db
+        .updateTable('nodes')
+        .set({ read_since: new Date(0) })
+        .execute();
+      const batches = [batch(1, [vote(1, 'cats', 0), unknown]), batch(2, [vote(3, 'cats', 0)], OTHER_SOURCE)];
+      await mirrorEntry(database.db, OTHER_SOURCE, { seq: 0, votes: 0 });
+      const nothing = { changed: 0, superseded: 0, rejected: 0, duplicates: 0, discarded: 0 };
+      expect(await commit(batches)).toEqual({ ...nothing, jobs: 1, counted: 1, deferred: [`${SOURCE}.1`] });
+      expect(await database.db.selectFrom('rejected_votes').selectAll().execute()).toEqual([]);
+      await readNode();
+      expect(await commit(batches)).toMatchObject({
+        jobs: 1,
+        counted: 1,
+        rejected: 1,
+        duplicates: 1,
+        deferred: [],
+      });
+    },
+  );
+
+  test('does not defer votes for known polls: a node that is not read for a while is still drained', async () => {
+    await database.db.deleteFrom('sources').execute();
+    await database.db.deleteFrom('nodes').execute();
+    expect(await commit([batch(1, [vote(1, 'cats', 0)])])).toMatchObject({ counted: 1, deferred: [] });
+  });
+
   test('stores malformed votes as rejected with their index, whatever they contain', async () => {
     const hostile = [
       'not a vote',
@@ -286,6 +326,7 @@ test('any order, grouping and repetition of jobs gives the same tables', async (
   await fc.assert(
     fc.asyncProperty(deliveries, async ({ all, commits }) => {
       await emptyTables(database.db);
+      await readNode();
       for (const [index, group] of commits.entries()) await commit(group, index);
 
       const votes = all.flatMap((job) => job.votes);

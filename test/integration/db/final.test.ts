@@ -95,6 +95,20 @@ describe('a poll becomes final', () => {
     expect(await finalize()).toBe(true);
   });
 
+  test('not while a node was only read before Postgres started: it may hold a newer poll than a restored backup', async () => {
+    await completeNode();
+    await database.db
+      .updateTable('closings')
+      .set({ read_since: new Date(0) })
+      .execute();
+    expect(await finalize()).toBe(false);
+    expect(await awaited()).toMatchObject({ nodes: [NODE], unsealed: [], uncounted: [] });
+    await recordClosings(database.db, [closing(NODE)]);
+    // Seals of this revision stay recorded.
+    expect(await awaited()).toMatchObject({ nodes: [], unsealed: [], uncounted: [] });
+    expect(await finalize()).toBe(true);
+  });
+
   test('not while a source has not sealed, even if all its known jobs are counted', async () => {
     await mirrorEntry(database.db, OTHER_SOURCE, { seq: 0, votes: 0 });
     await completeNode();

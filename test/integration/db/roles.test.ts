@@ -62,6 +62,7 @@ beforeAll(async () => {
   await migrate(as.turnout_worker);
   await grantReaders(as.turnout_worker);
   await applyPollsFile(as.turnout_worker, POLLS);
+  await mirrorEntry(as.turnout_worker, SOURCE, { seq: 0, votes: 0 });
   await commitBatches(as.turnout_worker, [batch(1, [vote(1, 'cats', 0), vote(2, 'birds', 0)], SOURCE)], 0);
   await mirrorEntry(as.turnout_worker, SOURCE, { seq: 2, votes: 3 });
 });

@@ -166,7 +166,11 @@ describe('a closed poll', () => {
     expect(await commit(2, source)).toMatchObject({ discarded: 1 });
     await coordinator.round();
     expect(await finalAt()).not.toBeNull();
-    // Fenced and folded, it is forgotten, so that the node's keys do not grow with every process that ever ran.
+    // Kept for as long as a backup without it may be restored; then forgotten, so that the node's keys are bounded.
+    await coordinator.round();
+    expect(await one.client.exists(LEDGER_KEY, FENCED_KEY)).toBe(2);
+    const monthAgo = new Date(Date.now() - 31 * 24 * 3_600_000);
+    await database.db.updateTable('sources').set({ fenced_at: monthAgo }).execute();
     await coordinator.round();
     expect(await one.client.exists(LEDGER_KEY, FENCED_KEY)).toBe(0);
   });

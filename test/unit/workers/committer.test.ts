@@ -3,7 +3,7 @@ import type { CommitResult } from '#db/commit.ts';
 import type { ReceivedBatch } from '#job';
 import { recordLog } from '#kit/log.ts';
 import { until } from '#kit/until.ts';
-import { Committer, LANES } from '#workers/committer.ts';
+import { Committer, DeferredError, LANES } from '#workers/committer.ts';
 
 const RESULT: CommitResult = {
   jobs: 1,
@@ -13,6 +13,7 @@ const RESULT: CommitResult = {
   rejected: 0,
   duplicates: 0,
   discarded: 0,
+  deferred: [],
 };
 
 afterEach(() => {
@@ -42,6 +43,16 @@ test('lanes have different shards, whatever is drawn', async () => {
   expect(new Set(shards).size).toBe(LANES);
   finish();
   await Promise.all(submitted);
+});
+
+test('a deferred job is to be submitted again, the others of its group are committed', async () => {
+  const committer = new Committer({
+    log: recordLog().log,
+    commit: async () => ({ ...RESULT, deferred: ['one.t0-1.2'] }),
+  });
+  const outcomes = await Promise.allSettled([1, 2, 3].map((seq) => committer.submit(batch(seq))));
+  expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
+  expect(outcomes[1]).toMatchObject({ reason: expect.any(DeferredError) });
 });
 
 test('reports a recovery when Postgres rejects the job that it could not commit before', async () => {
