@@ -1,6 +1,9 @@
-import { appendFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { appendFileSync, readdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { auditSources } from '#db/audit.ts';
+import { writeOffNode } from '#db/nodes.ts';
+import { LEDGER_KEY, NODE_KEY, nodeOf, readLedger } from '#job';
 import { until } from '#kit/until.ts';
 import type { Crowd } from './crowd.ts';
 import { appendOnlyFile, canLosePower, losePower, repairAppendOnlyFile } from './power.ts';
@@ -23,6 +26,7 @@ const ZEROS = 4_096;
 /** A commit is a long message, any other query a short one. */
 const COMMIT_BYTES_MIN = 3_000;
 const COMMIT_MS_MAX = 10_000;
+const DRAIN_MS_MAX = 60_000;
 
 interface FaultContext {
   readonly system: ChaosSystem;
@@ -40,6 +44,8 @@ export interface Fault {
   /** Relative frequency. */
   readonly weight: number;
   readonly run: (context: FaultContext) => Promise<void>;
+  /** Whether it is never one of a pair: its steps assume that nothing else starts or stops its units. */
+  readonly isAlone?: boolean;
   /** Returns why the fault cannot be injected here; `undefined` if it can. */
   readonly obstacle?: (system: ChaosSystem) => string | undefined;
 }
@@ -60,6 +66,24 @@ async function freeze(unit: Frontend['handler'], ms: number): Promise<void> {
   await sleep(ms);
   unit.signal('SIGCONT');
   await unit.untilUp();
+}
+
+/** Waits until every job of the node is committed, while its handler is stopped. @returns the node's id */
+async function untilDrained(frontend: Frontend, { db }: ChaosSystem): Promise<string> {
+  const [id, fields] = await withRedis(frontend, (client) =>
+    Promise.all([client.get(NODE_KEY), client.hgetall(LEDGER_KEY)]),
+  );
+  if (id === null) throw new Error(`${frontend.name} is not enrolled`);
+  const accepted = [...readLedger(fields)].filter(([source]) => nodeOf(source).id === id);
+  const isCommitted = async (): Promise<boolean> => {
+    const sources = new Map((await auditSources(db)).map((source) => [source.source, source]));
+    return accepted.every(([source, { seq }]) => {
+      const audit = sources.get(source);
+      return audit && audit.acceptedSeq >= seq && audit.missingJobs === 0;
+    });
+  };
+  await until(`${frontend.name} is drained`, isCommitted, DRAIN_MS_MAX);
+  return id;
 }
 
 const frontendOf = ({ system, random }: FaultContext): Frontend => random.pick(system.frontends);
@@ -218,6 +242,25 @@ export const FAULTS: readonly Fault[] = [
       appendFileSync(appendOnlyFile(disk), Buffer.alloc(ZEROS));
       repairAppendOnlyFile(disk);
       await redis.startAndWait();
+    },
+  },
+  {
+    name: 'a drained node is lost with its disk and replaced',
+    weight: 2,
+    isAlone: true,
+    run: async (context) => {
+      const { system } = context;
+      const frontend = frontendOf(context);
+      const { handler, redis, disk } = frontend;
+      await handler.end('SIGTERM');
+      const id = await untilDrained(frontend, system);
+      await redis.end('SIGKILL');
+      for (const entry of readdirSync(disk)) rmSync(join(disk, entry), { recursive: true });
+      await sleep(context.random.between(0, FREEZE_MS_MAX));
+      // Polls that close meanwhile are not final before.
+      await writeOffNode(system.db, id, { who: 'chaos', why: 'its disk is gone' });
+      await redis.startAndWait();
+      await handler.startAndWait();
     },
   },
   {

@@ -93,8 +93,10 @@ async function injectAndJudge(
   crowd.start(people);
   for (let done = 0; done < total; ) {
     await sleep(random.between(0, PAUSE_MS_MAX));
-    const chosen = [pickWeighted(random, faults)];
-    if (done + 1 < total && random.next() < PAIR_SHARE) chosen.push(otherThan(chosen, random, faults));
+    const first = pickWeighted(random, faults);
+    const others = faults.filter((fault) => fault !== first && !fault.isAlone);
+    const isPair = done + 1 < total && !first.isAlone && others.length > 0 && random.next() < PAIR_SHARE;
+    const chosen = isPair ? [first, pickWeighted(random, others)] : [first];
     done += chosen.length;
     onProgress(`${String(done).padStart(4)}/${total}  ${chosen.map(({ name }) => name).join(', and ')}`);
     const before = { ...crowd.counts };
@@ -195,11 +197,6 @@ function selectFaults(system: ChaosSystem, only: readonly string[]) {
 
 function pickWeighted(random: Random, faults: readonly Fault[]): Fault {
   return random.pick(faults.flatMap((fault) => Array.from({ length: fault.weight }, () => fault)));
-}
-
-function otherThan(chosen: readonly Fault[], random: Random, faults: readonly Fault[]): Fault {
-  const others = faults.filter((fault) => !chosen.includes(fault));
-  return pickWeighted(random, others.length > 0 ? others : faults);
 }
 
 function record(
