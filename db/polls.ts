@@ -9,6 +9,12 @@ interface Poll {
   readonly choices: readonly { readonly id: string; readonly label: string }[];
   readonly opensAt?: number | undefined;
   readonly closesAt?: number | undefined;
+  readonly results?: 'live' | 'closed' | undefined;
+  readonly hidden?: boolean | undefined;
+  readonly retainVotesDays?: number | undefined;
+  readonly lang?: string | undefined;
+  readonly texts?: Readonly<Record<string, string | undefined>> | undefined;
+  readonly colours?: Readonly<Record<string, string | undefined>> | undefined;
 }
 
 /** A polls file. Its version orders files: only a higher one changes polls. */
@@ -82,11 +88,17 @@ export async function closeDuePolls(db: Db): Promise<string[]> {
 /** Returns all polls as they are stored in the nodes. */
 export async function readStoredPolls(db: Db): Promise<StoredPoll[]> {
   const { rows } = await sql<
-    Omit<StoredPoll, 'opensAt' | 'closesAt'> & { opensMs: number | null; closesMs: number | null }
+    Omit<StoredPoll, 'opensAt' | 'closesAt' | 'retainVotesDays'> & {
+      opensMs: number | null;
+      closesMs: number | null;
+      retainVotesDays: number | null;
+      presentation: Pick<Poll, 'lang' | 'texts' | 'colours'>;
+    }
   >`
     select id, question, revision, closed_at is not null as "isClosed", position,
       floor(extract(epoch from opens_at) * 1000)::bigint as "opensMs",
       floor(extract(epoch from closes_at) * 1000)::bigint as "closesMs",
+      results, is_hidden as hidden, retain_votes_days as "retainVotesDays", presentation,
       (
         select coalesce(json_agg(json_build_object('id', choices.id, 'label', label) order by position, choices.no), '[]')
         from choices
@@ -95,8 +107,10 @@ export async function readStoredPolls(db: Db): Promise<StoredPoll[]> {
     from polls
     order by position nulls last, id
   `.execute(db);
-  return rows.map(({ opensMs, closesMs, ...poll }) => ({
+  return rows.map(({ opensMs, closesMs, retainVotesDays, presentation, ...poll }) => ({
     ...poll,
+    ...presentation,
+    ...(retainVotesDays !== null && { retainVotesDays }),
     ...(opensMs !== null && { opensAt: opensMs }),
     ...(closesMs !== null && { closesAt: closesMs }),
   }));
@@ -155,6 +169,10 @@ async function putPoll(trx: Trx, poll: Poll, position: number | null): Promise<v
     opens_at: poll.opensAt === undefined ? null : new Date(poll.opensAt),
     closes_at: poll.closesAt === undefined ? null : new Date(poll.closesAt),
     position,
+    results: poll.results ?? 'live',
+    is_hidden: poll.hidden ?? false,
+    retain_votes_days: poll.retainVotesDays ?? null,
+    presentation: sql`${JSON.stringify({ lang: poll.lang, texts: poll.texts, colours: poll.colours })}::jsonb`,
   };
   const { no } = stored
     ? await trx

@@ -55,13 +55,18 @@ create table polls (
   opens_at timestamp with time zone,
   closes_at timestamp with time zone,
   position integer,
+  results text not null default 'live'::text,
+  is_hidden boolean not null default false,
+  retain_votes_days integer,
+  presentation jsonb not null default '{}'::jsonb,
   revision integer not null default 1,
   closed_at timestamp with time zone,
   final_at timestamp with time zone,
   result jsonb,
   constraint polls_check CHECK (((final_at IS NULL) OR ((closed_at IS NOT NULL) AND (result IS NOT NULL)))),
   constraint polls_id_key UNIQUE (id),
-  constraint polls_pkey PRIMARY KEY (no)
+  constraint polls_pkey PRIMARY KEY (no),
+  constraint polls_results_check CHECK ((results = ANY (ARRAY['live'::text, 'closed'::text])))
 );
 
 create table polls_files (

@@ -20,6 +20,14 @@ interface PollsTable {
   closes_at: Date | null;
   /** Position in the polls file; null once a newer file no longer contains the poll. */
   position: number | null;
+  /** Whether the result is shown before it is final. */
+  results: Generated<'live' | 'closed'>;
+  /** A rehearsal: not listed, and counted among no others. */
+  is_hidden: Generated<boolean>;
+  /** Days after the final result until the votes are deleted; null keeps them. */
+  retain_votes_days: number | null;
+  /** Language, texts and colours of the page. */
+  presentation: Generated<unknown>;
   /** Raised by every change of the poll, but not by its scheduled close. */
   revision: Generated<number>;
   /** When this revision closed. */

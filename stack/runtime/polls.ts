@@ -5,6 +5,8 @@ import { ConfigError } from './config.ts';
 const POLLS_MAX = 1_000;
 const CHOICES_MIN = 2;
 const CHOICES_MAX = 20;
+const RETAIN_DAYS_MAX = 3_650;
+const TEXT_CHARACTERS_MAX = 500;
 
 const id = v.pipe(
   v.string(),
@@ -30,6 +32,27 @@ const uniqueIds = <T extends { id: string }>() =>
 
 const choice = v.strictObject({ id, label: text(80) });
 
+/** Texts of the voting page that a poll may replace. */
+const TEXT_KEYS = ['invitation', 'thanks', 'notOpen', 'closed'] as const;
+const colour = v.pipe(v.string(), v.regex(/^#[0-9a-f]{6}$/i, 'must be a colour like #4a3bc4'));
+
+/** Fields of a poll that the page and the results depend on, each with a default. */
+const options = {
+  /** `closed`: the result is not shown until it is final. */
+  results: v.optional(v.picklist(['live', 'closed'])),
+  /** A rehearsal: listed nowhere, removed by `npm run polls -- forget`. */
+  hidden: v.optional(v.boolean()),
+  /** The votes are deleted this long after the final result. */
+  retainVotesDays: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(RETAIN_DAYS_MAX))),
+  /** Language of the poll, a BCP 47 tag. */
+  lang: v.optional(
+    v.pipe(v.string(), v.regex(/^[a-z]{2,3}(-[a-z0-9]{2,8})*$/i, 'must be a language tag like pt-BR')),
+  ),
+  texts: v.optional(v.partial(v.strictObject(v.entriesFromList(TEXT_KEYS, text(TEXT_CHARACTERS_MAX))))),
+  colours: v.optional(v.partial(v.strictObject({ light: colour, dark: colour }))),
+};
+type Options = v.InferOutput<v.ObjectSchema<typeof options, undefined>>;
+
 const poll = v.pipe(
   v.strictObject({
     id,
@@ -42,6 +65,7 @@ const poll = v.pipe(
     ),
     opensAt: v.optional(instant),
     closesAt: v.optional(instant),
+    ...options,
   }),
   v.check(
     ({ opensAt, closesAt }) => opensAt === undefined || closesAt === undefined || opensAt < closesAt,
@@ -60,7 +84,7 @@ const pollsFile = v.strictObject({
 });
 
 /** A poll as the polls file defines it. Times are milliseconds since 1970; an absent one is no limit. */
-export interface Poll {
+export interface Poll extends Options {
   readonly id: string;
   readonly question: string;
   readonly choices: readonly { readonly id: string; readonly label: string }[];
@@ -92,6 +116,7 @@ const storedPoll = v.object({
   choices: v.array(v.object({ id: v.string(), label: v.string() })),
   opensAt: v.optional(v.number()),
   closesAt: v.optional(v.number()),
+  ...options,
 });
 
 /** Returns a poll as a value of the hash `POLLS_KEY`. */

@@ -32,8 +32,32 @@ test('a file creates polls, and changes only those that differ from the last fil
   expect(await apply(1, [A, B])).toBe('applied');
   expect(await apply(2, [A, { ...B, question: 'B, really?' }])).toBe('applied');
   const polls = await stored();
-  expect(polls.get('a')).toEqual({ ...A, position: 0, revision: 1, isClosed: false });
+  expect(polls.get('a')).toEqual({
+    ...A,
+    position: 0,
+    revision: 1,
+    isClosed: false,
+    results: 'live',
+    hidden: false,
+  });
   expect(polls.get('b')).toMatchObject({ question: 'B, really?', revision: 2 });
+});
+
+test('what a file says of results, retention and presentation is stored', async () => {
+  const options = {
+    results: 'closed',
+    hidden: true,
+    retainVotesDays: 30,
+    lang: 'pt-BR',
+    texts: { thanks: 'Obrigado!' },
+    colours: { light: '#4a3bc4' },
+  } as const;
+  await apply(1, [{ ...A, ...options }]);
+  expect((await stored()).get('a')).toMatchObject(options);
+  await apply(2, [A]);
+  const without = (await stored()).get('a');
+  expect(without).toMatchObject({ results: 'live', hidden: false, revision: 2 });
+  expect(Object.keys(without ?? {})).not.toContain('texts');
 });
 
 test('an older file changes nothing, whichever worker reads it', async () => {
