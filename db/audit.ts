@@ -24,11 +24,21 @@ export interface SourceAudit {
   readonly isWrittenOff: boolean;
   /** Jobs above it were never acknowledged, and are discarded; null while the source is not fenced. */
   readonly fencedSeq: number | null;
-  /** Votes that the ledger counts and the receipts do not, at the last job that all receipts reach. */
+  /** The last job at which receipts and ledger were compared; the votes that the ledger had more there, by cause. */
+  readonly comparedSeq: number;
   readonly unexplainedVotes: number;
+  readonly writtenOffVotes: number;
+  /** The jobs that an operator declared lost, ascending. They are among `jobs`, with no votes. */
+  readonly writtenOffJobs: readonly WrittenOffJob[];
   /** How many jobs from 1 to the highest known number have no receipt, and the first of these numbers. */
   readonly missingJobs: number;
   readonly missing: readonly number[];
+}
+
+/** A job that an operator declared lost. */
+export interface WrittenOffJob {
+  readonly seq: number;
+  readonly reason: string;
 }
 
 /** A choice whose tally differs from a recount of the votes. */
@@ -70,7 +80,13 @@ export async function auditSources(db: Db, listedMax = MISSING_LISTED_MAX): Prom
     select source, node_id as node, accepted_seq as "acceptedSeq", accepted_votes as "acceptedVotes",
       jobs::bigint, votes::bigint, counted::bigint, changed::bigint, superseded::bigint, rejected::bigint,
       retired_at is not null as "isRetired", written_off_at is not null as "isWrittenOff",
-      fenced_seq as "fencedSeq", unexplained_votes as "unexplainedVotes",
+      fenced_seq as "fencedSeq", compared_seq as "comparedSeq", unexplained_votes as "unexplainedVotes",
+      written_off_votes as "writtenOffVotes",
+      (
+        select coalesce(json_agg(json_build_object('seq', seq, 'reason', reason) order by seq), '[]')
+        from written_off_jobs w
+        where w.source = known.source
+      ) as "writtenOffJobs",
       highest - jobs as "missingJobs",
       case when highest = jobs then '[]'::json else (
         select coalesce(json_agg(number order by number), '[]')

@@ -2,6 +2,7 @@ import { sql } from 'kysely';
 import { isWellFormed, jobKey, type ReceivedBatch } from '#job';
 import type { Db } from './client.ts';
 import { registerSources } from './sources.ts';
+import { readWrittenOff } from './write-off.ts';
 
 /** Result of one commit: jobs by outcome, and the votes of the new jobs by outcome. */
 export interface CommitResult {
@@ -13,6 +14,8 @@ export interface CommitResult {
   readonly discarded: number;
   /** Keys of the jobs to commit later: their polls or choices are unknown, and their nodes not yet read for this server. */
   readonly deferred: readonly string[];
+  /** Jobs that an operator had written off, and why, by job key. Their votes are not counted. */
+  readonly writtenOff: ReadonlyMap<string, string>;
   readonly counted: number;
   readonly changed: number;
   readonly superseded: number;
@@ -48,12 +51,16 @@ export async function commitBatches(
     outcome = add(outcome, rest);
   }
   const { known: _, ...result } = outcome;
-  const duplicates = batches.length - result.jobs - result.discarded - result.deferred.length;
-  return { ...result, duplicates };
+  const repeated = batches.length - result.jobs - result.discarded - result.deferred.length;
+  // A job with a receipt stays as it is, so a later statement reads the same.
+  const writtenOff = repeated > 0 ? await readWrittenOff(db, input) : NOTHING;
+  return { ...result, duplicates: repeated - writtenOff.size, writtenOff };
 }
 
+const NOTHING: ReadonlyMap<string, string> = new Map();
+
 /** What one statement did, and how many of its sources have a row in `sources`. The jobs of all others are left out. */
-type Outcome = Omit<CommitResult, 'duplicates'> & { readonly known: number };
+type Outcome = Omit<CommitResult, 'duplicates' | 'writtenOff'> & { readonly known: number };
 
 /**
  * Correct under concurrency:

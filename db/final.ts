@@ -94,8 +94,10 @@ export async function readAwaited(db: Db): Promise<Map<string, Awaited>> {
 
 /**
  * Makes a closed poll final if everything that was accepted for it is counted: every node in use was read after the close was
- * stored in it, and since Postgres started (it may have been restored from a backup, and the nodes hold newer polls); every source has sealed the poll or is fenced, and the receipts up to that job are complete and agree
- * with the ledger. Stores the result and its evidence: the counts, the last job of each source, and nodes written off.
+ * stored in it, and since Postgres started (it may have been restored from a backup, and the nodes hold newer polls); every
+ * source has sealed the poll or is fenced, and the receipts up to that job are complete and agree with the ledger. Stores the
+ * result and its evidence: the counts, the last job of each source, and nodes and jobs written off. A job written off may have had
+ * votes for any poll, so each poll names those up to the last job of their source.
  *
  * Correct under concurrency: `for update` on the poll's row waits for commits that count votes for it, and later commits
  * see that it is final and reject such votes. Changes of the poll take the same lock. The statements after the lock read newer
@@ -136,6 +138,19 @@ export async function finalizePoll(db: Db, poll: string): Promise<boolean> {
           select coalesce(json_agg(json_build_object('id', id, 'name', name, 'reason', written_off_reason) order by id), '[]')
           from nodes
           where written_off_at is not null
+        ),
+        'writtenOffJobs', (
+          select coalesce(json_agg(json_build_object('id', id, 'name', name, 'reason', reason, 'jobs', jobs) order by id, reason), '[]')
+          from (
+            select nodes.id, nodes.name, reason,
+              json_agg(job.source || '.' || job.seq order by job.source, job.seq) as jobs
+            from written_off_jobs as job
+            join sources using (source)
+            join nodes on nodes.id = node_id
+            left join seals on seals.poll_no = ${row.no} and seals.source = job.source and seals.revision = ${row.revision}
+            where job.seq <= coalesce(fenced_seq, seals.seq)
+            group by nodes.id, reason
+          ) as entry
         )
       )
       where no = ${row.no}

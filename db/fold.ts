@@ -8,7 +8,8 @@ const SOURCES_PER_STATEMENT_MAX = 1_000;
 /**
  * Folds receipts: replaces the contiguous receipts 1 to k of a source by their sums in `sources`, and compares these with
  * the ledger. It folds up to a target, an entry of the ledger as it was mirrored. There `unexplained_votes` becomes the
- * difference between the votes that the ledger counts and those in the receipts. Then the current entry becomes the target.
+ * difference between the votes that the ledger counts and those in the receipts, see `compareVotes`. Then the current entry
+ * becomes the target.
  *
  * Correct under concurrency:
  * - `for update` excludes the commits of a source while its receipts are folded, see `commitBatches`; `skip locked` leaves
@@ -22,7 +23,7 @@ export async function foldReceipts(db: Db): Promise<number> {
   await sql`
     update sources set target_seq = accepted_seq, target_votes = accepted_votes,
       unexplained_votes = case
-        when folded_seq = accepted_seq then accepted_votes - folded_votes
+        when folded_seq = accepted_seq then accepted_votes - folded_votes - written_off_votes
         else unexplained_votes
       end
     where compared_seq = target_seq and (target_seq < accepted_seq or target_votes <> accepted_votes)
@@ -67,16 +68,46 @@ export async function foldReceipts(db: Db): Promise<number> {
         folded_counted = folded_counted + counted,
         folded_changed = folded_changed + changed,
         folded_superseded = folded_superseded + superseded,
-        folded_rejected = folded_rejected + rejected,
-        compared_seq = case when folded_seq + jobs = target_seq then target_seq else compared_seq end,
-        unexplained_votes = case
-          when folded_seq + jobs = target_seq then target_votes - folded_votes - votes
-          else unexplained_votes
-        end
+        folded_rejected = folded_rejected + rejected
       from total
       where sources.source = total.source
     )
     select coalesce(sum(jobs), 0)::bigint as folded from total
   `.execute(db);
+  await compareVotes(db);
   return rows[0]?.folded ?? 0;
+}
+
+/**
+ * Compares the receipts of sources that are folded up to their target with the ledger. The receipts of jobs written off have no
+ * votes, and how many the jobs had is unknown. So if such jobs were folded since the last comparison, the votes that the receipts
+ * lack since then were in them. Votes that the ledger lacks stay unexplained.
+ *
+ * Correct under concurrency: the locked row is re-read, and from then on only another comparison changes what is compared.
+ * A write-off is visible with its receipt, and its receipt before it is folded.
+ */
+async function compareVotes(db: Db): Promise<void> {
+  await sql`
+    with difference as materialized (
+      select source, target_votes - folded_votes - written_off_votes as votes, unexplained_votes as known,
+        exists (
+          select from written_off_jobs w
+          where w.source = sources.source and w.seq > compared_seq and w.seq <= target_seq
+        ) as has_written_off
+      from sources
+      where compared_seq < target_seq and folded_seq = target_seq
+      order by source
+      for no key update
+    ),
+    split as (
+      select source, votes, case when has_written_off then greatest(votes - known, 0) else 0 end as written_off
+      from difference
+    )
+    update sources set
+      compared_seq = target_seq,
+      unexplained_votes = split.votes - written_off,
+      written_off_votes = written_off_votes + written_off
+    from split
+    where sources.source = split.source
+  `.execute(db);
 }

@@ -7,21 +7,38 @@ interface Grantee {
   readonly reads: readonly string[];
   /** Single columns that the role may read, by table. */
   readonly columns?: Readonly<Record<string, readonly string[]>>;
-  /** Columns of `nodes` that the role may change. It then also records what it does in `operator_actions`. */
+  /** Columns of `nodes` that the role may change. */
   readonly nodesColumns?: readonly string[];
+  /** Columns that the role may set in new rows, by table. The others keep their defaults. */
+  readonly inserts?: Readonly<Record<string, readonly string[]>>;
 }
 
 const GRANTEES: readonly Grantee[] = [
-  { role: 'turnout_results', reads: ['polls', 'choices', 'tallies', 'sources', 'receipts'] },
+  {
+    role: 'turnout_results',
+    reads: ['polls', 'choices', 'tallies', 'sources', 'receipts', 'written_off_jobs'],
+  },
   {
     role: 'turnout_dashboard',
-    reads: ['polls', 'nodes', 'sources', 'receipts', 'closings', 'seals', 'operator_actions'],
+    reads: [
+      ...['polls', 'nodes', 'sources', 'receipts', 'written_off_jobs', 'closings', 'seals'],
+      'operator_actions',
+    ],
     nodesColumns: ['retiring_at', 'written_off_at', 'written_off_reason'],
+    inserts: {
+      operator_actions: ['who', 'what', 'why'],
+      written_off_jobs: ['source', 'seq', 'reason'],
+      // A receipt without votes. Without a write-off beside it, the audit reports the votes of its job as lost.
+      receipts: ['source', 'seq'],
+    },
   },
   // A recount needs the choices but not the voters, and neither does the count of late votes.
   {
     role: 'turnout_audit',
-    reads: ['polls', 'choices', 'tallies', 'nodes', 'sources', 'receipts', 'closings', 'seals'],
+    reads: [
+      ...['polls', 'choices', 'tallies', 'nodes', 'sources', 'receipts', 'written_off_jobs'],
+      ...['closings', 'seals'],
+    ],
     columns: { votes: ['poll_no', 'choice_no'], rejected_votes: ['source', 'reason'] },
   },
 ];
@@ -58,7 +75,7 @@ async function ownedTables(db: Db): Promise<string[]> {
 async function grant(
   db: Db,
   tables: readonly string[],
-  { role, reads, columns = {}, nodesColumns }: Grantee,
+  { role, reads, columns = {}, nodesColumns, inserts = {} }: Grantee,
 ): Promise<void> {
   const grantee = sql.id(role);
   // Revokes privileges on single columns as well.
@@ -67,10 +84,11 @@ async function grant(
   for (const [table, names] of Object.entries(columns)) {
     await sql`grant select (${list(names)}) on ${sql.id(table)} to ${grantee}`.execute(db);
   }
-  if (!nodesColumns) return;
+  for (const [table, names] of Object.entries(inserts)) {
+    await sql`grant insert (${list(names)}) on ${sql.id(table)} to ${grantee}`.execute(db);
+  }
   // "for update" on a row needs the privilege to change one of its columns.
-  await sql`grant update (${list(nodesColumns)}) on nodes to ${grantee}`.execute(db);
-  await sql`grant insert on operator_actions to ${grantee}`.execute(db);
+  if (nodesColumns) await sql`grant update (${list(nodesColumns)}) on nodes to ${grantee}`.execute(db);
 }
 
 const list = (names: readonly string[]) => sql.join(names.map((name) => sql.id(name)));

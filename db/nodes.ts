@@ -28,7 +28,7 @@ export async function readNodes(db: Db): Promise<NodeState[]> {
     with source as (
       select node_id,
         greatest(accepted_seq - folded_seq - recent.jobs, 0) as jobs,
-        greatest(accepted_votes - folded_votes - recent.votes, 0) as votes
+        greatest(accepted_votes - folded_votes - written_off_votes - recent.votes, 0) as votes
       from sources
       cross join lateral (
         select count(*) as jobs, coalesce(sum(votes), 0) as votes

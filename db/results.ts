@@ -11,6 +11,15 @@ export interface PollResult {
   readonly finalAt: number | null;
   /** Nodes whose uncounted votes an operator declared lost before the result became final. */
   readonly writtenOff: readonly { readonly name: string; readonly reason: string }[];
+  /** Jobs that an operator declared lost before the result became final, by node and reason. */
+  readonly writtenOffJobs: readonly WrittenOffJobs[];
+}
+
+/** Jobs of a node that were written off for one reason, by their keys. The votes in them may have been for any poll. */
+export interface WrittenOffJobs {
+  readonly name: string;
+  readonly reason: string;
+  readonly jobs: readonly string[];
 }
 
 /** All data of the results pages, from one snapshot of the database. */
@@ -46,6 +55,7 @@ export async function readResults(db: Db): Promise<Results> {
           'question', polls.question,
           'finalAt', floor(extract(epoch from final_at) * 1000),
           'writtenOff', coalesce(result -> 'writtenOff', '[]'),
+          'writtenOffJobs', coalesce(result -> 'writtenOffJobs', '[]'),
           'choices', coalesce(result -> 'choices', (
             select to_jsonb(json_agg(
               json_build_object('id', choices.id, 'label', choices.label, 'votes', coalesce(tally.votes, 0))
@@ -70,23 +80,28 @@ export async function readResults(db: Db): Promise<Results> {
 }
 
 /** Status of a voter's receipt. It never reveals the choice. */
-export type ReceiptStatus = 'counted' | 'pending' | 'unknown';
+export type ReceiptStatus = 'counted' | 'pending' | 'written_off' | 'unknown';
 
 /**
  * Returns the status of a receipt: `counted` once its job is committed, whatever the outcome of each vote, `pending` while
- * only the ledger contains the job, otherwise `unknown`, which includes the seconds until the ledger is mirrored.
+ * only the ledger contains the job, `written_off` once an operator has declared it lost, otherwise `unknown`, which includes the
+ * seconds until the ledger is mirrored.
  */
 export async function readReceipt(db: Db, receipt: string): Promise<ReceiptStatus> {
   const key = parseJobKey(receipt);
   if (!key) return 'unknown';
-  const { rows } = await sql<{ counted: boolean; pending: boolean }>`
+  const { rows } = await sql<{ counted: boolean; pending: boolean; writtenOff: boolean }>`
     select
       folded_seq >= ${key.seq}
         or exists (select from receipts r where r.source = sources.source and r.seq = ${key.seq}) as counted,
-      accepted_seq >= ${key.seq} as pending
+      accepted_seq >= ${key.seq} as pending,
+      exists (
+        select from written_off_jobs w where w.source = sources.source and w.seq = ${key.seq}
+      ) as "writtenOff"
     from sources
     where source = ${key.source}
   `.execute(db);
+  if (rows[0]?.writtenOff) return 'written_off';
   if (rows[0]?.counted) return 'counted';
   return rows[0]?.pending ? 'pending' : 'unknown';
 }

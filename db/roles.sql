@@ -8,7 +8,8 @@
 --
 --   turnout_worker     owns, migrates and writes the tables
 --   turnout_results    reads counts, sources and receipts of jobs, but no votes
---   turnout_dashboard  reads nodes, sources and receipts of jobs, and requests retirements and write-offs of nodes
+--   turnout_dashboard  reads nodes, sources and receipts of jobs, requests retirements and write-offs of nodes, and writes off
+--                      jobs: it can add receipts, but only without votes
 --   turnout_audit      for npm run audit: reads what the dashboard reads, the tallies, and poll and choice of the votes for
 --                      a recount, but no voters
 --
@@ -16,8 +17,8 @@
 do $$
 declare
   tables constant text[] := array[
-    'polls_files', 'polls', 'choices', 'nodes', 'sources', 'receipts', 'closings', 'seals', 'votes', 'tallies', 'rejected_votes',
-    'operator_actions', 'leases', 'kysely_migration', 'kysely_migration_lock'
+    'polls_files', 'polls', 'choices', 'nodes', 'sources', 'receipts', 'written_off_jobs', 'closings', 'seals', 'votes', 'tallies',
+    'rejected_votes', 'operator_actions', 'leases', 'kysely_migration', 'kysely_migration_lock'
   ];
   readers constant text[] := array['turnout_results', 'turnout_dashboard', 'turnout_audit'];
   name text;

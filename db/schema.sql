@@ -79,11 +79,11 @@ create table polls_files (
 create table receipts (
   source text collate "C" not null,
   seq bigint not null,
-  votes integer not null,
-  counted integer not null,
-  changed integer not null,
-  superseded integer not null,
-  rejected integer not null,
+  votes integer not null default 0,
+  counted integer not null default 0,
+  changed integer not null default 0,
+  superseded integer not null default 0,
+  rejected integer not null default 0,
   committed_at timestamp with time zone not null default now(),
   constraint receipts_check CHECK ((votes = (((counted + changed) + superseded) + rejected))),
   constraint receipts_pkey PRIMARY KEY (source, seq),
@@ -124,6 +124,7 @@ create table sources (
   folded_rejected bigint not null default 0,
   compared_seq bigint not null default 0,
   unexplained_votes bigint not null default 0,
+  written_off_votes bigint not null default 0,
   fenced_seq bigint,
   fenced_at timestamp with time zone,
   constraint sources_check CHECK (((compared_seq <= folded_seq) AND (folded_seq <= target_seq))),
@@ -146,4 +147,13 @@ create table votes (
   poll_no smallint not null,
   choice_no smallint not null,
   constraint votes_pkey PRIMARY KEY (poll_no, voter_id)
+);
+
+create table written_off_jobs (
+  source text collate "C" not null,
+  seq bigint not null,
+  reason text not null,
+  at timestamp with time zone not null default now(),
+  constraint written_off_jobs_pkey PRIMARY KEY (source, seq),
+  constraint written_off_jobs_source_fkey FOREIGN KEY (source) REFERENCES sources(source)
 );

@@ -87,6 +87,8 @@ interface SourcesTable {
   /** The last target that was compared, and how many votes the receipts had fewer than the ledger. */
   compared_seq: CountFromZero;
   unexplained_votes: CountFromZero;
+  /** Votes that the receipts have fewer because jobs were written off. They are not unexplained. */
+  written_off_votes: CountFromZero;
   /** Jobs above it are discarded: no vote in them was acknowledged. */
   fenced_seq: number | null;
   fenced_at: Date | null;
@@ -96,16 +98,24 @@ interface SourcesTable {
 interface ReceiptsTable {
   source: string;
   seq: Count;
-  votes: number;
+  votes: Generated<number>;
   /** First votes of their voters. */
-  counted: number;
+  counted: Generated<number>;
   /** Votes that replaced an older vote of the same voter. */
-  changed: number;
+  changed: Generated<number>;
   /** Votes that a newer vote of the same voter had already superseded. */
-  superseded: number;
+  superseded: Generated<number>;
   /** Votes stored in `rejected_votes` instead. */
-  rejected: number;
+  rejected: Generated<number>;
   committed_at: Generated<Date>;
+}
+
+/** The jobs that an operator declared lost. Each has, or had until it was folded, a receipt without votes. */
+interface WrittenOffJobsTable {
+  source: string;
+  seq: Count;
+  reason: string;
+  at: Generated<Date>;
 }
 
 /** The nodes in which the close of a poll's revision was stored, in or before the transaction that read their seals. */
@@ -174,6 +184,7 @@ export interface Database {
   nodes: NodesTable;
   sources: SourcesTable;
   receipts: ReceiptsTable;
+  written_off_jobs: WrittenOffJobsTable;
   closings: ClosingsTable;
   seals: SealsTable;
   votes: VotesTable;

@@ -4,7 +4,7 @@ import { retryPolicyFor } from '#db/errors.ts';
 import { jobKey, type ReceivedBatch } from '#job';
 import type { Log } from '#runtime/log.ts';
 
-/** Postgres rejects the data of a job that could be parsed. Retrying does not help. */
+/** Postgres rejects the data of a job that could be parsed, or an operator has written the job off. Retrying does not help. */
 class UncommittableError extends Error {
   override readonly name = 'UncommittableError';
 }
@@ -66,7 +66,7 @@ export class Committer {
   /**
    * Resolves once the job is committed, by this call or by an earlier one with the same key.
    *
-   * @throws UncommittableError when Postgres rejects the job's data
+   * @throws UncommittableError when Postgres rejects the job's data, or an operator has written the job off
    * @throws DeferredError when the job is to be submitted again later
    */
   submit(batch: ReceivedBatch): Promise<void> {
@@ -124,11 +124,7 @@ export class Committer {
         this.#setFault(shard, undefined);
         onCommit?.(result, performance.now() - startedAt);
         const deferred = new Set(result.deferred);
-        for (const { batch, resolve, reject } of jobs) {
-          const isDeferred = deferred.has(jobKey(batch.source, batch.seq));
-          if (isDeferred) reject(new DeferredError('its poll is unknown until its node has been read'));
-          else resolve();
-        }
+        for (const job of jobs) settle(job, deferred, result.writtenOff);
         return;
       } catch (error) {
         const policy = retryPolicyFor(error);
@@ -173,6 +169,20 @@ export class Committer {
     if (!hasFault) this.#options.log.info('commit recovered');
     this.#options.onFault?.(fault);
   }
+}
+
+/** Settles a job after its commit. One that was written off fails, so that its votes stay in the queue, visible. */
+function settle(
+  { batch, resolve, reject }: PendingJob,
+  deferred: ReadonlySet<string>,
+  writtenOff: CommitResult['writtenOff'],
+): void {
+  const key = jobKey(batch.source, batch.seq);
+  const reason = writtenOff.get(key);
+  if (deferred.has(key)) reject(new DeferredError('its poll is unknown until its node has been read'));
+  else if (reason !== undefined)
+    reject(new UncommittableError(`an operator has written the job off: ${reason}`));
+  else resolve();
 }
 
 /** Returns a shard for each lane, all different: a lane's fault is reported under its shard. */

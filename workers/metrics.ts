@@ -24,7 +24,7 @@ export function createWorkerMetrics(
   });
   const jobs = new Counter({
     name: 'turnout_jobs_committed_total',
-    help: 'Jobs: new, duplicates of jobs committed earlier, and discarded ones above the fence of their source',
+    help: 'Jobs: new, duplicates of jobs committed earlier, discarded above the fence of their source, written off',
     labelNames: ['kind'],
     registers,
   });
@@ -69,6 +69,7 @@ export function createWorkerMetrics(
       jobs.inc({ kind: 'new' }, result.jobs);
       jobs.inc({ kind: 'duplicate' }, result.duplicates);
       jobs.inc({ kind: 'discarded' }, result.discarded);
+      jobs.inc({ kind: 'written_off' }, result.writtenOff.size);
       seconds.observe(durationMs / 1_000);
     },
     onForeignJob: () => foreignJobs.inc(),

@@ -76,6 +76,7 @@ const SOURCES = [
       folded_rejected bigint not null default 0,
       compared_seq bigint not null default 0,
       unexplained_votes bigint not null default 0,
+      written_off_votes bigint not null default 0,
       fenced_seq bigint,
       fenced_at timestamptz,
       check (compared_seq <= folded_seq and folded_seq <= target_seq)
@@ -85,14 +86,22 @@ const SOURCES = [
     create table receipts (
       source text collate "C" not null,
       seq bigint not null check (seq > 0),
-      votes int not null,
-      counted int not null,
-      changed int not null,
-      superseded int not null,
-      rejected int not null,
+      votes int not null default 0,
+      counted int not null default 0,
+      changed int not null default 0,
+      superseded int not null default 0,
+      rejected int not null default 0,
       committed_at timestamptz not null default now(),
       primary key (source, seq),
       check (votes = counted + changed + superseded + rejected)
+    )`,
+  sql`
+    create table written_off_jobs (
+      source text collate "C" not null references sources,
+      seq bigint not null,
+      reason text not null,
+      at timestamptz not null default now(),
+      primary key (source, seq)
     )`,
   sql`
     create table closings (

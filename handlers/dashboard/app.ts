@@ -1,9 +1,11 @@
 import { Hono } from 'hono';
+import { jobsAtFault } from '#audit/reconcile.ts';
 import type { Secret } from '#runtime/secret.ts';
 import { SAFE_HEADERS } from '../web/layout.ts';
 import { answerProblem, INTERNAL, NOT_FOUND } from '../web/problem.ts';
 import { refuseOtherSites, requireUser, type UserVariables } from './auth.ts';
-import { type ChangesParts, createChanges } from './changes.ts';
+import { createNodeChanges, type NodeChangesParts } from './changes.ts';
+import { createJobChanges, type JobChangesParts } from './job-changes.ts';
 import { NODE_PAGE_HEADERS, nodePage } from './node-page.ts';
 import { DASHBOARD_PAGE_HEADERS, dashboardPage } from './page.ts';
 import { auditView } from './view.ts';
@@ -11,7 +13,7 @@ import { auditView } from './view.ts';
 /** Path of the queue board. */
 export const BOARD_PATH = '/queues';
 
-export interface DashboardAppParts extends ChangesParts {
+export interface DashboardAppParts extends NodeChangesParts, JobChangesParts {
   readonly users: ReadonlyMap<string, Secret>;
   readonly board: Hono;
 }
@@ -34,12 +36,16 @@ export function createDashboardApp(parts: DashboardAppParts): Hono<UserVariables
   );
 
   app.get('/nodes/:node', async (c) => {
-    const { nodes } = auditView(await audit.latest());
+    const { nodes, sources } = auditView(await audit.latest());
     const node = nodes.find(({ node: id }) => id === c.req.param('node'));
-    return node ? c.body(nodePage(node), 200, NODE_PAGE_HEADERS) : answerProblem(c, NOT_FOUND);
+    if (!node) return answerProblem(c, NOT_FOUND);
+    const jobs = jobsAtFault(sources.filter(({ node: id }) => id === node.node));
+    return c.body(nodePage(node, jobs), 200, NODE_PAGE_HEADERS);
   });
 
-  app.route('/nodes', createChanges(parts));
+  app.route('/nodes', createNodeChanges(parts));
+
+  app.route('/jobs', createJobChanges(parts));
 
   app.route(BOARD_PATH, board);
 

@@ -1,4 +1,4 @@
-import { type Context, Hono } from 'hono';
+import { type Context, Hono, type MiddlewareHandler } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import type { NodeRequestOutcome, OperatorRequest } from '#db/nodes.ts';
 import type { Log } from '#runtime/log.ts';
@@ -10,7 +10,7 @@ import type { LiveAudit } from './live-audit.ts';
 const BODY_BYTES_MAX = 4_096;
 export const REASON_CHARACTERS_MAX = 500;
 
-export interface ChangesParts {
+export interface NodeChangesParts {
   readonly audit: Pick<LiveAudit, 'latest' | 'expire'>;
   /** See `requestRetirement` in `db/nodes.ts`. */
   readonly retire: (node: string, request: OperatorRequest) => Promise<NodeRequestOutcome>;
@@ -19,17 +19,11 @@ export interface ChangesParts {
   readonly log: Log;
 }
 
-const MISSING_REASON: Problem = {
+export const MISSING_REASON: Problem = {
   status: 400,
   code: 'missing_reason',
   title: 'Reason required',
   detail: `the field "reason" must have 1 to ${REASON_CHARACTERS_MAX} characters`,
-};
-const TOO_LARGE: Problem = {
-  status: 413,
-  code: 'too_large',
-  title: 'Request too large',
-  detail: `a request may have at most ${BODY_BYTES_MAX} bytes`,
 };
 const UNKNOWN_NODE: Problem = {
   status: 404,
@@ -51,12 +45,12 @@ const STILL_REACHABLE: Problem = {
 };
 
 /** Returns the routes that change nodes: POST with a reason, as a form or as JSON. They are recorded with the user's name. */
-export function createChanges({ audit, retire, writeOff, log }: ChangesParts): Hono<UserVariables> {
+export function createNodeChanges({ audit, retire, writeOff, log }: NodeChangesParts): Hono<UserVariables> {
   const app = new Hono<UserVariables>();
-  app.use(bodyLimit({ maxSize: BODY_BYTES_MAX, onError: (c) => answerProblem(c, TOO_LARGE) }));
+  app.use(limitBody(BODY_BYTES_MAX));
 
   app.post('/:node/retire', async (c) => {
-    const why = await reasonOf(c);
+    const why = reasonIn(await fieldsOf(c));
     if (why === undefined) return answerProblem(c, MISSING_REASON);
     const node = c.req.param('node');
     const outcome = await retire(node, { who: c.get('user'), why });
@@ -64,7 +58,7 @@ export function createChanges({ audit, retire, writeOff, log }: ChangesParts): H
   });
 
   app.post('/:node/write-off', async (c) => {
-    const why = await reasonOf(c);
+    const why = reasonIn(await fieldsOf(c));
     if (why === undefined) return answerProblem(c, MISSING_REASON);
     const node = c.req.param('node');
     const { nodes } = await audit.latest();
@@ -89,9 +83,7 @@ export function createChanges({ audit, retire, writeOff, log }: ChangesParts): H
       case 'done': {
         log.info('node changed by operator', { ...change, user: c.get('user') });
         audit.expire();
-        // The form on the page prefers HTML; programs do not.
-        if (c.req.header('accept')?.includes('text/html')) return c.redirect('/', 303);
-        return c.json(change, 202, { ...SAFE_HEADERS, 'Cache-Control': 'no-store' });
+        return answerDone(c, change);
       }
       default: {
         const never: never = outcome;
@@ -102,11 +94,28 @@ export function createChanges({ audit, retire, writeOff, log }: ChangesParts): H
   return app;
 }
 
-/** Returns the reason in a form or in JSON; `undefined` when it is missing, blank or too long. */
-async function reasonOf(c: Context): Promise<string | undefined> {
+/** Refuses larger bodies with 413. */
+export function limitBody(bytesMax: number): MiddlewareHandler {
+  const detail = `a request may have at most ${bytesMax} bytes`;
+  const tooLarge: Problem = { status: 413, code: 'too_large', title: 'Request too large', detail };
+  return bodyLimit({ maxSize: bytesMax, onError: (c) => answerProblem(c, tooLarge) });
+}
+
+/** Responds to a change that was made: forms on a page prefer HTML and are led back to the audit; programs get JSON. */
+export function answerDone(c: Context, change: Readonly<Record<string, unknown>>): Response {
+  if (c.req.header('accept')?.includes('text/html')) return c.redirect('/', 303);
+  return c.json(change, 202, { ...SAFE_HEADERS, 'Cache-Control': 'no-store' });
+}
+
+/** Returns the fields of a form or of JSON; none when the body is neither. */
+export async function fieldsOf(c: Context): Promise<Readonly<Record<string, unknown>>> {
   const isJson = c.req.header('content-type')?.startsWith('application/json');
   const body: unknown = await (isJson ? c.req.json() : c.req.parseBody()).catch(() => undefined);
-  const reason = (body as { reason?: unknown } | null | undefined)?.reason;
+  return typeof body === 'object' && body !== null ? { ...body } : {};
+}
+
+/** Returns the reason among the fields; `undefined` when it is missing, blank or too long. */
+export function reasonIn({ reason }: Readonly<Record<string, unknown>>): string | undefined {
   if (typeof reason !== 'string') return undefined;
   const text = reason.trim();
   // Postgres cannot store NUL or half of a surrogate pair.

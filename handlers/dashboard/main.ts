@@ -3,6 +3,7 @@ import { auditSources } from '#db/audit.ts';
 import { openDb } from '#db/client.ts';
 import { readAwaited } from '#db/final.ts';
 import { readNodes, requestRetirement, writeOffNode } from '#db/nodes.ts';
+import { writeOffJobs } from '#db/write-off.ts';
 import { createAdminApp } from '#runtime/admin.ts';
 import { readConfig, settings } from '#runtime/config.ts';
 import { discoverNodes } from '#runtime/discovery.ts';
@@ -65,6 +66,7 @@ await runProcess('dashboard', async ({ log, shutdown }) => {
     board: board.app,
     retire: (node, request) => requestRetirement(db, node, request),
     writeOff: (node, request) => writeOffNode(db, node, request),
+    writeOffJobs: (jobs, request) => writeOffJobs(db, jobs, request),
     log,
   });
   const server = await listen(app, config.port);

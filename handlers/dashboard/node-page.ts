@@ -1,4 +1,5 @@
 import { html } from 'hono/html';
+import { JOBS_PER_WRITE_OFF_MAX } from '#db/write-off.ts';
 import { type Html, page, pageHeaders } from '../web/layout.ts';
 import { REASON_CHARACTERS_MAX } from './changes.ts';
 import { dateTime, NUMBER } from './html.ts';
@@ -8,8 +9,16 @@ import type { NodeView } from './view.ts';
 /** The headers of the page of a node. It requires a password, so no cache may keep it. */
 export const NODE_PAGE_HEADERS = { ...pageHeaders(), 'Cache-Control': 'no-store' };
 
-/** Returns the page to retire a node or to write it off. It does not reload, so that a reason can be typed without script. */
-export function nodePage(node: NodeView): string {
+/** Rows of the field with keys of jobs. */
+const ROWS_MAX = 10;
+
+/**
+ * Returns the page to retire a node, to write it off, or to write off jobs of it. It does not reload, so that a reason can be
+ * typed without script.
+ *
+ * @param jobsAtFault the keys of its failed and lost jobs
+ */
+export function nodePage(node: NodeView, jobsAtFault: readonly string[]): string {
   const { node: id, name, readAt, uncountedVotes } = node;
   return String(
     page({
@@ -23,7 +32,8 @@ export function nodePage(node: NodeView): string {
 <p>${stateOf(node)}</p>
 <p>${readAt === null ? 'No worker has read it.' : html`Last read by a worker: ${dateTime(readAt)}.`} Uncounted votes according to Postgres: ${NUMBER.format(uncountedVotes)}.</p>
 </section>
-${isChangeable(node) ? forms(node) : html`<p class="notice">This node cannot be changed.</p>`}`,
+${isChangeable(node) ? forms(node) : html`<p class="notice">This node cannot be changed.</p>`}
+${jobsAtFault.length > 0 ? jobsForm(jobsAtFault) : ''}`,
     }),
   );
 }
@@ -43,6 +53,23 @@ ${
     ? html`<p class="notice">The node is reachable, so its votes can be counted. Retire it instead.</p>`
     : form(id, 'write-off', 'Write off')
 }
+</section>`;
+}
+
+function jobsForm(jobsAtFault: readonly string[]): Html {
+  const jobs = jobsAtFault.slice(0, JOBS_PER_WRITE_OFF_MAX);
+  return html`
+<section class="card" aria-labelledby="write-off-jobs">
+<h2 id="write-off-jobs">Write off jobs</h2>
+<p>For failed jobs that cannot be retried in the <a href="/queues">queues</a>, and for lost ones: polls become final without the votes in them, and their results name the jobs and the reason permanently. It cannot be revoked: a job that arrives later fails.</p>
+<form class="form" method="post" action="/jobs/write-off">
+<label for="jobs">Failed and lost jobs, ${JOBS_PER_WRITE_OFF_MAX} at a time; remove those to keep</label>
+<textarea id="jobs" name="jobs" required rows="${Math.min(jobs.length, ROWS_MAX)}" autocomplete="off" spellcheck="false">
+${jobs.join('\n')}</textarea>
+<label for="jobs-reason">Reason</label>
+<input id="jobs-reason" name="reason" required maxlength="${REASON_CHARACTERS_MAX}" autocomplete="off">
+<button>Write off jobs</button>
+</form>
 </section>`;
 }
 

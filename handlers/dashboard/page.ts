@@ -1,5 +1,5 @@
 import { html } from 'hono/html';
-import { nameLostJobs, OUTCOME_WORDS, OUTCOMES } from '#audit/reconcile.ts';
+import { nameJobs, OUTCOME_WORDS, OUTCOMES, writtenOffJobs } from '#audit/reconcile.ts';
 import { type Html, page, pageHeaders } from '../web/layout.ts';
 import { UPDATE_SCRIPT } from '../web/update.ts';
 import { alarmCell, card, NUMBER, numberCells, numberHeads, time } from './html.ts';
@@ -10,8 +10,8 @@ const REFRESH_SECONDS = 5;
 
 const MEBIBYTE = 2 ** 20;
 
-/** Lost jobs listed on the page; the JSON lists more. */
-const LOST_JOBS_NAMED_MAX = 20;
+/** Lost jobs, and jobs written off, that the page lists; the JSON lists more. */
+const JOBS_NAMED_MAX = 20;
 
 /** Share of memory from which the page warns; handlers refuse votes at 90 %. */
 const MEMORY_SHARE_WARNED = 0.75;
@@ -26,7 +26,7 @@ const MEANINGS: Readonly<Record<Outcome, string>> = {
   rejected: 'stored, cannot be counted',
   pending: 'not yet in Postgres',
   failed: 'in failed jobs',
-  writtenOff: 'on nodes written off',
+  writtenOff: 'declared lost by an operator',
   lost: 'in no queue or receipt',
 };
 
@@ -72,6 +72,7 @@ ${figures(view)}
 ${foreignCard(view)}
 ${lostJobsCard(view)}
 ${unexplainedCard(view)}
+${writtenOffCard(view)}
 ${pollsCard(view)}
 ${enrolledCard(view)}
 ${queuesCard(view)}
@@ -89,7 +90,8 @@ function verdict({ total, sources, postgres, reconciledAt }: AuditView): string 
     return `${NUMBER.format(total.lost)} accepted votes are lost: in no queue and in no receipt.`;
   if (sources.some(({ unexplained }) => unexplained !== 0)) return 'Receipts and ledgers differ in votes.';
   if (!postgres.reachable) return 'Postgres is down; these numbers are from its last response.';
-  if (total.failed > 0) return 'No vote is lost. Some jobs have failed; retry them in the queues.';
+  if (total.failed > 0)
+    return 'No vote is lost. Some jobs have failed; retry them in the queues, or write them off on the page of their node.';
   if (total.pending > 0) return 'No vote is lost; some are waiting to be committed.';
   if (total.writtenOff > 0) return 'Every accepted vote is accounted for, except those written off.';
   return 'Every accepted vote is accounted for.';
@@ -116,22 +118,39 @@ function figureClass(outcome: Outcome, votes: number): string {
 
 /** Lists the keys of lost jobs, for which an operator searches logs, backups and failed jobs. */
 function lostJobsCard({ sources }: AuditView): Html | '' {
-  const { keys, more } = nameLostJobs(sources, LOST_JOBS_NAMED_MAX);
+  const { keys, more } = nameJobs(sources, 'lost', JOBS_NAMED_MAX);
   if (keys.length + more === 0) return '';
   return html`<section class="card" aria-labelledby="lost-jobs">
 <h2 id="lost-jobs">Lost jobs</h2>
-<p class="muted">their numbers are in the ledger, but they are neither in a queue nor in Postgres</p>
+<p class="muted">their numbers are in the ledger, but they are neither in a queue nor in Postgres; results wait for them until they are written off on the page of their node</p>
 <ul>${keys.map(
     (key) => html`
 <li><code>${key}</code></li>`,
-  )}${
-    more > 0
-      ? html`
-<li>and ${NUMBER.format(more)} more</li>`
-      : ''
-  }
+  )}${moreItems(more)}
 </ul>
 </section>`;
+}
+
+/** Lists the jobs that operators wrote off. */
+function writtenOffCard({ sources }: AuditView): Html | '' {
+  const jobs = writtenOffJobs(sources);
+  if (jobs.length === 0) return '';
+  return html`<section class="card" aria-labelledby="written-off-jobs">
+<h2 id="written-off-jobs">Jobs written off</h2>
+<p class="muted">declared lost by an operator; the results of polls that they may have had votes for name them</p>
+<ul>${jobs.slice(0, JOBS_NAMED_MAX).map(
+    ({ key, reason }) => html`
+<li><code>${key}</code> ${reason}</li>`,
+  )}${moreItems(jobs.length - JOBS_NAMED_MAX)}
+</ul>
+</section>`;
+}
+
+function moreItems(more: number): Html | '' {
+  return more > 0
+    ? html`
+<li>and ${NUMBER.format(more)} more</li>`
+    : '';
 }
 
 /** Lists the sources whose receipts have other votes than their ledger, although no job is missing. */

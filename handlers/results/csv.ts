@@ -7,8 +7,11 @@ const COLUMNS = [
 
 /** Returns the results of a poll as CSV (RFC 4180): a header line, then a line per choice. */
 export function toCsv(view: ResultView): string {
-  const { poll, question, choices, status, finalAt = '', writtenOff = [], asOf } = view;
-  const excluded = writtenOff.map(({ name, reason }) => `${name}: ${reason}`).join('; ');
+  const { poll, question, choices, status, finalAt = '', writtenOff = [], writtenOffJobs = [], asOf } = view;
+  const excluded = [
+    ...writtenOff.map(({ name, reason }) => `${name}: ${reason}`),
+    ...writtenOffJobs.map(({ jobs, reason }) => `${jobs.join(' ')}: ${reason}`),
+  ].join('; ');
   const lines = choices.map(({ id, label, votes }) => [
     ...[poll, question, id, label, votes],
     ...[status, finalAt, excluded, asOf],

@@ -6,7 +6,8 @@ interface Readings {
   readonly streamsOpen: () => number;
 }
 
-export type ReceiptOutcome = 'counted' | 'pending' | 'unknown' | 'refused' | 'failed';
+const RECEIPT_OUTCOMES = ['counted', 'pending', 'written_off', 'unknown', 'refused', 'failed'] as const;
+export type ReceiptOutcome = (typeof RECEIPT_OUTCOMES)[number];
 
 /** Called by the parts of the results process to update its metrics. */
 export interface ResultsMetrics {
@@ -30,7 +31,7 @@ export function createResultsMetrics(registry: Registry, readings: Readings): Re
     registers,
   });
   for (const outcome of ['read', 'failed']) reads.inc({ outcome }, 0);
-  for (const outcome of ['counted', 'pending', 'unknown', 'refused', 'failed']) receipts.inc({ outcome }, 0);
+  for (const outcome of RECEIPT_OUTCOMES) receipts.inc({ outcome }, 0);
   new Gauge({
     name: 'turnout_results_snapshot_age_seconds',
     help: 'Age of the current snapshot; NaN before the first',

@@ -7,6 +7,9 @@ import { type ResultView, resultView } from './view.ts';
 /** Reload interval of the page without scripts. */
 const REFRESH_SECONDS = 5;
 
+/** Jobs written off that the page names per reason; the JSON names all. */
+const JOBS_NAMED_MAX = 10;
+
 const NUMBER = new Intl.NumberFormat('en-US');
 const SHARE = new Intl.NumberFormat('en-US', {
   style: 'percent',
@@ -103,14 +106,22 @@ function pollCard(view: ResultView): Html {
 </section>`;
 }
 
-/** States since when a result is final, and names the nodes that it lacks votes of. */
-function evidence({ finalAt, writtenOff = [] }: ResultView): Html | '' {
+/** States since when a result is final, and names the nodes and jobs that it lacks votes of. */
+function evidence({ finalAt, writtenOff = [], writtenOffJobs = [] }: ResultView): Html | '' {
   if (finalAt === undefined) return '';
   return html`
 <p class="muted">Final since <time datetime="${finalAt}">${finalAt.slice(0, 10)} ${finalAt.slice(11, 19)} UTC</time>.</p>${writtenOff.map(
     ({ name, reason }) => html`
 <p class="notice">Without the uncounted votes of ${name}, a node that was written off: ${reason}</p>`,
+  )}${writtenOffJobs.map(
+    ({ name, reason, jobs }) => html`
+<p class="notice">Without the votes in ${counted(jobs.length, 'job')} of ${name} written off (${named(jobs)}): ${reason}</p>`,
   )}`;
+}
+
+function named(jobs: readonly string[]): string {
+  const more = jobs.length - JOBS_NAMED_MAX;
+  return `${jobs.slice(0, JOBS_NAMED_MAX).join(', ')}${more > 0 ? ` and ${NUMBER.format(more)} more` : ''}`;
 }
 
 function choiceRow({ label, votes }: ResultView['choices'][number], total: number, isLeading: boolean): Html {

@@ -1,4 +1,4 @@
-import type { PollResult } from '#db/results.ts';
+import type { PollResult, WrittenOffJobs } from '#db/results.ts';
 import type { Snapshot } from './feed.ts';
 
 /** The results of a poll in the API. The order of the fields is part of the contract. */
@@ -13,6 +13,8 @@ export interface ResultView {
   readonly finalAt?: string;
   /** The nodes whose uncounted votes are not in the final result, with the operator's reason; absent without any. */
   readonly writtenOff?: readonly { readonly name: string; readonly reason: string }[];
+  /** The jobs that an operator wrote off, by node and reason: votes in them are not in the final result; absent without any. */
+  readonly writtenOffJobs?: readonly WrittenOffJobs[];
   /** Of the whole system: votes accepted by all sources, and votes of all committed jobs. */
   readonly ledger: { readonly accepted: number; readonly committed: number };
   readonly asOf: string;
@@ -20,7 +22,7 @@ export interface ResultView {
 
 /** Returns the results of one poll of a snapshot. */
 export function resultView(result: PollResult, { results, asOf }: Snapshot): ResultView {
-  const { poll, question, choices, finalAt, writtenOff } = result;
+  const { poll, question, choices, finalAt, writtenOff, writtenOffJobs } = result;
   return {
     poll,
     question,
@@ -30,6 +32,9 @@ export function resultView(result: PollResult, { results, asOf }: Snapshot): Res
       ? { status: 'provisional' }
       : { status: 'final', finalAt: new Date(finalAt).toISOString() }),
     ...(writtenOff.length > 0 && { writtenOff: writtenOff.map(({ name, reason }) => ({ name, reason })) }),
+    ...(writtenOffJobs.length > 0 && {
+      writtenOffJobs: writtenOffJobs.map(({ name, reason, jobs }) => ({ name, reason, jobs })),
+    }),
     ledger: { accepted: results.ledger.accepted, committed: results.ledger.committed },
     asOf: new Date(asOf).toISOString(),
   };

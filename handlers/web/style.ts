@@ -201,11 +201,11 @@ nav a, .footer a { display: inline-flex; align-items: center; min-height: 48px; 
 
 .form { display: grid; gap: 0.5rem; justify-items: start; margin-top: 1rem; }
 .form label { font-weight: 650; }
-.form input, .form button {
+.form input, .form textarea, .form button {
   min-height: 48px; padding: 0.5rem 1rem; border: 2px solid var(--line-strong); border-radius: 0.75rem;
   background: var(--card); color: var(--ink); font: inherit;
 }
-.form input { width: 100%; }
+.form input, .form textarea { width: 100%; }
 .form button { border-color: var(--accent); color: var(--accent); font-weight: 650; cursor: pointer; }
 
 .scroll { margin: 1rem -1.25rem 0; padding: 0 1.25rem; overflow-x: auto; }

@@ -28,7 +28,10 @@ export function audit(jobs: number, missing: readonly number[] = [], source = SO
     isRetired: false,
     isWrittenOff: false,
     fencedSeq: null,
+    comparedSeq: 0,
     unexplainedVotes: 0,
+    writtenOffVotes: 0,
+    writtenOffJobs: [],
     missingJobs: missing.length,
     missing: missing.slice(0, 100),
   };

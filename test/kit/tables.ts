@@ -53,7 +53,7 @@ export async function mirrorEntry(
 /** Deletes everything but polls and choices, and opens the polls. */
 export async function emptyTables(db: Db): Promise<void> {
   await sql`
-    truncate votes, receipts, tallies, closings, seals, sources, nodes, rejected_votes, operator_actions, leases
+    truncate votes, receipts, written_off_jobs, tallies, closings, seals, sources, nodes, rejected_votes, operator_actions, leases
   `.execute(db);
   await sql`update polls set revision = 1, closed_at = null, final_at = null, result = null`.execute(db);
 }

@@ -1,4 +1,4 @@
-import type { SourceAudit } from '#db/audit.ts';
+import type { SourceAudit, WrittenOffJob } from '#db/audit.ts';
 import { jobKey, type LedgerEntry, nodeOf } from '#job';
 import { isOwn, type Jobs, NO_JOBS, type NodeReading, ownJobs } from './ownership.ts';
 
@@ -52,7 +52,7 @@ export interface Outcomes {
   readonly rejected: number;
   readonly pending: number;
   readonly failed: number;
-  /** Missing from a node that cannot be read and whose uncounted votes an operator declared lost. */
+  /** Declared lost by an operator: in a job, or missing from a node that cannot be read. */
   readonly writtenOff: number;
   readonly lost: number;
 }
@@ -84,6 +84,9 @@ export interface SourceAccount extends Outcomes {
   };
   /** The numbers of lost jobs, ascending; only the first ones if Postgres does not list all missing numbers. */
   readonly lostJobs: readonly number[];
+  /** The numbers of failed jobs, likewise. */
+  readonly failedJobs: readonly number[];
+  readonly writtenOffJobs: readonly WrittenOffJob[];
 }
 
 /** What the nodes' readings say of a source. */
@@ -102,8 +105,10 @@ export function reconcile(inputs: AuditInputs): SourceAccount[] {
   return sourcesOf(inputs).map(({ source, audit }) => {
     const evidence = evidenceOf(source, audit, inputs);
     const held = queues.get(source) ?? NO_JOBS;
-    const { lostJobs, ...jobs } = classifyJobs(audit, evidence, held);
-    const missing = { pending: jobs.pending, failed: jobs.failed, lost: jobs.lost };
+    const { lostJobs, failedJobs, ...jobs } = classifyJobs(audit, evidence, held);
+    const compared = audit.writtenOffJobs.filter(({ seq }) => seq <= audit.comparedSeq).length;
+    const writtenOff = audit.writtenOffJobs.length;
+    const missing = { ...jobs, writtenOff: writtenOff - compared };
     const { accepted, unexplained, ...votes } = classifyVotes(audit, evidence, missing);
     const account = {
       source,
@@ -117,16 +122,17 @@ export function reconcile(inputs: AuditInputs): SourceAccount[] {
       superseded: audit.superseded,
       rejected: audit.rejected,
       ...votes,
-      writtenOff: 0,
       unexplained,
       jobs: {
         accepted: topOf(audit, evidence.entry),
-        committed: audit.jobs,
+        committed: audit.jobs - writtenOff,
         ...jobs,
-        writtenOff: 0,
+        writtenOff,
         discarded: held.discarded,
       },
       lostJobs,
+      failedJobs,
+      writtenOffJobs: audit.writtenOffJobs,
     };
     return audit.isWrittenOff && !evidence.reachable ? writeOff(account) : account;
   });
@@ -140,10 +146,17 @@ function writeOff(account: SourceAccount): SourceAccount {
     pending: 0,
     failed: 0,
     lost: 0,
-    writtenOff: account.pending + account.failed + account.lost,
+    writtenOff: account.writtenOff + account.pending + account.failed + account.lost,
     unexplained: Math.min(0, account.unexplained),
-    jobs: { ...jobs, pending: 0, failed: 0, lost: 0, writtenOff: jobs.pending + jobs.failed + jobs.lost },
+    jobs: {
+      ...jobs,
+      pending: 0,
+      failed: 0,
+      lost: 0,
+      writtenOff: jobs.writtenOff + jobs.pending + jobs.failed + jobs.lost,
+    },
     lostJobs: [],
+    failedJobs: [],
   };
 }
 
@@ -184,14 +197,29 @@ export function sumOutcomes(rows: readonly Outcomes[]): Outcomes {
   };
 }
 
-/** Returns the keys of the first `namedMax` lost jobs, and how many more are lost. */
-export function nameLostJobs(
-  rows: readonly Pick<SourceAccount, 'source' | 'jobs' | 'lostJobs'>[],
-  namedMax: number,
+/** Returns the keys of the first `namedMax` failed or lost jobs, and how many more there are. */
+export function nameJobs(
+  rows: readonly Pick<SourceAccount, 'source' | 'jobs' | 'failedJobs' | 'lostJobs'>[],
+  outcome: 'failed' | 'lost',
+  namedMax = Number.POSITIVE_INFINITY,
 ): { readonly keys: readonly string[]; readonly more: number } {
-  const all = rows.flatMap(({ source, lostJobs }) => lostJobs.map((seq) => jobKey(source, seq)));
+  const all = rows.flatMap((row) => row[`${outcome}Jobs`].map((seq) => jobKey(row.source, seq)));
   const keys = all.slice(0, namedMax);
-  return { keys, more: rows.reduce((sum, { jobs }) => sum + jobs.lost, 0) - keys.length };
+  return { keys, more: rows.reduce((sum, { jobs }) => sum + jobs[outcome], 0) - keys.length };
+}
+
+/** Returns the keys of failed and of lost jobs, which stay uncounted unless somebody intervenes. */
+export function jobsAtFault(rows: readonly SourceAccount[]): string[] {
+  return [...nameJobs(rows, 'failed').keys, ...nameJobs(rows, 'lost').keys];
+}
+
+/** Returns the jobs that operators wrote off. */
+export function writtenOffJobs(
+  rows: readonly SourceAccount[],
+): { readonly key: string; readonly reason: string }[] {
+  return rows.flatMap(({ source, writtenOffJobs }) =>
+    writtenOffJobs.map(({ seq, reason }) => ({ key: jobKey(source, seq), reason })),
+  );
 }
 
 function sourcesOf({
@@ -225,7 +253,10 @@ function emptyAudit(source: string): SourceAudit {
     isRetired: false,
     isWrittenOff: false,
     fencedSeq: null,
+    comparedSeq: 0,
     unexplainedVotes: 0,
+    writtenOffVotes: 0,
+    writtenOffJobs: [],
     missingJobs: 0,
     missing: [],
   };
@@ -265,6 +296,9 @@ function evidenceOf(source: string, audit: SourceAudit, { nodes, knownBefore }: 
 
 type MissingJobs = Pick<SourceAccount['jobs'], 'pending' | 'failed' | 'lost'>;
 
+/** Missing jobs, and those written off since receipts and ledger were compared. It is unknown how many votes each has. */
+type JobsOfUnknownSize = MissingJobs & Pick<SourceAccount['jobs'], 'writtenOff'>;
+
 /**
  * Assigns an outcome to the missing numbers of a source. Postgres lists only the first ones; the others are counted, and if
  * they exceed the jobs in the queue, some of them are lost.
@@ -273,23 +307,28 @@ function classifyJobs(
   audit: SourceAudit,
   { entry, decidableSeq, areJobsListed }: Evidence,
   jobs: Jobs,
-): MissingJobs & Pick<SourceAccount, 'lostJobs'> {
+): MissingJobs & Pick<SourceAccount, 'lostJobs' | 'failedJobs'> {
   const top = topOf(audit, entry);
   const missing = top - audit.jobs;
-  if (!areJobsListed || missing === 0) return { pending: missing, failed: 0, lost: 0, lostJobs: [] };
+  if (!areJobsListed || missing === 0) {
+    return { pending: missing, failed: 0, lost: 0, lostJobs: [], failedJobs: [] };
+  }
   const isDecidable = (seq: number): boolean => seq <= decidableSeq;
   const isHeld = (seq: number): boolean => jobs.queued.has(seq) || jobs.failed.has(seq);
 
   const named = namedMissing(audit, top);
   const lostJobs = named.filter((seq) => isDecidable(seq) && !isHeld(seq));
-  const held = [...jobs.queued.union(jobs.failed)].filter(isDecidable).length;
+  // A failed job that was written off stays in its queue.
+  const settled = new Set(audit.writtenOffJobs.map(({ seq }) => seq));
+  const held = [...jobs.queued.union(jobs.failed).difference(settled)].filter(isDecidable).length;
   const lostByCount = Math.min(decidableSeq, top) - audit.jobs - held;
   const lost = Math.max(lostJobs.length, lostByCount);
 
   const areAllNamed = named.length === missing;
-  const failed = areAllNamed ? named.filter((seq) => jobs.failed.has(seq)).length : jobs.failed.size;
+  const failedJobs = named.filter((seq) => jobs.failed.has(seq));
+  const failed = areAllNamed ? failedJobs.length : jobs.failed.difference(settled).size;
   const failedAtMost = Math.min(failed, missing - lost);
-  return { pending: missing - lost - failedAtMost, failed: failedAtMost, lost, lostJobs };
+  return { pending: missing - lost - failedAtMost, failed: failedAtMost, lost, lostJobs, failedJobs };
 }
 
 /** Returns the first missing numbers, including those above the highest in Postgres. */
@@ -301,20 +340,27 @@ function namedMissing({ missing, jobs, missingJobs }: SourceAudit, top: number):
 }
 
 /**
- * Assigns an outcome to the accepted votes without a receipt. Where no job is missing, none can be pending: the receipts have
- * fewer votes than the handler captured, so they are lost.
+ * Assigns an outcome to the accepted votes without a receipt. Where all jobs have receipts, none can be pending: the receipts
+ * have fewer votes than the handler captured, so those not written off are lost.
  */
-function classifyVotes(audit: SourceAudit, { entry }: Evidence, jobs: MissingJobs) {
+function classifyVotes(audit: SourceAudit, { entry }: Evidence, jobs: JobsOfUnknownSize) {
   const ledger = audit.fencedSeq === null ? entry : undefined;
   const accepted = Math.max(ledger?.votes ?? 0, audit.acceptedVotes, audit.votes);
-  const isComplete = jobs.pending + jobs.failed + jobs.lost === 0;
-  const missing = accepted - audit.votes;
+  const isComplete = jobs.pending + jobs.failed + jobs.lost + jobs.writtenOff === 0;
+  const writtenOff = Math.min(accepted - audit.votes, audit.writtenOffVotes);
+  const missing = accepted - audit.votes - writtenOff;
   const known = isComplete ? votesAt(audit.jobs, audit, ledger) : undefined;
-  const now = known === undefined ? 0 : known - audit.votes;
+  const now = known === undefined ? 0 : known - audit.votes - audit.writtenOffVotes;
   const unexplained = now === 0 ? audit.unexplainedVotes : now;
   const lost = isComplete ? missing : Math.min(missing, Math.max(0, unexplained));
   const distributed = distributeVotes(missing - lost, jobs);
-  return { accepted, unexplained, ...distributed, lost: distributed.lost + lost };
+  return {
+    accepted,
+    unexplained,
+    ...distributed,
+    lost: distributed.lost + lost,
+    writtenOff: distributed.writtenOff + writtenOff,
+  };
 }
 
 /** Returns the votes in the jobs up to `seq` by the ledger or its mirror; `undefined` if neither is at that job. */
@@ -326,10 +372,16 @@ function votesAt(seq: number, audit: SourceAudit, entry: LedgerEntry | undefined
   return votes.length === 0 ? undefined : Math.max(...votes);
 }
 
-function distributeVotes(votes: number, { pending, failed, lost }: MissingJobs): MissingJobs {
-  const jobs = pending + failed + lost;
-  if (jobs === 0) return { pending: votes, failed: 0, lost: 0 };
-  const lostVotes = Math.round((votes * lost) / jobs);
-  const failedVotes = Math.min(Math.round((votes * failed) / jobs), votes - lostVotes);
-  return { pending: votes - lostVotes - failedVotes, failed: failedVotes, lost: lostVotes };
+/** Distributes votes over outcomes in proportion to their jobs; without any job they are pending. */
+function distributeVotes(votes: number, jobs: JobsOfUnknownSize): JobsOfUnknownSize {
+  const shares = { pending: 0, failed: 0, lost: 0, writtenOff: 0 };
+  let votesLeft = votes;
+  let jobsLeft = jobs.pending + jobs.failed + jobs.lost + jobs.writtenOff;
+  for (const outcome of ['lost', 'failed', 'writtenOff'] as const) {
+    if (jobs[outcome] === 0) continue;
+    shares[outcome] = Math.round((votesLeft * jobs[outcome]) / jobsLeft);
+    votesLeft -= shares[outcome];
+    jobsLeft -= jobs[outcome];
+  }
+  return { ...shares, pending: votesLeft };
 }

@@ -1,7 +1,7 @@
 import type { TallyMismatch } from '#db/audit.ts';
 import type { NodeState } from '#db/nodes.ts';
 import { type ForeignSource, type NodeReading, readIds } from './ownership.ts';
-import { nameLostJobs, type SourceAccount, sumOutcomes } from './reconcile.ts';
+import { nameJobs, type SourceAccount, sumOutcomes } from './reconcile.ts';
 
 export const NUMBER: Intl.NumberFormat = new Intl.NumberFormat('en-US');
 
@@ -94,7 +94,7 @@ export function auditJson(report: AuditReport): string {
       asOf: new Date(asOf).toISOString(),
       verdict: verdictOf(report),
       total: sumOutcomes(rows),
-      lostJobs: nameLostJobs(rows, Number.POSITIVE_INFINITY).keys,
+      lostJobs: nameJobs(rows, 'lost').keys,
       sources: rows,
       foreign,
       late: Object.fromEntries(late),

@@ -33,6 +33,8 @@ function row(node: string, outcomes: Partial<SourceAccount>): SourceAccount {
     unexplained: 0,
     jobs: { accepted: 0, committed: 0, pending: 0, failed: 0, writtenOff: 0, lost: 0, discarded: 0 },
     lostJobs: [],
+    failedJobs: [],
+    writtenOffJobs: [],
     ...outcomes,
   };
 }

@@ -84,6 +84,7 @@ describe('a commit', () => {
       duplicates: 0,
       discarded: 0,
       deferred: [],
+      writtenOff: new Map(),
       counted: 3,
       changed: 0,
       superseded: 0,
@@ -218,7 +219,14 @@ describe('a commit', () => {
         .execute();
       const batches = [batch(1, [vote(1, 'cats', 0), unknown]), batch(2, [vote(3, 'cats', 0)], OTHER_SOURCE)];
       await mirrorEntry(database.db, OTHER_SOURCE, { seq: 0, votes: 0 });
-      const nothing = { changed: 0, superseded: 0, rejected: 0, duplicates: 0, discarded: 0 };
+      const nothing = {
+        writtenOff: new Map(),
+        changed: 0,
+        superseded: 0,
+        rejected: 0,
+        duplicates: 0,
+        discarded: 0,
+      };
       expect(await commit(batches)).toEqual({ ...nothing, jobs: 1, counted: 1, deferred: [`${SOURCE}.1`] });
       expect(await database.db.selectFrom('rejected_votes').selectAll().execute()).toEqual([]);
       await readNode();

@@ -76,6 +76,7 @@ describe('a poll becomes final', () => {
       ],
       sources: { [SOURCE]: 1 },
       writtenOff: [],
+      writtenOffJobs: [],
     });
     expect((await result())?.finalAt).toEqual(expect.any(Number));
   });

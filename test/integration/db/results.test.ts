@@ -40,6 +40,7 @@ describe('the results', () => {
       question: 'Cats or dogs?',
       finalAt: null,
       writtenOff: [],
+      writtenOffJobs: [],
       choices: [
         { id: 'cats', label: 'Cats', votes: 1 },
         { id: 'dogs', label: 'Dogs', votes: 0 },

@@ -10,6 +10,7 @@ import { migrate } from '#db/migrate.ts';
 import { readNodes, requestRetirement, writeOffNode } from '#db/nodes.ts';
 import { applyPollsFile } from '#db/polls.ts';
 import { readReceipt, readResults } from '#db/results.ts';
+import { writeOffJobs } from '#db/write-off.ts';
 import { recordLog } from '#kit/log.ts';
 import { createDatabase, openTestDb, type TestDatabase } from '#kit/postgres.ts';
 import { applyRoles, createRoleUrls, type Role } from '#kit/roles.ts';
@@ -32,7 +33,7 @@ const TABLES = [
     'votes',
     'tallies',
   ],
-  ...['rejected_votes', 'operator_actions', 'leases'],
+  ...['written_off_jobs', 'rejected_votes', 'operator_actions', 'leases'],
 ];
 const POLLS = {
   version: 1,
@@ -130,7 +131,21 @@ test('of the readers, only the dashboard role requests retirements and write-off
   expect(changed).toMatchObject([{ retired_at: null, written_off_reason: OPERATOR.why }]);
 });
 
+test('of the readers, only the dashboard role writes off jobs', async () => {
+  const jobs = [{ source: SOURCE, seq: 2 }];
+  for (const role of ['turnout_results', 'turnout_audit'] as const) {
+    await expect(writeOffJobs(as[role], jobs, OPERATOR)).rejects.toThrow(NOT_ALLOWED);
+  }
+  expect(await writeOffJobs(as.turnout_dashboard, jobs, OPERATOR)).toEqual({ outcome: 'done' });
+  expect(await readReceipt(as.turnout_results, `${SOURCE}.2`)).toBe('written_off');
+});
+
 test.each([
+  `insert into receipts (source, seq, votes, counted) values ('${SOURCE}', 3, 1, 1)`,
+  "update receipts set source = 'x'",
+  "update written_off_jobs set reason = 'x'",
+  "insert into written_off_jobs (source, seq, reason, at) values ('x', 1, 'x', now())",
+  "insert into operator_actions (at, who, what, why) values (now(), 'x', 'x', 'x')",
   'update nodes set retired_at = now()',
   "update nodes set name = 'x'",
   'update nodes set read_at = now()',
@@ -154,16 +169,29 @@ test('of the readers, only the audit role recounts votes, without reading voters
 });
 
 describe.each<[Role, readonly string[]]>([
-  ['turnout_results', ['polls', 'choices', 'tallies', 'sources', 'receipts']],
-  ['turnout_dashboard', ['polls', 'nodes', 'sources', 'receipts', 'closings', 'seals', 'operator_actions']],
-  ['turnout_audit', ['polls', 'choices', 'tallies', 'nodes', 'sources', 'receipts', 'closings', 'seals']],
+  ['turnout_results', ['polls', 'choices', 'tallies', 'sources', 'receipts', 'written_off_jobs']],
+  [
+    'turnout_dashboard',
+    [
+      ...['polls', 'nodes', 'sources', 'receipts', 'written_off_jobs', 'closings', 'seals'],
+      'operator_actions',
+    ],
+  ],
+  [
+    'turnout_audit',
+    [
+      ...['polls', 'choices', 'tallies', 'nodes', 'sources', 'receipts', 'written_off_jobs'],
+      ...['closings', 'seals'],
+    ],
+  ],
 ])('%s', (role, readable) => {
   test.each(TABLES)('has no privilege on %s beyond those granted', async (table) => {
     const read = run(role, `select * from ${table} limit 1`);
     if (readable.includes(table)) await expect(read).resolves.toBeDefined();
     else await expect(read).rejects.toThrow(NOT_ALLOWED);
     const column = await firstColumn(table);
-    const changes: readonly string[] = role === 'turnout_dashboard' ? ['nodes', 'operator_actions'] : [];
+    const changes: readonly string[] =
+      role === 'turnout_dashboard' ? ['nodes', 'operator_actions', 'receipts', 'written_off_jobs'] : [];
     for (const statement of [
       // See the test of what the dashboard role may not change in these.
       ...(changes.includes(table)

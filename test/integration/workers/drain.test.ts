@@ -5,13 +5,14 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { auditSources, auditTallies } from '#db/audit.ts';
 import { commitBatches } from '#db/commit.ts';
 import { readReceipt, readResults } from '#db/results.ts';
+import { writeOffJobs } from '#db/write-off.ts';
 import { type Batch, encodeBatch, FENCED_KEY, JOB_VERSION, jobKey, NODE_KEY, sourceName } from '#job';
 import { type Drain, startDrain } from '#kit/drain.ts';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
 import { scratchFolder } from '#kit/process.ts';
 import { startProxy } from '#kit/proxy.ts';
 import { startRedis, type TestRedis } from '#kit/redis.ts';
-import { storedReceipts, storedTallies } from '#kit/tables.ts';
+import { mirrorEntry, storedReceipts, storedTallies } from '#kit/tables.ts';
 import { until } from '#kit/until.ts';
 import { batch, NODE, OTHER_NODE, OTHER_SOURCE, POLL, SOURCE, vote } from '#kit/votes.ts';
 import type { CommitterOptions } from '#workers/committer.ts';
@@ -111,6 +112,19 @@ describe('the drain', () => {
     expect(await one.client.hget('bull:votes:unreadable', 'data')).toBe('{"source":');
     expect(await one.client.hget('bull:votes:node-aaaaaaaaaaaaa.t0-1.7', 'failedReason')).toBe(
       'job has no votes',
+    );
+  });
+
+  test('fails a job that was written off, keeps it, and counts the others', async () => {
+    const [one] = nodes as [TestRedis, TestRedis];
+    await mirrorEntry(database.db, SOURCE, { seq: 2, votes: 2 });
+    await writeOffJobs(database.db, [{ source: SOURCE, seq: 1 }], { who: 'ada', why: 'it is gone' });
+    await enqueue(one, [batch(1, [vote(1, 'cats', 0)]), batch(2, [vote(2, 'dogs', 0)])]);
+    await drainAll();
+    await until('one has failed', async () => (await one.client.zcard('bull:votes:failed')) === 1);
+    await untilTalliesAre([[`${POLL} dogs`, 1]]);
+    expect(await one.client.hget(`bull:votes:${jobKey(SOURCE, 1)}`, 'failedReason')).toBe(
+      'an operator has written the job off: it is gone',
     );
   });
 

@@ -14,6 +14,7 @@ const RESULT: CommitResult = {
   duplicates: 0,
   discarded: 0,
   deferred: [],
+  writtenOff: new Map(),
 };
 
 afterEach(() => {
@@ -65,6 +66,20 @@ test('reports a recovery when Postgres rejects the job that it could not commit 
   });
   await expect(committer.submit(batch(1))).rejects.toThrow('bad value');
   expect(faults).toEqual(['connection lost', undefined]);
+});
+
+test('fails a job that was written off with the reason, and none beside it', async () => {
+  const writtenOff = new Map([['one.t0-1.2', 'its data is damaged']]);
+  const committer = new Committer({
+    log: recordLog().log,
+    commit: async () => ({ ...RESULT, writtenOff }),
+  });
+  const [counted, late] = await Promise.allSettled([committer.submit(batch(1)), committer.submit(batch(2))]);
+  expect(counted).toMatchObject({ status: 'fulfilled' });
+  expect(late).toMatchObject({
+    status: 'rejected',
+    reason: { message: 'an operator has written the job off: its data is damaged' },
+  });
 });
 
 function batch(seq: number): ReceivedBatch {

@@ -1,12 +1,13 @@
 import { renderTable } from '#dev/table.ts';
 import { type Paint, plain } from '#dev/terminal.ts';
 import {
-  nameLostJobs,
+  nameJobs,
   OUTCOME_WORDS,
   OUTCOMES,
   type Outcomes,
   type SourceAccount,
   sumOutcomes,
+  writtenOffJobs,
 } from '../reconcile.ts';
 import { type AuditReport, count, NUMBER, nodeLabel } from '../report.ts';
 
@@ -79,8 +80,14 @@ function conclusions(report: AuditReport, paint: Paint): string[] {
 function failedLines(rows: readonly SourceAccount[], paint: Paint): string[] {
   const { failed } = sumOutcomes(rows);
   if (failed === 0) return [];
+  const { keys, more } = nameJobs(rows, 'failed', FAULTS_NAMED_MAX);
   return [
-    paint('yellow', `${count(failed, 'vote')} in failed jobs: retry them in the queues of the dashboard.`),
+    paint(
+      'yellow',
+      `${count(failed, 'vote')} in failed jobs: retry them in the queues of the dashboard, or write them off there.`,
+    ),
+    ...keys.map((key) => `  ${key}`),
+    ...(more > 0 ? [`  and ${NUMBER.format(more)} more`] : []),
   ];
 }
 
@@ -89,17 +96,21 @@ function writtenOffLines(
   rows: readonly SourceAccount[],
   paint: Paint,
 ): string[] {
-  return writtenOff.map((node) => {
+  const nodes = writtenOff.map((node) => {
     const votes = sumOutcomes(rows.filter((row) => row.node === node.id)).writtenOff;
-    return paint(
-      'yellow',
-      `Written off: ${nodeLabel(node)} with ${count(votes, 'known vote')}: ${node.reason}`,
-    );
+    return `Written off: ${nodeLabel(node)} with ${count(votes, 'known vote')}: ${node.reason}`;
   });
+  const jobs = writtenOffJobs(rows).map(({ key, reason }) => `Written off: job ${key}: ${reason}`);
+  const more = jobs.length - FAULTS_NAMED_MAX;
+  return [
+    ...nodes,
+    ...jobs.slice(0, FAULTS_NAMED_MAX),
+    ...(more > 0 ? [`Written off: ${count(more, 'more job')}`] : []),
+  ].map((line) => paint('yellow', line));
 }
 
 function lostLines(rows: readonly SourceAccount[], paint: Paint): string[] {
-  const { keys, more } = nameLostJobs(rows, FAULTS_NAMED_MAX);
+  const { keys, more } = nameJobs(rows, 'lost', FAULTS_NAMED_MAX);
   if (keys.length + more === 0) return [];
   const votes = rows.reduce(
     (sum, { lost, unexplained }) => sum + Math.max(0, lost - Math.max(0, unexplained)),
@@ -168,7 +179,8 @@ function nothingLost(report: AuditReport, rows: readonly SourceAccount[], paint:
   }
   const { pending, writtenOff } = sumOutcomes(rows);
   const waiting = pending > 0 ? `, ${count(pending, 'vote')} of them pending` : '';
-  if (writtenOff > 0 || report.writtenOff.length > 0) {
+  const hasWrittenOff = writtenOff > 0 || writtenOffJobs(rows).length > 0;
+  if (hasWrittenOff || report.writtenOff.length > 0) {
     return `Beyond what was written off, every accepted vote is accounted for${waiting}.`;
   }
   return paint('green', `Nothing is lost: every accepted vote is accounted for${waiting}.`);

@@ -1,5 +1,8 @@
 import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
+import { commitBatches } from '#db/commit.ts';
+import { finalizePoll, recordClosings, recordSeals } from '#db/final.ts';
+import { foldReceipts } from '#db/fold.ts';
 import { ROOT } from '#dev/root.ts';
 import { createDatabase } from '#kit/postgres.ts';
 import { freePort, scratchFolder, startNode, untilReady } from '#kit/process.ts';
@@ -7,7 +10,7 @@ import { startRedis } from '#kit/redis.ts';
 import { mirrorEntry } from '#kit/tables.ts';
 import { until } from '#kit/until.ts';
 import { POLL } from '#kit/votes.ts';
-import { capture } from './nodes.ts';
+import { capture, fail, job, take } from './nodes.ts';
 
 const MAIN = join(ROOT, 'handlers/dashboard/main.ts');
 const SOURCE = 'frontend01-aaaaaaaaaaaaa.t0-1';
@@ -90,6 +93,42 @@ test('requests a retirement and a write-off, and shows what a closed poll awaits
   expect(actions).toMatchObject([
     { who: 'sre', what: 'retire node aaaaaaaaaaaaa', why: 'its disk died' },
     { who: 'sre', what: 'write off node aaaaaaaaaaaaa', why: 'its disk died' },
+  ]);
+});
+
+test('writes off a failed and a lost job, which its page offers, and then a poll becomes final', async () => {
+  const database = await createDatabase();
+  cleanups.push(() => database.remove());
+  const redis = await startRedis();
+  cleanups.push(() => redis.remove());
+  await capture(redis, SOURCE, 3);
+  await fail(redis, SOURCE, 2);
+  await take(redis, SOURCE, 3);
+  await commitBatches(database.db, [job(SOURCE, 1)], 0);
+  await take(redis, SOURCE, 1);
+  await mirrorEntry(database.db, SOURCE, { seq: 3, votes: 6 });
+  await database.db.updateTable('polls').set({ closed_at: new Date() }).where('id', '=', POLL).execute();
+  await recordClosings(database.db, [{ nodeId: 'aaaaaaaaaaaaa', poll: POLL, revision: 1 }]);
+  await recordSeals(database.db, [{ source: SOURCE, poll: POLL, revision: 1, seq: 3 }]);
+  const { url } = await start({ DATABASE_URL: database.url, QUEUE_NODES: redis.socket });
+
+  const jobs = `${SOURCE}.2\n${SOURCE}.3`;
+  await until('the page offers both jobs', async () => {
+    const page = await fetch(`${url}/nodes/aaaaaaaaaaaaa`, { headers: HEADERS });
+    return (await page.text()).includes(`\n${jobs}</textarea>`);
+  });
+  await foldReceipts(database.db);
+  expect(await finalizePoll(database.db, POLL)).toBe(false);
+  const body = new URLSearchParams({ jobs, reason: 'damaged data' });
+  const response = await fetch(`${url}/jobs/write-off`, { method: 'POST', body, headers: HEADERS });
+  expect(response.status).toBe(202);
+  const ledger = await (await fetch(`${url}/ledger`, { headers: HEADERS })).json();
+  expect(ledger).toMatchObject({ total: { counted: 1, failed: 0, lost: 0, writtenOff: 5 } });
+  await foldReceipts(database.db);
+  expect(await finalizePoll(database.db, POLL)).toBe(true);
+  const actions = await database.db.selectFrom('operator_actions').selectAll().execute();
+  expect(actions).toMatchObject([
+    { who: 'sre', what: `write off jobs ${SOURCE}.2, ${SOURCE}.3`, why: 'damaged data' },
   ]);
 });
 

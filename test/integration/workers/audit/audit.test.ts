@@ -4,7 +4,9 @@ import { join } from 'node:path';
 import { sql } from 'kysely';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { auditSources } from '#db/audit.ts';
+import { foldReceipts } from '#db/fold.ts';
 import { writeOffNode } from '#db/nodes.ts';
+import { writeOffJobs } from '#db/write-off.ts';
 import { ROOT } from '#dev/root.ts';
 import { openCapture } from '#kit/capture.ts';
 import { startDrain } from '#kit/drain.ts';
@@ -230,6 +232,25 @@ describe('the audit', () => {
     expect(code).toBe(0);
     await second.up();
     expect(await auditAsJson()).toMatchObject({ code: 0, total: { accepted: 3, pending: 3, writtenOff: 0 } });
+  });
+
+  test('names a lost job until it is written off, and then the write-off', async () => {
+    await captureJobs(first, ONE, 2);
+    await first.client.lrem('bull:votes:wait', 1, `${ONE}.1`);
+    await first.client.del(`bull:votes:${ONE}.1`);
+    await drainAll(1);
+    await mirrorEntry(database.db, ONE, { seq: 2, votes: 2 });
+    expect(await auditAsJson()).toMatchObject({ code: 1, lostJobs: [`${ONE}.1`] });
+    await writeOffJobs(database.db, [{ source: ONE, seq: 1 }], { who: 'ann', why: 'it is gone' });
+    for (const step of [async () => {}, () => foldReceipts(database.db)]) {
+      await step();
+      const { code, output } = await audit();
+      expect(output).toContain(`Written off: job ${ONE}.1: it is gone`);
+      expect(code).toBe(0);
+      expect(await auditAsJson()).toMatchObject({
+        total: { accepted: 2, counted: 1, writtenOff: 1, lost: 0 },
+      });
+    }
   });
 
   test('does not expect a retired node', async () => {

@@ -106,6 +106,8 @@ describe('the dashboard', () => {
           unexplained: 0,
           jobs: { accepted: 3, committed: 2, pending: 1, failed: 0, writtenOff: 0, lost: 0, discarded: 0 },
           lostJobs: [],
+          failedJobs: [],
+          writtenOffJobs: [],
         },
       ],
       queues: [
@@ -202,6 +204,13 @@ describe('the page', () => {
     expect(text).toContain('Every accepted vote is accounted for, except those written off.');
     expect(text).toContain('<dt>Written off</dt><dd>10</dd>');
     expect(text).toContain('<div class="figure good"><dt>Lost</dt><dd>0</dd>');
+  });
+
+  test('names the jobs that were written off, with the reason', async () => {
+    const audits = [{ ...audit(3), writtenOffJobs: [{ seq: 2, reason: 'damaged <data>' }] }];
+    const rows = reconcile({ nodes: [node({ seqs: { [SOURCE]: 3 } })], audits, knownBefore: new Set() });
+    expect(await pageWith({ rows })).toContain(`<code>${SOURCE}.2</code> damaged &lt;data&gt;</li>`);
+    expect(await pageWith()).not.toContain('Jobs written off');
   });
 
   test('shows why a node is down, and an append-only file that is off', async () => {

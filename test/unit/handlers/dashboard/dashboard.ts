@@ -1,8 +1,10 @@
 import { Hono } from 'hono';
 import { reconcile } from '#audit/reconcile.ts';
 import type { NodeRequestOutcome } from '#db/nodes.ts';
+import type { WriteOffOutcome } from '#db/write-off.ts';
 import { createDashboardApp } from '#handlers/dashboard/app.ts';
 import type { LiveReport } from '#handlers/dashboard/live-audit.ts';
+import { jobKey } from '#job';
 import { audit, enrolled, node, SOURCE } from '#kit/audit-fixtures.ts';
 import { recordLog } from '#kit/log.ts';
 import { Secret } from '#runtime/secret.ts';
@@ -15,14 +17,19 @@ export const basic = (text: string): string => `Basic ${Buffer.from(text).toStri
 export const KNOWN = { Authorization: basic('sre:pass:wörd1') };
 
 interface Change {
-  readonly what: 'retire' | 'write off';
+  readonly what: 'retire' | 'write off' | 'write off jobs';
+  /** The node's id or name, or the keys of the jobs. */
   readonly node: string;
   readonly who: string;
   readonly why: string;
 }
 
 /** An app with one node and one pending job; `made` are the changes requested. */
-export function createApp(changes: Partial<LiveReport> = {}, outcome: NodeRequestOutcome = 'done') {
+export function createApp(
+  changes: Partial<LiveReport> = {},
+  outcome: NodeRequestOutcome = 'done',
+  jobsOutcome: WriteOffOutcome = { outcome: 'done' },
+) {
   const nodes = [node({ seqs: { [SOURCE]: 3 }, queued: [3] })];
   const report: LiveReport = {
     asOf: NOON,
@@ -52,6 +59,11 @@ export function createApp(changes: Partial<LiveReport> = {}, outcome: NodeReques
     board: new Hono().all('*', (c) => c.text('the board')),
     retire: change('retire'),
     writeOff: change('write off'),
+    writeOffJobs: async (jobs, request) => {
+      const keys = jobs.map(({ source, seq }) => jobKey(source, seq));
+      await change('write off jobs')(keys.join(' '), request);
+      return jobsOutcome;
+    },
     log: recordLog().log,
   });
   return Object.assign(app, { made, expiries: () => expiries });

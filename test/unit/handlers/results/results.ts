@@ -13,6 +13,7 @@ export function someResults(changes: Partial<Results> = {}): Results {
         ],
         finalAt: null,
         writtenOff: [],
+        writtenOffJobs: [],
       },
     ],
     ledger: { accepted: 3, committed: 3 },

@@ -7,6 +7,13 @@ import { someResults } from './results.ts';
 
 const FINAL_AT = Date.UTC(2027, 1, 7, 23, 0, 9);
 const WRITTEN_OFF = [{ name: 'frontend02', reason: 'its disk <died>' }];
+const WRITTEN_OFF_JOBS = [
+  {
+    name: 'frontend01',
+    reason: 'damaged <data>',
+    jobs: Array.from({ length: 12 }, (_, index) => `s.${index + 1}`),
+  },
+];
 const AS_OF = Date.UTC(2027, 1, 7, 23, 30, 5);
 
 const pollOf = (results: Results): PollResult => results.polls[0] as PollResult;
@@ -52,6 +59,13 @@ describe('the JSON', () => {
     );
     expect(viewWith({ finalAt: FINAL_AT })).not.toHaveProperty('writtenOff');
   });
+
+  test('names all jobs written off, by node and reason', () => {
+    expect(viewWith({ finalAt: FINAL_AT, writtenOffJobs: WRITTEN_OFF_JOBS })).toMatchObject({
+      writtenOffJobs: WRITTEN_OFF_JOBS,
+    });
+    expect(viewWith({ finalAt: FINAL_AT })).not.toHaveProperty('writtenOffJobs');
+  });
 });
 
 describe('the CSV', () => {
@@ -67,6 +81,13 @@ describe('the CSV', () => {
     const writtenOff = [...WRITTEN_OFF, { name: 'frontend03', reason: 'gone, too' }];
     expect(toCsv(viewWith({ finalAt: FINAL_AT, writtenOff }))).toContain(
       ',Cats,2,final,2027-02-07T23:00:09.000Z,"frontend02: its disk <died>; frontend03: gone, too",2027-',
+    );
+  });
+
+  test('names all jobs written off', () => {
+    const writtenOffJobs = [{ name: 'frontend01', reason: 'damaged', jobs: ['s.1', 's.2'] }];
+    expect(toCsv(viewWith({ finalAt: FINAL_AT, writtenOff: WRITTEN_OFF, writtenOffJobs }))).toContain(
+      ',frontend02: its disk <died>; s.1 s.2: damaged,2027-',
     );
   });
 
@@ -110,6 +131,13 @@ describe('the page', () => {
     expect(text).not.toContain('Provisional');
     expect(text).toContain('<time datetime="2027-02-07T23:00:09.000Z">2027-02-07 23:00:09 UTC</time>');
     expect(text).toContain('votes of frontend02, a node that was written off: its disk &lt;died&gt;');
+  });
+
+  test('shows how many jobs were written off, the first of them, and the reason', () => {
+    expect(pageWith({ finalAt: FINAL_AT, writtenOffJobs: WRITTEN_OFF_JOBS })).toContain(
+      'votes in 12 jobs of frontend01 written off ' +
+        '(s.1, s.2, s.3, s.4, s.5, s.6, s.7, s.8, s.9, s.10 and 2 more): damaged &lt;data&gt;',
+    );
   });
 
   test('escapes texts of the polls file', () => {

@@ -3,13 +3,15 @@ import { describe, expect, test } from 'vitest';
 import type { NodeReading } from '#audit/ownership.ts';
 import {
   type AuditInputs,
-  nameLostJobs,
+  jobsAtFault,
+  nameJobs,
   nodesToList,
   reconcile,
   type SourceAccount,
   sumOutcomes,
 } from '#audit/reconcile.ts';
 import type { SourceAudit } from '#db/audit.ts';
+import { jobKey } from '#job';
 import { audit, ELSEWHERE, node, OLDER, OTHER_NODE, range, SOURCE } from '#kit/audit-fixtures.ts';
 
 function settleOne(
@@ -66,7 +68,7 @@ describe('a missing job', () => {
     );
     expect(jobsOf(row)).toEqual({ pending: 390, failed: 0, lost: 110 });
     expect(row.lostJobs).toEqual(range(1, 100));
-    const { keys, more } = nameLostJobs([row], 20);
+    const { keys, more } = nameJobs([row], 'lost', 20);
     expect([keys.length, keys[19], more]).toEqual([20, `${SOURCE}.20`, 90]);
   });
 
@@ -228,6 +230,72 @@ describe('a written-off node', () => {
   });
 });
 
+describe('a written-off job', () => {
+  const writtenOffJobs = [{ seq: 2, reason: 'damaged' }];
+  /** Receipts of three jobs, of which the second has no votes. */
+  const before = { ...audit(3), votes: 20, counted: 20, writtenOffJobs };
+  const after = { ...before, comparedSeq: 3, writtenOffVotes: 10 };
+  const reading = node({ seqs: { [SOURCE]: 3 }, failed: [2] });
+
+  test('has the votes that the receipts lack, and is neither failed nor lost', () => {
+    for (const audited of [before, after]) {
+      const row = settleOne([reading], [audited]);
+      expect(row).toMatchObject({
+        accepted: 30,
+        counted: 20,
+        failed: 0,
+        lost: 0,
+        writtenOff: 10,
+        unexplained: 0,
+      });
+      expect(row.jobs).toMatchObject({ accepted: 3, committed: 2, failed: 0, lost: 0, writtenOff: 1 });
+      expect(row).toMatchObject({ failedJobs: [], lostJobs: [], writtenOffJobs });
+    }
+  });
+
+  test('shares the missing votes with missing jobs until it was compared', () => {
+    const readings = [node({ seqs: { [SOURCE]: 5 }, queued: [4] })];
+    const missing = { acceptedSeq: 5, acceptedVotes: 50, missingJobs: 2, missing: [4, 5] };
+    for (const audited of [before, after]) {
+      const row = settleOne(readings, [{ ...audited, ...missing }]);
+      expect(row).toMatchObject({ accepted: 50, pending: 10, lost: 10, writtenOff: 10, lostJobs: [5] });
+    }
+  });
+
+  test('does not hide votes that receipts lack or have beyond it', () => {
+    const fewer = settleOne([reading], [{ ...after, votes: 17, counted: 17 }]);
+    expect(fewer).toMatchObject({ writtenOff: 10, lost: 3, unexplained: 3 });
+    const more = settleOne([reading], [{ ...after, votes: 24, counted: 24 }]);
+    expect(more).toMatchObject({ writtenOff: 6, lost: 0, unexplained: -4 });
+    for (const row of [fewer, more]) expect(sumOf(row)).toBe(row.accepted);
+  });
+
+  test('stays in the failed jobs of its queue without hiding a lost job', () => {
+    const seqs = range(4, 300);
+    const row = settleOne(
+      [node({ seqs: { [SOURCE]: 300 }, failed: [2] })],
+      [
+        {
+          ...before,
+          acceptedSeq: 300,
+          acceptedVotes: 3_000,
+          missingJobs: seqs.length,
+          missing: seqs.slice(0, 100),
+        },
+      ],
+    );
+    expect(row.jobs).toMatchObject({ failed: 0, lost: 297, writtenOff: 1 });
+  });
+});
+
+test('names the failed and the lost jobs', () => {
+  const row = settleOne(
+    [node({ seqs: { [SOURCE]: 5 }, queued: [2], failed: [4] })],
+    [audit(1, [2, 3, 4, 5])],
+  );
+  expect(jobsAtFault([row])).toEqual([4, 3, 5].map((seq) => jobKey(SOURCE, seq)));
+});
+
 describe('a source of another node', () => {
   const intruder = node({ name: 'r2', seqs: { [SOURCE]: 9, [ELSEWHERE]: 1 }, source: ELSEWHERE });
 
@@ -321,6 +389,8 @@ describe('any system', () => {
 
   test('adds up for fenced, written-off and unexplained sources, reachable or not', () => {
     const parts = fc.record({
+      writtenOff: fc.nat(3),
+      writtenOffVotes: fc.nat(30),
       fence: fc.option(fc.nat(10)),
       isWrittenOff: fc.boolean(),
       isDown: fc.boolean(),
@@ -337,6 +407,12 @@ describe('any system', () => {
           votes,
           counted: votes,
           unexplainedVotes: parts.difference,
+          writtenOffJobs: range(1, Math.min(parts.writtenOff, known.jobs)).map((seq) => ({
+            seq,
+            reason: 'x',
+          })),
+          writtenOffVotes: parts.writtenOffVotes,
+          comparedSeq: Math.min(1, known.jobs),
           isWrittenOff: parts.isWrittenOff,
           // A fence is never below the highest number known.
           fencedSeq: parts.fence === null ? null : top,

@@ -100,6 +100,17 @@ Tallies agree with a recount of all votes.`);
     expect(text).not.toContain('Nothing is lost');
   });
 
+  test('names the failed jobs, and the jobs written off with the reason', () => {
+    const audits = [{ ...audit(2, [3]), writtenOffJobs: [{ seq: 2, reason: 'damaged' }] }];
+    const text = auditText(
+      reportOf({ rows: rowsOf([node({ seqs: { [SOURCE]: 3 }, failed: [3] })], audits) }),
+      'x',
+    );
+    expect(text).toContain(`or write them off there.\n  ${SOURCE}.3\n`);
+    expect(text).toContain(`Written off: job ${SOURCE}.2: damaged`);
+    expect(text).toContain('Beyond what was written off, every accepted vote is accounted for.');
+  });
+
   test('names the sources of votes that came after their poll was final', () => {
     const text = auditText(reportOf({ late: new Map([[SOURCE, 2]]) }), 'x');
     expect(text).toContain(
