@@ -1,7 +1,7 @@
 import { type Kysely, sql } from 'kysely';
 
 /**
- * Returns the schema `public` as SQL: columns, constraints, further indexes and storage options, sorted by table name. A
+ * Returns the schema `public` as SQL: columns, constraints, further indexes and storage options, sorted by table name, then the views. A
  * test compares it with `schema.sql`, which makes every schema change visible in review.
  */
 export async function describeSchema<T>(db: Kysely<T>): Promise<string> {
@@ -39,5 +39,11 @@ export async function describeSchema<T>(db: Kysely<T>): Promise<string> {
     where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and c.relname not like 'kysely%'
     order by c.relname
   `.execute(db);
-  return rows.map(({ text }) => text).join('\n');
+  const { rows: views } = await sql<{ text: string }>`
+    select format(E'create view %s as\n%s\n', relname, pg_get_viewdef(oid)) as text
+    from pg_class
+    where relnamespace = 'public'::regnamespace and relkind = 'v'
+    order by relname
+  `.execute(db);
+  return [...rows, ...views].map(({ text }) => text).join('\n');
 }

@@ -5,10 +5,16 @@ const UNIQUE_VIOLATION = '23505';
 const SERIALIZATION_FAILURE = '40001';
 const DEADLOCK_DETECTED = '40P01';
 const UNDEFINED_TABLE = '42P01';
+const QUERY_CANCELED = '57014';
 
 /** Returns whether a statement failed because a table is missing: no worker has migrated the schema yet. */
 export function isUndefinedTable(error: unknown): boolean {
   return codeOf(error) === UNDEFINED_TABLE;
+}
+
+/** Returns whether Postgres ended a statement at its time limit. */
+export function isStatementTimeout(error: unknown): boolean {
+  return codeOf(error) === QUERY_CANCELED;
 }
 
 /** How to react to a failed statement: `permanent` means that a retry cannot succeed. */

@@ -8,8 +8,8 @@
 --
 --   turnout_worker     owns, migrates and writes the tables
 --   turnout_results    reads counts, sources and receipts of jobs, but no votes
---   turnout_dashboard  reads nodes, sources and receipts of jobs, requests retirements and write-offs of nodes, and writes off
---                      jobs: it can add receipts, but only without votes
+--   turnout_dashboard  reads nodes, sources and receipts of jobs, and sums over votes for the anomaly report, requests
+--                      retirements and write-offs of nodes, and writes off jobs: it can add receipts, but only without votes
 --   turnout_audit      for npm run audit: reads what the dashboard reads, the tallies, and poll and choice of the votes for
 --                      a recount, but no voters
 --
@@ -18,7 +18,8 @@ do $$
 declare
   tables constant text[] := array[
     'polls_files', 'polls', 'choices', 'nodes', 'sources', 'receipts', 'written_off_jobs', 'closings', 'seals', 'votes', 'tallies',
-    'rejected_votes', 'operator_actions', 'leases', 'kysely_migration', 'kysely_migration_lock'
+    'rejected_votes', 'operator_actions', 'leases', 'vote_times', 'mint_bursts', 'one_poll_voters', 'kysely_migration',
+    'kysely_migration_lock'
   ];
   readers constant text[] := array['turnout_results', 'turnout_dashboard', 'turnout_audit'];
   name text;
@@ -41,10 +42,10 @@ begin
   end loop;
   grant create on schema public to turnout_worker;
 
-  -- Tables created before the roles existed change owner.
+  -- Tables and views created before the roles existed change owner; a view reads with the rights of its owner.
   for name in
     select relname from pg_class
-    where relnamespace = 'public'::regnamespace and relkind = 'r' and relname = any (tables)
+    where relnamespace = 'public'::regnamespace and relkind in ('r', 'v') and relname = any (tables)
       and relowner <> 'turnout_worker'::regrole
   loop
     execute format('alter table public.%I owner to turnout_worker', name);

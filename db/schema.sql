@@ -157,3 +157,53 @@ create table written_off_jobs (
   constraint written_off_jobs_pkey PRIMARY KEY (source, seq),
   constraint written_off_jobs_source_fkey FOREIGN KEY (source) REFERENCES sources(source)
 );
+
+create view mint_bursts as
+ SELECT poll_no,
+    minted_at,
+    ((place - first_place) + 1) AS voters
+   FROM ( SELECT placed.poll_no,
+            placed.voter_id,
+            placed.minted_at,
+            placed.place,
+            placed.is_first,
+            placed.is_last,
+            max(
+                CASE
+                    WHEN placed.is_first THEN placed.place
+                    ELSE NULL::bigint
+                END) OVER (PARTITION BY placed.poll_no ORDER BY placed.voter_id ROWS UNBOUNDED PRECEDING) AS first_place
+           FROM ( SELECT votes.poll_no,
+                    votes.voter_id,
+                    uuid_extract_timestamp(votes.voter_id) AS minted_at,
+                    row_number() OVER voter AS place,
+                    (uuid_extract_timestamp(votes.voter_id) IS DISTINCT FROM lag(uuid_extract_timestamp(votes.voter_id)) OVER voter) AS is_first,
+                    (uuid_extract_timestamp(votes.voter_id) IS DISTINCT FROM lead(uuid_extract_timestamp(votes.voter_id)) OVER voter) AS is_last
+                   FROM votes
+                  WHERE (uuid_extract_version(votes.voter_id) = 7)
+                  WINDOW voter AS (PARTITION BY votes.poll_no ORDER BY votes.voter_id)) placed) grouped
+  WHERE (is_last AND (place > first_place));
+
+create view one_poll_voters as
+ SELECT poll_no,
+    count(*) AS voters
+   FROM ( SELECT min(votes.poll_no) AS poll_no
+           FROM votes
+          GROUP BY votes.voter_id
+         HAVING (count(*) = 1)) voter
+  GROUP BY poll_no;
+
+create view vote_times as
+ SELECT poll_no,
+    (cast_us / 60000000) AS minute,
+        CASE
+            WHEN (uuid_extract_version(voter_id) = 7) THEN width_bucket((cast_us - ((round((date_part('epoch'::text, uuid_extract_timestamp(voter_id)) * (1000)::double precision)))::bigint * 1000)), ARRAY[(0)::bigint, (1000000)::bigint, (10000000)::bigint, (60000000)::bigint, (600000000)::bigint, '3600000000'::bigint, '86400000000'::bigint])
+            ELSE NULL::integer
+        END AS delay_class,
+    count(*) AS votes
+   FROM votes
+  GROUP BY poll_no, (cast_us / 60000000),
+        CASE
+            WHEN (uuid_extract_version(voter_id) = 7) THEN width_bucket((cast_us - ((round((date_part('epoch'::text, uuid_extract_timestamp(voter_id)) * (1000)::double precision)))::bigint * 1000)), ARRAY[(0)::bigint, (1000000)::bigint, (10000000)::bigint, (60000000)::bigint, (600000000)::bigint, '3600000000'::bigint, '86400000000'::bigint])
+            ELSE NULL::integer
+        END;

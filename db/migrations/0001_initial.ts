@@ -4,9 +4,12 @@ import { type Kysely, sql } from 'kysely';
  * Creates the tables. Ids use `collate "C"`, a comparison by bytes, so that they sort the same way everywhere. Votes refer to
  * polls and choices by number, which halves a vote's share of the tables and of the write-ahead log. `votes` has no foreign
  * keys: the commit validates against `choices`, and a trigger per row would cost more than the insert.
+ *
+ * The views read with the rights of their owner, so their readers see sums over votes and no voter.
  */
 export async function up(db: Kysely<unknown>): Promise<void> {
-  for (const statement of [...POLLS, ...SOURCES, ...COUNTS, ...OPERATIONS]) await statement.execute(db);
+  for (const statement of [...POLLS, ...SOURCES, ...COUNTS, ...ANOMALIES, ...OPERATIONS])
+    await statement.execute(db);
 }
 
 const POLLS = [
@@ -148,6 +151,48 @@ const COUNTS = [
       vote jsonb not null,
       primary key (source, seq, index)
     )`,
+];
+
+/*
+ * The first 48 bits of a UUIDv7 are the milliseconds at which it was minted. Ids of other versions have no such time.
+ * `date_part` returns a double, which is exact to the microsecond here and faster than the numeric of `extract`.
+ */
+const ANOMALIES = [
+  // One pass over the votes. `delay_class` is the number of thresholds that the time from mint to vote has reached.
+  sql`
+    create view vote_times as
+    select poll_no, cast_us / 60000000 as minute,
+      case when uuid_extract_version(voter_id) = 7 then width_bucket(
+        cast_us - round(date_part('epoch', uuid_extract_timestamp(voter_id)) * 1000)::bigint * 1000,
+        array[0, 1000000, 10000000, 60000000, 600000000, 3600000000, 86400000000]
+      ) end as delay_class,
+      count(*) as votes
+    from votes
+    group by 1, 2, 3`,
+  // Milliseconds in which several voters of a poll were minted. UUIDv7 sort by time, so the primary key delivers the voters of
+  // a millisecond one after another, and the windows need neither a sort nor memory for all of them.
+  sql`
+    create view mint_bursts as
+    select poll_no, minted_at, place - first_place + 1 as voters
+    from (
+      select *, max(case when is_first then place end) over (partition by poll_no order by voter_id rows unbounded preceding)
+          as first_place
+      from (
+        select poll_no, voter_id, uuid_extract_timestamp(voter_id) as minted_at, row_number() over voter as place,
+          uuid_extract_timestamp(voter_id) is distinct from lag(uuid_extract_timestamp(voter_id)) over voter as is_first,
+          uuid_extract_timestamp(voter_id) is distinct from lead(uuid_extract_timestamp(voter_id)) over voter as is_last
+        from votes
+        where uuid_extract_version(voter_id) = 7
+        window voter as (partition by poll_no order by voter_id)
+      ) as placed
+    ) as grouped
+    where is_last and place > first_place`,
+  // Voters who voted in one poll only, by that poll.
+  sql`
+    create view one_poll_voters as
+    select poll_no, count(*) as voters
+    from (select min(poll_no) as poll_no from votes group by voter_id having count(*) = 1) as voter
+    group by poll_no`,
 ];
 
 const OPERATIONS = [

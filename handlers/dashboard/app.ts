@@ -3,9 +3,11 @@ import { jobsAtFault } from '#audit/reconcile.ts';
 import type { Secret } from '#runtime/secret.ts';
 import { SAFE_HEADERS } from '../web/layout.ts';
 import { answerProblem, INTERNAL, NOT_FOUND } from '../web/problem.ts';
+import { ANOMALIES_PAGE_HEADERS, anomaliesPage } from './anomalies-page.ts';
 import { refuseOtherSites, requireUser, type UserVariables } from './auth.ts';
 import { createNodeChanges, type NodeChangesParts } from './changes.ts';
 import { createJobChanges, type JobChangesParts } from './job-changes.ts';
+import type { LiveAnomalies } from './live-anomalies.ts';
 import { NODE_PAGE_HEADERS, nodePage } from './node-page.ts';
 import { DASHBOARD_PAGE_HEADERS, dashboardPage } from './page.ts';
 import { auditView } from './view.ts';
@@ -15,6 +17,7 @@ export const BOARD_PATH = '/queues';
 
 export interface DashboardAppParts extends NodeChangesParts, JobChangesParts {
   readonly users: ReadonlyMap<string, Secret>;
+  readonly anomalies: Pick<LiveAnomalies, 'latest'>;
   readonly board: Hono;
 }
 
@@ -23,7 +26,7 @@ export interface DashboardAppParts extends NodeChangesParts, JobChangesParts {
  * a password.
  */
 export function createDashboardApp(parts: DashboardAppParts): Hono<UserVariables> {
-  const { users, audit, board, log } = parts;
+  const { users, audit, anomalies, board, log } = parts;
   const app = new Hono<UserVariables>();
   app.use(requireUser(users), refuseOtherSites);
 
@@ -33,6 +36,10 @@ export function createDashboardApp(parts: DashboardAppParts): Hono<UserVariables
 
   app.get('/ledger', async (c) =>
     c.json(auditView(await audit.latest()), 200, { ...SAFE_HEADERS, 'Cache-Control': 'no-store' }),
+  );
+
+  app.get('/anomalies', async (c) =>
+    c.body(anomaliesPage(await anomalies.latest()), 200, ANOMALIES_PAGE_HEADERS),
   );
 
   app.get('/nodes/:node', async (c) => {

@@ -1,3 +1,4 @@
+import { collectAnomalies } from '#audit/anomalies.ts';
 import { NodeQueues } from '#audit/queues.ts';
 import { auditSources } from '#db/audit.ts';
 import { openDb } from '#db/client.ts';
@@ -13,6 +14,7 @@ import { Readiness } from '#runtime/readiness.ts';
 import { listen } from '#runtime/server.ts';
 import { BOARD_PATH, createDashboardApp } from './app.ts';
 import { createBoard } from './board.ts';
+import { ANOMALIES_MS_MAX, LiveAnomalies } from './live-anomalies.ts';
 import { LiveAudit } from './live-audit.ts';
 
 const SETTINGS = {
@@ -35,14 +37,20 @@ await runProcess('dashboard', async ({ log, shutdown }) => {
   const admin = await listen(createAdminApp(readiness, createMetrics('dashboard')), config.adminPort);
   shutdown.defer('close the admin port', admin.close);
 
-  const db = openDb({
-    url: config.databaseUrl.reveal(),
-    connectionsMax: 2,
-    statementMsMax: AUDIT_STATEMENT_MS_MAX,
-    name: 'turnout-dashboard',
-    onIdleError: (error) => log.repeated('idle Postgres connection broke', { error }),
-  });
-  shutdown.defer('close the database', () => db.destroy());
+  const connect = (name: string, connectionsMax: number, statementMsMax: number) => {
+    const db = openDb({
+      url: config.databaseUrl.reveal(),
+      connectionsMax,
+      statementMsMax,
+      name,
+      onIdleError: (error) => log.repeated('idle Postgres connection broke', { error }),
+    });
+    shutdown.defer('close the database', () => db.destroy());
+    return db;
+  };
+  const db = connect('turnout-dashboard', 2, AUDIT_STATEMENT_MS_MAX);
+  // Its statements take long and must not delay the audit.
+  const anomaliesDb = connect('turnout-anomalies', 1, ANOMALIES_MS_MAX);
 
   const board = createBoard(BOARD_PATH);
   const queues = new NodeQueues({ discover: discoverNodes(config.queueNodes), log, onChange: board.show });
@@ -63,6 +71,10 @@ await runProcess('dashboard', async ({ log, shutdown }) => {
   const app = createDashboardApp({
     users: config.dashboardUsers,
     audit,
+    anomalies: new LiveAnomalies({
+      collect: () => collectAnomalies({ db: anomaliesDb, msMax: ANOMALIES_MS_MAX }),
+      log,
+    }),
     board: board.app,
     retire: (node, request) => requestRetirement(db, node, request),
     writeOff: (node, request) => writeOffNode(db, node, request),

@@ -65,7 +65,7 @@ export function dashboardPage(view: AuditView): string {
       main: html`
 <h1>Audit</h1>
 <p class="lede">As of ${time(view.asOf)}. ${verdict(view)}</p>
-<nav aria-label="Dashboard"><a id="to-queues" href="/queues">Queues</a><a id="to-json" href="/ledger">Audit as JSON</a></nav>
+<nav aria-label="Dashboard"><a id="to-queues" href="/queues">Queues</a><a id="to-json" href="/ledger">Audit as JSON</a><a id="to-anomalies" href="/anomalies">How votes came in</a></nav>
 <p class="notice error" id="offline" role="alert" hidden>No connection. These are the last known numbers; retrying.</p>
 ${view.postgres.reachable ? '' : postgresNotice(view)}
 ${figures(view)}

@@ -111,9 +111,14 @@ async function orFault<T>(asking: Promise<T>): Promise<T | Fault> {
   try {
     return await asking;
   } catch (error) {
-    if (isUndefinedTable(error)) return new Fault('it has no tables; a worker creates them when it starts');
-    const { code, message } = error as NodeJS.ErrnoException;
-    // Node's error for a name with several addresses has no message.
-    return new Fault(message || code || String(error));
+    return new Fault(postgresFault(error));
   }
+}
+
+/** Returns for people why a query failed. */
+export function postgresFault(error: unknown): string {
+  if (isUndefinedTable(error)) return 'it has no tables; a worker creates them when it starts';
+  const { code, message } = error as NodeJS.ErrnoException;
+  // Node's error for a name with several addresses has no message.
+  return message || code || String(error);
 }

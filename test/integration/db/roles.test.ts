@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { sql } from 'kysely';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { collectAnomalies } from '#audit/anomalies.ts';
 import { auditLateVotes, auditSources, auditTallies, knownSources } from '#db/audit.ts';
 import type { Db } from '#db/client.ts';
 import { commitBatches } from '#db/commit.ts';
@@ -165,6 +166,23 @@ test('of the readers, only the audit role recounts votes, without reading voters
   await expect(run('turnout_audit', 'select cast_us from votes')).rejects.toThrow(NOT_ALLOWED);
   for (const role of ['turnout_results', 'turnout_dashboard'] as const) {
     await expect(auditTallies(as[role])).rejects.toThrow(NOT_ALLOWED);
+  }
+});
+
+test('of the readers, only the dashboard and audit roles read how votes came in, as sums without voters', async () => {
+  for (const role of ['turnout_dashboard', 'turnout_audit'] as const) {
+    const { polls } = await collectAnomalies({ db: as[role], msMax: 10_000 });
+    expect(polls).toMatchObject([{ poll: POLL, times: { votes: 1, withoutMintTime: 0 } }]);
+    await expect(run(role, 'select voter_id from votes')).rejects.toThrow(NOT_ALLOWED);
+  }
+  const views = await sql<{ name: string }>`
+    select relname as name from pg_class where relnamespace = 'public'::regnamespace and relkind = 'v'
+  `.execute(database.db);
+  expect(views.rows.length).toBe(3);
+  for (const { name } of views.rows) {
+    await expect(run('turnout_results', `select * from ${name}`)).rejects.toThrow(NOT_ALLOWED);
+    for (const role of ['turnout_dashboard', 'turnout_audit'] as const)
+      await expect(run(role, `create or replace view ${name} as select 1`)).rejects.toThrow(NOT_ALLOWED);
   }
 });
 

@@ -13,6 +13,8 @@ export const AUDIT_HELP = `Usage: npm run audit -- [options]
 Accounts for every accepted vote.
 
   --recount   also recount all votes and compare the tallies; reads every vote
+  --anomalies instead report how votes came in: times, rates, bursts; reads every vote
+  --poll POLL only this poll, with --anomalies
   --data DIR  data folder of an npm start (default ${DATA_DEFAULT})
   --json      print JSON
   --help      show this text
@@ -20,7 +22,7 @@ Accounts for every accepted vote.
 Environment: DATABASE_URL and QUEUE_NODES select another system; --data takes precedence.
 
 Exit code: 0 if nothing is lost, 1 if votes are lost or unexplained, a tally differs from the recount, or a node holds
-another node's jobs, 2 if a part is unreachable.`;
+another node's jobs, 2 if a part is unreachable. The report of --anomalies has no verdict: 0, or 2 if it failed.`;
 
 /** The options of the command line. */
 export interface AuditOptions {
@@ -28,6 +30,10 @@ export interface AuditOptions {
   readonly data: string | undefined;
   readonly isJson: boolean;
   readonly isRecounted: boolean;
+  /** Reports how votes came in instead of auditing them. */
+  readonly isAnomalies: boolean;
+  /** The only poll to report; `undefined` for all. */
+  readonly poll: string | undefined;
 }
 
 /** The audit's settings from the environment. */
@@ -56,13 +62,18 @@ export function parseAuditOptions(args: readonly string[]): AuditOptions | 'help
     options: {
       data: { type: 'string' },
       json: { type: 'boolean', default: false },
+      anomalies: { type: 'boolean', default: false },
+      poll: { type: 'string' },
       recount: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   });
   if (values.help) return 'help';
   if (values.data === '') throw new StartError('--data must name a folder');
-  return { data: values.data, isJson: values.json, isRecounted: values.recount };
+  const { data, json: isJson, recount: isRecounted, anomalies: isAnomalies, poll } = values;
+  if (isAnomalies && isRecounted) throw new StartError('--anomalies recounts nothing; leave out --recount');
+  if (poll !== undefined && !isAnomalies) throw new StartError('--poll needs --anomalies');
+  return { data, isJson, isRecounted, isAnomalies, poll };
 }
 
 /** Reads the environment. @throws ConfigError listing every malformed setting */

@@ -44,7 +44,7 @@ test('serves audit and queues to known users, and stops on SIGTERM', async () =>
   await capture(redis, SOURCE, 2);
   const { dashboard, url } = await start({ DATABASE_URL: database.url, QUEUE_NODES: redis.socket });
 
-  for (const path of ['/', '/ledger', '/queues', '/queues/static/images/logo.svg']) {
+  for (const path of ['/', '/ledger', '/anomalies', '/queues', '/queues/static/images/logo.svg']) {
     expect((await fetch(`${url}${path}`)).status).toBe(401);
     const response = await fetch(`${url}${path}`, { headers: HEADERS });
     expect(response.status, path).toBe(200);

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { request } from 'node:http';
+import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { haproxyIsMissing, OPERATOR, service } from '#kit/haproxy.ts';
 import { ask, sendBytes } from '#kit/raw-http.ts';
@@ -141,6 +142,27 @@ describe.skipIf(haproxyIsMissing)('the proxy', () => {
     finish();
     expect(await first).toBe(200);
     expect(full.paths).not.toContain('/second');
+  });
+
+  test('writes no address of a client to its output', async () => {
+    await sendFrom(interlock.haproxy.port, '127.0.77.3');
+    for (const bytes of ['\0\r\n\r\n', 'GET /%00 HTTP/9.9\r\n\r\n']) {
+      const socket = connect({ port: interlock.haproxy.port, host: '127.0.0.1', localAddress: '127.0.77.3' });
+      socket.end(bytes);
+      socket.resume();
+      await once(socket, 'close');
+    }
+    interlock.dns.names.set('tasks.gone.net', ['127.0.7.9']);
+    await interlock.deploy(service('gone', { hosts: 'gone.test', port }));
+    await until(
+      'the route to no task answers 503',
+      async () => (await interlock.status('gone.test')) === 503,
+    );
+    const output = await until('the proxy reports the server down', async () => {
+      const text = await interlock.haproxy.output();
+      return /gone\S* is DOWN/.test(text) && text;
+    });
+    expect(output).not.toContain('127.0.77.');
   });
 
   test('requires a password for statistics', async () => {

@@ -5,7 +5,7 @@ import { audit, ELSEWHERE, NODE, node, SOURCE } from '#kit/audit-fixtures.ts';
 import { basic, createApp, KNOWN } from './dashboard.ts';
 
 describe('the dashboard', () => {
-  test.each(['/', '/ledger', '/queues', '/queues/static/js/main.js', '/nothing'])(
+  test.each(['/', '/ledger', '/anomalies', '/queues', '/queues/static/js/main.js', '/nothing'])(
     'requires a password for %s',
     async (path) => {
       const app = createApp();

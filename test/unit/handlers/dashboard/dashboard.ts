@@ -3,6 +3,7 @@ import { reconcile } from '#audit/reconcile.ts';
 import type { NodeRequestOutcome } from '#db/nodes.ts';
 import type { WriteOffOutcome } from '#db/write-off.ts';
 import { createDashboardApp } from '#handlers/dashboard/app.ts';
+import type { AnomalyOutcome } from '#handlers/dashboard/live-anomalies.ts';
 import type { LiveReport } from '#handlers/dashboard/live-audit.ts';
 import { jobKey } from '#job';
 import { audit, enrolled, node, SOURCE } from '#kit/audit-fixtures.ts';
@@ -29,6 +30,7 @@ export function createApp(
   changes: Partial<LiveReport> = {},
   outcome: NodeRequestOutcome = 'done',
   jobsOutcome: WriteOffOutcome = { outcome: 'done' },
+  anomalies: AnomalyOutcome = { fault: 'too slow' },
 ) {
   const nodes = [node({ seqs: { [SOURCE]: 3 }, queued: [3] })];
   const report: LiveReport = {
@@ -56,6 +58,7 @@ export function createApp(
         expiries += 1;
       },
     },
+    anomalies: { latest: async () => anomalies },
     board: new Hono().all('*', (c) => c.text('the board')),
     retire: change('retire'),
     writeOff: change('write off'),

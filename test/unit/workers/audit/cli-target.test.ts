@@ -4,19 +4,40 @@ import { AUDIT_HELP, findTarget, parseAuditOptions, readAuditEnvironment } from 
 const WHERE = { DATABASE_URL: 'postgres://db/turnout', QUEUE_NODES: 'r1:6379,/run/r2.sock' };
 
 test('parses every option, and --help lists them', () => {
-  expect(parseAuditOptions([])).toEqual({ data: undefined, isJson: false, isRecounted: false });
+  const none = { data: undefined, isJson: false, isRecounted: false, isAnomalies: false, poll: undefined };
+  expect(parseAuditOptions([])).toEqual(none);
   expect(parseAuditOptions(['--data', '/x', '--json', '--recount'])).toEqual({
+    ...none,
     data: '/x',
     isJson: true,
     isRecounted: true,
   });
+  expect(parseAuditOptions(['--anomalies', '--poll', 'x'])).toEqual({
+    ...none,
+    isAnomalies: true,
+    poll: 'x',
+  });
   expect(parseAuditOptions(['--help', '--json'])).toBe('help');
-  for (const name of ['--recount', '--data', '--json', 'DATABASE_URL', 'QUEUE_NODES'])
+  for (const name of [
+    '--recount',
+    '--anomalies',
+    '--poll',
+    '--data',
+    '--json',
+    'DATABASE_URL',
+    'QUEUE_NODES',
+  ])
     expect(AUDIT_HELP).toContain(name);
 });
 
-test.each([[['--nope']], [['--data=']], [['now']]])('%j is refused', (args) => {
-  expect(() => parseAuditOptions(args)).toThrow(/--help|--data must name a folder|Unexpected argument/);
+test.each<[string[], RegExp]>([
+  [['--nope'], /--help/],
+  [['--data='], /--data must name a folder/],
+  [['now'], /Unexpected argument/],
+  [['--poll', 'x'], /--poll needs --anomalies/],
+  [['--anomalies', '--recount'], /leave out --recount/],
+])('%j is refused', (args, reason) => {
+  expect(() => parseAuditOptions(args)).toThrow(reason);
 });
 
 test('selects the system of the environment', async () => {
