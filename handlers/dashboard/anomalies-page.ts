@@ -15,7 +15,7 @@ export function anomaliesPage(outcome: AnomalyOutcome): string {
       wide: true,
       main: html`
 <h1>How votes came in</h1>
-<p class="lede">Numbers without a verdict: each of them has innocent explanations. Nothing about a person is collected for it.</p>
+<p class="lede">Numbers without a verdict: what is unusual may be innocent. They come from what Turnout stores anyway; nothing about a person is collected for them.</p>
 <nav aria-label="Dashboard"><a href="/">Audit</a></nav>
 ${body(outcome)}`,
     }),

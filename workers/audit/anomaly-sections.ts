@@ -173,7 +173,7 @@ function nodeSection({ nodes }: AnomalyReport): AnomalySection {
   const all = nodes.reduce((sum, { accepted }) => sum + accepted, 0);
   return {
     title: 'Votes by node',
-    facts: `${count(all, 'accepted vote')} on ${count(nodes.length, 'node')}, first and changed ones. Their minutes are in the metrics of the handlers only.`,
+    facts: `${count(all, 'accepted vote')} on ${count(nodes.length, 'node')}, first and changed ones. Votes by node and minute are not stored; the metric turnout_votes_captured_total of each handler shows them.`,
     unusual: 'a node with far more than its share while the others ran as long.',
     innocent: 'it was enrolled earlier or retired later, or the load balancer keeps each client on one node.',
     heading: ['Node', 'Votes', 'Share'],

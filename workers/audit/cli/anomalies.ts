@@ -37,7 +37,7 @@ export function anomaliesJson(report: AnomalyReport): string {
 export function anomaliesText(report: AnomalyReport, target: string, paint: Paint = plain): string {
   const time = new Date(report.asOf).toISOString().slice(0, 19).replace('T', ' ');
   return [
-    `How votes of ${target} came in, ${time} UTC. Numbers without a verdict: each has innocent explanations.`,
+    `How votes of ${target} came in, ${time} UTC. Numbers without a verdict: what is unusual may be innocent.`,
     ...anomalyChapters(report).flatMap(({ title, sections }) => [
       '',
       paint('bold', title.toUpperCase()),

@@ -65,12 +65,13 @@ function audit(
     DATABASE_URL: database.url,
     QUEUE_NODES: `${first.socket},${second.socket}`,
   },
+  read: 'stdout' | 'all' = 'all',
 ) {
   const env = { PATH: process.env['PATH'], TZ: 'UTC', ...where };
   const options = { env, timeout: AUDIT_MS_MAX, killSignal: 'SIGKILL' } as const;
   return new Promise<{ code: unknown; output: string }>((resolve) => {
     execFile(process.execPath, [AUDIT, ...args], options, (error, stdout, stderr) =>
-      resolve({ code: error ? error.code : 0, output: stdout + stderr }),
+      resolve({ code: error ? error.code : 0, output: read === 'all' ? stdout + stderr : stdout }),
     );
   });
 }
@@ -301,6 +302,27 @@ describe('the audit', () => {
       await close();
     }
     expect((await auditAsJson()).total['accepted']).toBe(voter);
+  });
+
+  test('reports how votes came in, for all polls or one, as text or JSON', async () => {
+    await captureJobs(first, ONE, 5);
+    await drainAll(5);
+    const { code, output } = await audit(['--anomalies']);
+    expect(output).toContain('Reading the votes of cats-vs-dogs … done');
+    expect(output).toMatch(/^frontend01 \(a+\) +5 +100\.0 %$/m);
+    expect(output).toContain('POLL BEST-SNACK');
+    expect(code).toBe(0);
+    const one = await audit(['--anomalies', '--json', '--poll', POLL], undefined, 'stdout');
+    expect(JSON.parse(one.output)).toMatchObject({ polls: [{ poll: POLL, times: { votes: 5 } }] });
+    const none = await audit(['--anomalies', '--poll', 'nothing']);
+    expect(none).toMatchObject({ code: 2, output: expect.stringContaining('there is no poll nothing') });
+  });
+
+  test('says in one line that Postgres is down, when asked how votes came in', async () => {
+    const where = { DATABASE_URL: `postgres://x@127.0.0.1:${await freePort()}/x`, QUEUE_NODES: first.socket };
+    const { code, output } = await audit(['--anomalies'], where);
+    expect(output).toMatch(/^Postgres cannot be read: .*ECONNREFUSED.*\n$/);
+    expect(code).toBe(2);
   });
 });
 
