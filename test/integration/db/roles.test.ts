@@ -271,10 +271,11 @@ async function firstColumn(table: string): Promise<string> {
 }
 
 test('a worker revokes privileges granted by hand when it starts', async () => {
-  await run('turnout_worker', 'grant all on votes, tallies to turnout_results, public');
+  await run('turnout_worker', 'grant all on votes, tallies, vote_times to turnout_results, public');
   await run('turnout_worker', 'grant select (voter_id) on votes to turnout_dashboard');
   await grantReaders(as.turnout_worker);
   await expect(run('turnout_results', 'select * from votes')).rejects.toThrow(NOT_ALLOWED);
+  await expect(run('turnout_results', 'select * from vote_times')).rejects.toThrow(NOT_ALLOWED);
   await expect(run('turnout_results', 'delete from tallies')).rejects.toThrow(NOT_ALLOWED);
   await expect(run('turnout_dashboard', 'select voter_id from votes')).rejects.toThrow(NOT_ALLOWED);
   expect((await readResults(as.turnout_results)).polls).toHaveLength(1);
