@@ -1,8 +1,7 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { Db } from './client.ts';
 
-/** Classes of the time from mint to vote in the view `vote_times`: before the mint, then by its thresholds. */
-export const DELAY_CLASSES = 8;
+const DELAY_CLASSES = 8;
 /** The least numbers of voters by which bursts are classed. */
 export const BURST_VOTERS: readonly number[] = [2, 10, 100, 1_000];
 const MINUTES_LISTED_MAX = 20;
@@ -13,7 +12,7 @@ export interface VoteTimes {
   readonly votes: number;
   /** Votes of voters whose id is not a UUIDv7. They are in no class of `delays`. */
   readonly withoutMintTime: number;
-  /** Votes by the time from mint to vote, in `DELAY_CLASSES` classes. */
+  /** Votes by the time from mint to vote, in 8 classes: before the mint, then by the thresholds of the view `vote_times`. */
   readonly delays: readonly number[];
   /** Minutes with votes, and the votes of their median; null without votes. */
   readonly minutes: number;

@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { AnomalyReport } from '#audit/anomalies.ts';
 import { LiveAnomalies } from '#handlers/dashboard/live-anomalies.ts';
+import { report } from '#kit/anomaly-fixtures.ts';
 import { recordLog } from '#kit/log.ts';
 import { DeadlineError } from '#runtime/deadline.ts';
-import { report } from '../../workers/audit/anomalies.ts';
 import { createApp, KNOWN } from './dashboard.ts';
 
 describe('the page of how votes came in', () => {

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { AnomalyReport, PollAnomalies } from '#audit/anomalies.ts';
 import { anomalyChapters } from '#audit/anomaly-sections.ts';
 import { anomaliesJson, anomaliesText } from '#audit/cli/anomalies.ts';
-import { emptyPoll, NOON, report } from './anomalies.ts';
+import { emptyPoll, NOON, report } from '#kit/anomaly-fixtures.ts';
 
 const textOf = (changes: Partial<AnomalyReport> = {}): string =>
   anomaliesText({ ...report, ...changes }, '.turnout');
