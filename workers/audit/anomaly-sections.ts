@@ -60,7 +60,7 @@ function delaySection({ times: { votes, withoutMintTime, delays } }: PollAnomali
     title: 'Time from mint to vote',
     facts:
       `The id of ${count(minted, 'voter')} holds the time at which it was minted. ` +
-      `${count(withoutMintTime, 'voter')} with an id from an idempotency key or a login are left out. ` +
+      `Left out: ${count(withoutMintTime, 'voter')} with an id from an idempotency key or a login. ` +
       'The vote is the last one of each voter.',
     unusual:
       'most votes under a second after the mint, or one class that other polls with the same audience do not have.',
@@ -79,7 +79,7 @@ function minuteSection({ times: { votes, minutes, medianMinute, busiest } }: Pol
     facts:
       `${count(votes, 'vote')} in ${count(minutes, 'minute')}. Of the minutes with votes, the median has ` +
       `${perSecond(medianMinute ?? 0)} votes a second and the busiest ${perSecond(most)}. ` +
-      `${count(busiest.length, 'minute')} with the most votes, in order of time; a changed vote is in the minute of the last change.`,
+      'The busiest minutes are listed in order of time; a changed vote is in the minute of its last change.',
     unusual: 'a minute far above those around it, or a rate that stays exactly the same.',
     innocent: 'a call to vote on air, a link that spreads, the last minute before the close.',
     heading: ['Minute (UTC)', 'Votes', 'Votes a second'],

@@ -235,10 +235,10 @@ describe('the report', () => {
   });
 
   test('sums outcomes over all sources, and accepted votes by node', async () => {
-    await commitBatches(database.db, [batch(1, [vote(1, 'cats', 0), vote(2, 'cats', 0)], SOURCE)], 0);
-    await commitBatches(database.db, [batch(1, [vote(1, 'dogs', 5), vote(2, 'birds', 9)], OTHER_SOURCE)], 0);
     await mirrorEntry(database.db, SOURCE, { seq: 1, votes: 2 });
     await mirrorEntry(database.db, OTHER_SOURCE, { seq: 2, votes: 6 });
+    await commitBatches(database.db, [batch(1, [vote(1, 'cats', 0), vote(2, 'cats', 0)], SOURCE)], 0);
+    await commitBatches(database.db, [batch(1, [vote(1, 'dogs', 5), vote(2, 'birds', 9)], OTHER_SOURCE)], 0);
     const { totals, nodes } = await report();
     expect(totals).toEqual({ votes: 4, counted: 2, changed: 1, superseded: 0, rejected: 1 });
     expect(nodes).toEqual([
