@@ -7,8 +7,10 @@ import { DeadlineError } from '#runtime/deadline.ts';
 import { createApp, KNOWN } from './dashboard.ts';
 
 describe('the page of how votes came in', () => {
-  const pageOf = async (...[outcome]: [Parameters<typeof createApp>[2]]): Promise<string> => {
-    const response = await createApp({}, 'done', outcome).request('/anomalies', { headers: KNOWN });
+  const pageOf = async (...[outcome]: [Parameters<typeof createApp>[3]]): Promise<string> => {
+    const response = await createApp({}, 'done', undefined, outcome).request('/anomalies', {
+      headers: KNOWN,
+    });
     expect(response.status).toBe(200);
     expect(response.headers.get('cache-control')).toBe('no-store');
     return response.text();
