@@ -14,7 +14,7 @@ interface Poll {
   readonly retainVotesDays?: number | undefined;
   readonly lang?: string | undefined;
   readonly texts?: Readonly<Record<string, string | undefined>> | undefined;
-  readonly colours?: Readonly<Record<string, string | undefined>> | undefined;
+  readonly colours?: { readonly light: string; readonly dark: string } | undefined;
 }
 
 /** A polls file. Its version orders files: only a higher one changes polls. */
@@ -40,7 +40,7 @@ type Trx = Transaction<Database>;
 
 /**
  * Applies a polls file. It changes only what differs from the file applied last, so what an operator changed since stays
- * unless this file changes it too. A poll that is missing is closed and hidden. Final polls do not change.
+ * unless this file changes it too. A poll that is missing is withdrawn: closed, and shown no more. Final polls do not change.
  */
 export async function applyPollsFile(db: Db, file: PollsFile): Promise<PollsFileOutcome> {
   return db.transaction().execute(async (trx) => {

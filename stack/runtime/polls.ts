@@ -1,12 +1,28 @@
 import { readFileSync } from 'node:fs';
 import * as v from 'valibot';
 import { ConfigError } from './config.ts';
+import { contrastOf } from './contrast.ts';
 
 const POLLS_MAX = 1_000;
 const CHOICES_MIN = 2;
 const CHOICES_MAX = 20;
+const TEXT_CHARACTERS_MAX = 200;
 const RETAIN_DAYS_MAX = 3_650;
-const TEXT_CHARACTERS_MAX = 500;
+/** WCAG 2.2, success criterion 1.4.3 (AA). */
+const CONTRAST_MIN = 4.5;
+
+/**
+ * The surface of the pages, see `handlers/web/style.ts`, with which an accent of a light or a dark page has the lowest contrast. The
+ * text on an accent is lighter than this one, or darker, so its contrast is higher.
+ */
+export const SURFACES = { light: '#f7f5f0', dark: '#1c1a26' } as const;
+
+/** An object with these members only; a fault names the member. */
+const strict = <T extends v.ObjectEntries>(entries: T) =>
+  v.strictObject(entries, ({ expected, received }) => {
+    if (expected === 'never') return `is unknown; the members are ${Object.keys(entries).join(', ')}`;
+    return received === 'undefined' ? 'is missing' : `must be an object, not ${received}`;
+  });
 
 const id = v.pipe(
   v.string(),
@@ -24,73 +40,123 @@ const instant = v.pipe(
   v.isoTimestamp('must be a time with a zone, like 2027-02-07T23:30:00Z'),
   v.transform((value) => Date.parse(value)),
 );
-const uniqueIds = <T extends { id: string }>() =>
-  v.check<T[], string>(
-    (items) => new Set(items.map((item) => item.id)).size === items.length,
-    'must not repeat an id',
-  );
+const REPEATED_ID = 'must not repeat an id';
+const hasUniqueIds = (items: readonly { id: string }[]) =>
+  new Set(items.map((item) => item.id)).size === items.length;
 
-const choice = v.strictObject({ id, label: text(80) });
+const choice = strict({ id, label: text(80) });
 
-/** Texts of the voting page that a poll may replace. */
-const TEXT_KEYS = ['invitation', 'thanks', 'notOpen', 'closed'] as const;
-const colour = v.pipe(v.string(), v.regex(/^#[0-9a-f]{6}$/i, 'must be a colour like #4a3bc4'));
-
-/** Fields of a poll that the page and the results depend on, each with a default. */
-const options = {
-  /** `closed`: the result is not shown until it is final. */
-  results: v.optional(v.picklist(['live', 'closed'])),
-  /** A rehearsal: listed nowhere, removed by `npm run polls -- forget`. */
-  hidden: v.optional(v.boolean()),
-  /** The votes are deleted this long after the final result. */
-  retainVotesDays: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(RETAIN_DAYS_MAX))),
-  /** Language of the poll, a BCP 47 tag. */
-  lang: v.optional(
-    v.pipe(v.string(), v.regex(/^[a-z]{2,3}(-[a-z0-9]{2,8})*$/i, 'must be a language tag like pt-BR')),
+const results = v.picklist(['live', 'closed'], 'must be "live" or "closed"');
+const retainVotesDays = v.pipe(
+  v.number(),
+  v.check(
+    (days) => Number.isInteger(days) && days >= 1 && days <= RETAIN_DAYS_MAX,
+    `must be a whole number of days from 1 to ${RETAIN_DAYS_MAX}`,
   ),
-  texts: v.optional(v.partial(v.strictObject(v.entriesFromList(TEXT_KEYS, text(TEXT_CHARACTERS_MAX))))),
-  colours: v.optional(v.partial(v.strictObject({ light: colour, dark: colour }))),
+);
+const lang = v.pipe(v.string(), v.check(isLanguageTag, 'must be a language tag like pt-BR'));
+const texts = {
+  /** Above the choices while the poll is open. */
+  invitation: v.optional(text(TEXT_CHARACTERS_MAX)),
+  /** Before the voter's choice, once it is captured. */
+  thanks: v.optional(text(TEXT_CHARACTERS_MAX)),
+  /** Before the time at which the poll opens. */
+  notOpen: v.optional(text(TEXT_CHARACTERS_MAX)),
+  /** Above the choices once the poll has closed. */
+  closed: v.optional(text(TEXT_CHARACTERS_MAX)),
 };
-type Options = v.InferOutput<v.ObjectSchema<typeof options, undefined>>;
+const colour = (theme: keyof typeof SURFACES) =>
+  v.pipe(
+    v.string(),
+    v.regex(/^#[0-9a-f]{6}$/i, 'must be a colour like #4a3bc4'),
+    v.check(
+      (value) => !(contrastWith(theme, value) < CONTRAST_MIN),
+      ({ input }) =>
+        `has a contrast of ${floorTo2Digits(contrastWith(theme, input))}:1 with the ${theme} page, must be at least ${CONTRAST_MIN}:1`,
+    ),
+  );
+const colours = { light: colour('light'), dark: colour('dark') };
+
+function isLanguageTag(tag: string): boolean {
+  try {
+    // The first subtag of names like "english" is well-formed, but no language.
+    return /^[a-z]{2,3}(-|$)/i.test(tag) && Intl.getCanonicalLocales(tag).length === 1;
+  } catch {
+    return false;
+  }
+}
+
+function contrastWith(theme: keyof typeof SURFACES, accent: string): number {
+  return contrastOf(accent, SURFACES[theme]);
+}
+
+/** Rounded down, so that a contrast below the limit never reads as the limit. */
+function floorTo2Digits(ratio: number): string {
+  return (Math.floor(ratio * 100) / 100).toFixed(2);
+}
 
 const poll = v.pipe(
-  v.strictObject({
+  strict({
     id,
     question: text(200),
     choices: v.pipe(
       v.array(choice),
       v.minLength(CHOICES_MIN, `must be at least ${CHOICES_MIN}`),
       v.maxLength(CHOICES_MAX, `must be at most ${CHOICES_MAX}`),
-      uniqueIds(),
+      v.partialCheck([['$', 'id']], hasUniqueIds, REPEATED_ID),
     ),
     opensAt: v.optional(instant),
     closesAt: v.optional(instant),
-    ...options,
+    results: v.optional(results),
+    hidden: v.optional(v.boolean()),
+    retainVotesDays: v.optional(retainVotesDays),
+    lang: v.optional(lang),
+    texts: v.optional(strict(texts)),
+    colours: v.optional(strict(colours)),
   }),
-  v.check(
-    ({ opensAt, closesAt }) => opensAt === undefined || closesAt === undefined || opensAt < closesAt,
-    'closesAt must be after opensAt',
+  v.forward(
+    v.partialCheck(
+      [['opensAt'], ['closesAt']],
+      ({ opensAt, closesAt }) => opensAt === undefined || closesAt === undefined || opensAt < closesAt,
+      'must be after opensAt',
+    ),
+    ['closesAt'],
   ),
 );
 
-const pollsFile = v.strictObject({
+const pollsFile = strict({
   version: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(2 ** 31 - 1)), 1),
   polls: v.pipe(
     v.array(poll),
     v.minLength(1, 'must be at least one'),
     v.maxLength(POLLS_MAX, `must be at most ${POLLS_MAX}`),
-    uniqueIds(),
+    v.partialCheck([['$', 'id']], hasUniqueIds, REPEATED_ID),
   ),
 });
 
 /** A poll as the polls file defines it. Times are milliseconds since 1970; an absent one is no limit. */
-export interface Poll extends Options {
+export interface Poll {
   readonly id: string;
   readonly question: string;
   readonly choices: readonly { readonly id: string; readonly label: string }[];
   readonly opensAt?: number | undefined;
   readonly closesAt?: number | undefined;
+  /** `closed` embargoes the result until it is final; `live`, the default, does not. */
+  readonly results?: 'live' | 'closed' | undefined;
+  /** A rehearsal: reached by its address, and listed nowhere. */
+  readonly hidden?: boolean | undefined;
+  /** Days after the final result until the votes are deleted; absent keeps them. */
+  readonly retainVotesDays?: number | undefined;
+  /** Language of the poll, a BCP 47 tag; English by default. */
+  readonly lang?: string | undefined;
+  /** Texts of the voting page that replace its own. */
+  readonly texts?: Texts | undefined;
+  /** The accent of the pages in light and in dark. */
+  readonly colours?: Colours | undefined;
 }
+
+export type Texts = v.InferOutput<v.ObjectSchema<typeof texts, undefined>>;
+export type Colours = v.InferOutput<v.ObjectSchema<typeof colours, undefined>>;
 
 /** The polls file. A worker applies it only if its version is higher than that of the last one; 1 when absent. */
 export interface PollsFile {
@@ -104,10 +170,14 @@ export interface StoredPoll extends Poll {
   readonly revision: number;
   /** Whether this revision has closed. It never opens again; a higher revision may. */
   readonly isClosed: boolean;
-  /** Order of display; `null` hides a poll that a newer polls file no longer contains. */
+  /** Order of display; `null` once a newer polls file has withdrawn the poll. */
   readonly position: number | null;
 }
 
+/**
+ * A newer worker may write values that this version does not have. Votes are captured without them: no text, colour or
+ * date of deletion makes a poll unreadable, and an unknown rule for the result embargoes it.
+ */
 const storedPoll = v.object({
   revision: v.pipe(v.number(), v.integer(), v.minValue(1)),
   isClosed: v.boolean(),
@@ -116,7 +186,12 @@ const storedPoll = v.object({
   choices: v.array(v.object({ id: v.string(), label: v.string() })),
   opensAt: v.optional(v.number()),
   closesAt: v.optional(v.number()),
-  ...options,
+  results: v.optional(v.fallback(results, 'closed')),
+  hidden: v.optional(v.boolean()),
+  retainVotesDays: v.fallback(v.optional(retainVotesDays), undefined),
+  lang: v.fallback(v.optional(lang), undefined),
+  texts: v.fallback(v.optional(v.object(texts)), undefined),
+  colours: v.fallback(v.optional(v.object(colours)), undefined),
 });
 
 /** Returns a poll as a value of the hash `POLLS_KEY`. */

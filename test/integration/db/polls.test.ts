@@ -50,7 +50,7 @@ test('what a file says of results, retention and presentation is stored', async 
     retainVotesDays: 30,
     lang: 'pt-BR',
     texts: { thanks: 'Obrigado!' },
-    colours: { light: '#4a3bc4' },
+    colours: { light: '#4a3bc4', dark: '#b1a5ff' },
   } as const;
   await apply(1, [{ ...A, ...options }]);
   expect((await stored()).get('a')).toMatchObject(options);

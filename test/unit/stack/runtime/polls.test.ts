@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { ROOT } from '#dev/root.ts';
@@ -36,6 +37,17 @@ describe('the polls file', () => {
     const { polls } = readPollsFile(join(ROOT, 'stack/polls.json'));
     expect(polls[0]?.id).toBe('cats-vs-dogs');
     expect(polls.length).toBeGreaterThan(1);
+  });
+
+  test('of the manual is valid and uses every member', () => {
+    const manual = readFileSync(join(ROOT, 'stack/README.md'), 'utf8');
+    const example = /^## The polls file$[\s\S]*?^```json\n([\s\S]*?)^```/m.exec(manual)?.[1] ?? '';
+    const { polls } = parsePollsFile(example, 'stack/README.md');
+    const members = new Set(polls.flatMap((each) => Object.keys(each)));
+    const text = faultsOf([poll({ unknown: 1 })]);
+    expect(text).toMatch(/^polls file polls\.json: polls\.0\.unknown: is unknown; the members are /);
+    expect([...members].toSorted()).toEqual(text.split(' are ')[1]?.split(', ').toSorted());
+    for (const member of members) expect(manual).toMatch(new RegExp(`^\\|.*\`${member}\`.*\\|`, 'm'));
   });
 
   test('yields times in milliseconds', () => {
@@ -81,16 +93,70 @@ describe('the polls file', () => {
     [
       'a poll that closes before it opens',
       [poll({ opensAt: '2027-02-08T00:00:00Z', closesAt: '2027-02-07T00:00:00Z' })],
-      /closesAt must be after opensAt/,
+      /closesAt: must be after opensAt/,
     ],
-    ['an unknown member', [poll({ colour: 'red' })], /colour/],
+    ['an unknown member', [poll({ colour: 'red' })], /polls\.0\.colour: is unknown; the members are id, /],
+    ['a missing member', [poll({ question: undefined })], /polls\.0\.question: is missing/],
+    ['results that are open', [poll({ results: 'open' })], /polls\.0\.results: must be "live" or "closed"/],
+    [
+      'votes retained for no day',
+      [poll({ retainVotesDays: 0 })],
+      /retainVotesDays: must be .* from 1 to 3650/,
+    ],
+    ['votes retained for half a day', [poll({ retainVotesDays: 0.5 })], /retainVotesDays: must be a whole/],
+    ['votes retained for ages', [poll({ retainVotesDays: 3_651 })], /retainVotesDays: must be .* to 3650/],
+    ['a language by its name', [poll({ lang: 'english' })], /polls\.0\.lang: must be a language tag/],
+    ['a language with an underscore', [poll({ lang: 'pt_BR' })], /polls\.0\.lang: must be a language tag/],
+    ['a language of wrong parts', [poll({ lang: 'en-aa-bb-cc' })], /polls\.0\.lang: must be a language tag/],
+    [
+      'an unknown text',
+      [poll({ texts: { hi: 'Hi' } })],
+      /texts\.hi: is unknown; the members are invitation, /,
+    ],
+    ['an empty text', [poll({ texts: { thanks: '' } })], /polls\.0\.texts\.thanks: must not be empty/],
+    ['a long text', [poll({ texts: { closed: 'x'.repeat(201) } })], /texts\.closed: must have at most 200/],
+    ['texts that are one text', [poll({ texts: 'Hi' })], /polls\.0\.texts: must be an object/],
+    [
+      'a colour by its name',
+      [poll({ colours: { light: 'red', dark: '#ffffff' } })],
+      /light: must be a colour/,
+    ],
+    ['a light colour only', [poll({ colours: { light: '#4a3bc4' } })], /polls\.0\.colours\.dark: is missing/],
+    [
+      'a light colour that is too bright',
+      [poll({ colours: { light: '#777777', dark: '#ffffff' } })],
+      /colours\.light: has a contrast of 4\.11:1 with the light page, must be at least 4\.5:1/,
+    ],
+    [
+      'a dark colour that is too dim',
+      [poll({ colours: { light: '#000000', dark: '#777777' } })],
+      /colours\.dark: has a contrast of 3\.\d\d:1 with the dark page, must be at least 4\.5:1/,
+    ],
   ])('with %s is refused', (_, polls, message) => {
     expect(faultsOf(polls)).toMatch(message);
   });
 
   test('reports all faults in one message', () => {
-    const faults = faultsOf([poll({ id: 'Cats', question: '' }), poll({ choices: [] })]);
-    expect(faults.split('\n').length).toBeGreaterThanOrEqual(3);
+    const faults = faultsOf([
+      poll({ results: 'open', lang: 'x', texts: { hi: '' }, colours: { light: 'red', dark: '#000000' } }),
+      poll({ question: '', opensAt: '2027-02-08T00:00:00Z', closesAt: '2027-02-07T00:00:00Z', more: 1 }),
+    ]);
+    const paths = faults.split('\n').map((fault) => fault.split(': ')[1]);
+    expect(paths).toEqual([
+      'polls.0.results',
+      'polls.0.lang',
+      'polls.0.texts.hi',
+      'polls.0.colours.light',
+      'polls.0.colours.dark',
+      'polls.1.question',
+      'polls.1.more',
+      'polls.1.closesAt',
+      'polls',
+    ]);
+  });
+
+  test('admits a colour at the limit of contrast', () => {
+    expect(faultsOf([poll({ colours: { light: '#707070', dark: '#848484' } })])).toBe('');
   });
 });
 
@@ -120,6 +186,39 @@ describe('a stored poll', () => {
     expect(parseStoredPoll('a', formatStoredPoll(stored))).toEqual(stored);
     const newer = JSON.stringify({ ...JSON.parse(formatStoredPoll(stored)), theme: 'dark' });
     expect(parseStoredPoll('a', newer)).toEqual(stored);
+  });
+
+  test('keeps what the polls file declares', () => {
+    const options = {
+      results: 'closed',
+      hidden: true,
+      retainVotesDays: 30,
+      lang: 'pt-BR',
+      texts: { thanks: 'Obrigado!' },
+      colours: { light: '#4a3bc4', dark: '#b1a5ff' },
+    } as const;
+    expect(parseStoredPoll('a', formatStoredPoll({ ...stored, ...options }))).toEqual({
+      ...stored,
+      ...options,
+    });
+  });
+
+  test('is readable with values of a newer worker: without them, and with its result embargoed', () => {
+    const values = {
+      results: 'later',
+      retainVotesDays: 0,
+      lang: '?',
+      texts: { thanks: 1 },
+      colours: { light: 'p3' },
+    };
+    const parsed = parseStoredPoll(
+      'a',
+      JSON.stringify({ ...JSON.parse(formatStoredPoll(stored)), ...values }),
+    );
+    expect(parsed).toEqual({ ...stored, results: 'closed' });
+    const texts = { thanks: 'Thanks!', hello: 'Hello!' };
+    const more = parseStoredPoll('a', JSON.stringify({ ...JSON.parse(formatStoredPoll(stored)), texts }));
+    expect(more?.texts).toEqual({ thanks: 'Thanks!' });
   });
 
   test.each(['{', '{}', formatStoredPoll({ ...stored, revision: 0 })])('is not %j', (text) => {
