@@ -1,7 +1,6 @@
 import { type Context, Hono } from 'hono';
 import type { Log } from '#runtime/log.ts';
 import type { Poll, StoredPoll } from '#runtime/polls.ts';
-import { PAGE_HEADERS } from '../web/layout.ts';
 import { formatProblem, PROBLEM_HEADERS, retryAfter } from '../web/problem.ts';
 import { readChoiceCookie } from './cookies.ts';
 import { createPages } from './page.ts';
@@ -10,8 +9,6 @@ import { isBrowserForm, prefersHtml, prefersJson, requestOf } from './request.ts
 import { JSON_HEADERS, respond } from './response.ts';
 import { issueVoterCookie, submitVote, type VotingParts } from './voting.ts';
 
-/** Private: the page shows the voter's choice. */
-const VOTER_PAGE_HEADERS = { ...PAGE_HEADERS, 'Cache-Control': 'private, no-cache' };
 const VARY = { Vary: 'Accept, Cookie' };
 
 export interface VoteAppParts extends VotingParts {
@@ -43,8 +40,8 @@ export function createVoteApp(parts: VoteAppParts): Hono {
     }
     const chosen = readChoiceCookie(request, poll);
     const voterCookie = issueVoterCookie(parts, request);
-    const headers = { ...VOTER_PAGE_HEADERS, ...VARY, ...(voterCookie && { 'Set-Cookie': voterCookie }) };
-    return respond(200, headers, pages.poll(poll, { phase, chosen }));
+    const { headers, body } = pages.poll(poll, { phase, chosen });
+    return respond(200, { ...headers, ...VARY, ...(voterCookie && { 'Set-Cookie': voterCookie }) }, body);
   };
 
   const answerError = (c: Context, error: Error): Response => {
@@ -60,14 +57,14 @@ export function createVoteApp(parts: VoteAppParts): Hono {
       return respond(status, { ...PROBLEM_HEADERS, ...extra }, formatProblem(describeProblem(problem)));
     }
     const poll = polls.get(c.req.param('poll') ?? '');
-    const page = poll
+    const { headers, body } = poll
       ? pages.poll(poll, { phase: polls.phaseOf(poll.id), notice: toVoter })
       : pages.notice(toVoter);
-    return respond(status, { ...VOTER_PAGE_HEADERS, ...extra }, page);
+    return respond(status, { ...headers, ...extra }, body);
   };
 
   app.get('/', (c) => {
-    const [first] = polls.all;
+    const [first] = polls.listed;
     if (!first) throw new Problem('unknown_poll', 'there is no poll');
     return showPoll(c, first);
   });

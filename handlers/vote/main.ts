@@ -79,5 +79,5 @@ async function serve(config: Config<typeof SETTINGS>, { log, shutdown }: Process
   shutdown.defer('finish the requests', server.close);
   shutdown.defer('become not ready', () => readiness.notReady('server', 'stopping'));
   readiness.ready('server');
-  log.info('listening', { port: server.port, source, polls: polls.all.length });
+  log.info('listening', { port: server.port, source, polls: polls.listed.length });
 }

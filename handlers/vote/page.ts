@@ -1,7 +1,10 @@
 import { html } from 'hono/html';
 import type { Poll, StoredPoll } from '#runtime/polls.ts';
-import { type Html, page } from '../web/layout.ts';
+import { type Html, inLanguage, type PageParts, page, pageHeaders } from '../web/layout.ts';
+import { accentStyle } from '../web/style.ts';
 import type { Phase, PollBook } from './polls.ts';
+
+type Choice = Poll['choices'][number];
 
 /** What the page of a poll depends on besides the poll. */
 interface PollView {
@@ -12,24 +15,29 @@ interface PollView {
   readonly notice?: string | undefined;
 }
 
+interface RenderedPage {
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string;
+}
+
 interface Pages {
   /** Returns the page of a poll. */
-  poll(poll: StoredPoll, view: PollView): string;
+  poll(poll: StoredPoll, view: PollView): RenderedPage;
   /** Returns a page with a message only. */
-  notice(text: string): string;
+  notice(text: string): RenderedPage;
 }
 
 /**
  * Creates the voters' pages. Each is rendered once and kept until a poll changes, because a page links to all polls. Polls,
  * their choices and the fixed messages bound their number, whatever clients send.
  */
-export function createPages(polls: Pick<PollBook, 'all'>): Pages {
-  const rendered = new Map<string, string>();
-  let renderedOf = polls.all;
-  const renderOnce = (key: string, render: () => Html): string => {
-    if (polls.all !== renderedOf) rendered.clear();
-    renderedOf = polls.all;
-    const page = rendered.get(key) ?? String(render());
+export function createPages(polls: Pick<PollBook, 'listed'>): Pages {
+  const rendered = new Map<string, RenderedPage>();
+  let renderedOf = polls.listed;
+  const renderOnce = (key: string, parts: () => PageParts): RenderedPage => {
+    if (polls.listed !== renderedOf) rendered.clear();
+    renderedOf = polls.listed;
+    const page = rendered.get(key) ?? render(parts());
     rendered.set(key, page);
     return page;
   };
@@ -38,23 +46,31 @@ export function createPages(polls: Pick<PollBook, 'all'>): Pages {
     poll: (poll, { phase, chosen, notice }) => {
       const choice = poll.choices.find(({ id }) => id === chosen);
       const key = [poll.id, poll.revision, phase, choice?.id, notice].join('\0');
-      return renderOnce(key, () => pollPage(poll, phase, choice, notice, otherPolls(polls.all, poll)));
+      return renderOnce(key, () => pollPage(poll, { phase, choice, notice }, otherPolls(polls.listed, poll)));
     },
-    notice: (text) => renderOnce(text, () => page({ title: 'Turnout', main: errorNotice(text) })),
+    notice: (text) => renderOnce(text, () => ({ title: 'Turnout', main: errorNotice(text) })),
   };
+}
+
+/** Private: a page shows the voter's choice. */
+function render(parts: PageParts): RenderedPage {
+  const headers = { ...pageHeaders(parts.script, parts.style), 'Cache-Control': 'private, no-cache' };
+  return { headers, body: String(page(parts)) };
+}
+
+interface PollPageView extends Omit<PollView, 'chosen'> {
+  readonly choice: Choice | undefined;
 }
 
 function pollPage(
   poll: Poll,
-  phase: PollView['phase'],
-  chosen: Poll['choices'][number] | undefined,
-  notice: string | undefined,
+  { phase, choice: chosen, notice }: PollPageView,
   footer: Html | undefined,
-): Html {
+): PageParts {
   const main = html`
     <h1>${poll.question}</h1>
     <p class="lede">${lede(poll, phase)}</p>
-    ${notice === undefined ? thanks(chosen, phase) : errorNotice(notice)}
+    ${notice === undefined ? thanks(poll, chosen, phase) : errorNotice(notice)}
     <form method="post" action="/polls/${poll.id}/votes" class="choices">
       ${poll.choices.map(
         ({ id, label }) =>
@@ -63,37 +79,52 @@ function pollPage(
           }>${label}</button>`,
       )}
     </form>`;
-  return page({ title: poll.question, main, ...(footer && { footer }) });
+  const { question: title, lang, colours } = poll;
+  return { title, main, lang, ...(colours && { style: accentStyle(colours) }), ...(footer && { footer }) };
 }
 
-function lede(poll: Poll, phase: PollView['phase']): string {
-  if (phase === 'closed') return 'This poll is closed. Thank you for voting!';
-  if (phase === 'not open') return `This poll opens on ${formatTime(poll.opensAt)}.`;
-  const until = poll.closesAt === undefined ? '' : ` until ${formatTime(poll.closesAt)}`;
-  return `Tap to vote. You can change your mind${until}; only your last choice counts.`;
+function lede(poll: Poll, phase: Phase): Html | string {
+  const { texts, lang, opensAt, closesAt } = poll;
+  if (phase === 'closed')
+    return texts?.closed ?? inEnglish(poll, 'This poll is closed. Thank you for voting!');
+  if (phase === 'not open') {
+    if (texts?.notOpen) return `${texts.notOpen} ${formatTime(opensAt, lang)}`;
+    return inEnglish(poll, `This poll opens on ${formatTime(opensAt)}.`);
+  }
+  const until = closesAt === undefined ? '' : ` until ${formatTime(closesAt)}`;
+  const invitation = `Tap to vote. You can change your mind${until}; only your last choice counts.`;
+  return texts?.invitation ?? inEnglish(poll, invitation);
 }
 
 /** Formats a time for readers in any time zone. */
-function formatTime(milliseconds: number | undefined): string {
+function formatTime(milliseconds: number | undefined, lang = 'en'): string {
   if (milliseconds === undefined) return '';
-  const format = new Intl.DateTimeFormat('en', { dateStyle: 'long', timeStyle: 'short', timeZone: 'UTC' });
+  const format = new Intl.DateTimeFormat(lang, { dateStyle: 'long', timeStyle: 'short', timeZone: 'UTC' });
   return `${format.format(milliseconds)} UTC`;
 }
 
-function thanks(chosen: Poll['choices'][number] | undefined, phase: PollView['phase']): Html | string {
+function thanks(poll: Poll, chosen: Choice | undefined, phase: Phase): Html | string {
   if (!chosen) return '';
+  const label = html`<strong${inLanguage(poll.lang)}>${chosen.label}</strong>`;
+  if (poll.texts?.thanks)
+    return html`<p class="notice success" role="status">${poll.texts.thanks} ${label}</p>`;
   const change = phase === 'open' ? ' You can still change it.' : '';
-  return html`<p class="notice success" role="status">Your vote is in: <strong>${chosen.label}</strong>.${change}</p>`;
+  return html`<p class="notice success" role="status"${inLanguage()}>Your vote is in: ${label}.${change}</p>`;
+}
+
+/** Marks a text of the page's own on the page of a poll in another language. */
+function inEnglish({ lang }: Poll, text: string): Html | string {
+  return lang === undefined ? text : html`<span${inLanguage()}>${text}</span>`;
 }
 
 function errorNotice(text: string): Html {
-  return html`<p class="notice error" role="alert">${text}</p>`;
+  return html`<p class="notice error" role="alert"${inLanguage()}>${text}</p>`;
 }
 
 function otherPolls(polls: readonly Poll[], current: Poll): Html | undefined {
   const others = polls.filter(({ id }) => id !== current.id);
   if (others.length === 0) return undefined;
   return html`<nav aria-label="Other polls">${others.map(
-    ({ id, question }) => html`<a href="/polls/${id}">${question}</a>`,
+    (poll) => html`<a href="/polls/${poll.id}"${inLanguage(poll.lang)}>${poll.question}</a>`,
   )}</nav>`;
 }

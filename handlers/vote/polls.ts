@@ -33,7 +33,7 @@ export class PollBook {
   readonly #unsealed = new Map<string, number>();
   readonly #log: Log;
   readonly #now: () => number;
-  #visible: readonly StoredPoll[] = [];
+  #listed: readonly StoredPoll[] = [];
 
   /** @param now milliseconds since 1970; may jump in both directions */
   constructor(log: Log, now: () => number = Date.now) {
@@ -41,12 +41,12 @@ export class PollBook {
     this.#now = now;
   }
 
-  /** The polls to list, in their order. A new array after each change of any poll. */
-  get all(): readonly StoredPoll[] {
-    return this.#visible;
+  /** The polls that are neither hidden nor withdrawn, in their order. A new array after each change of any poll. */
+  get listed(): readonly StoredPoll[] {
+    return this.#listed;
   }
 
-  /** Returns a poll, hidden ones included: voters may still have its address. */
+  /** Returns a poll, listed or not: a hidden one is reached by its address, and voters may still have that of a withdrawn one. */
   get(id: string): StoredPoll | undefined {
     return this.#entries.get(id)?.poll;
   }
@@ -91,8 +91,8 @@ export class PollBook {
       return this.#applyText(id, text);
     });
     if (changed.length === 0) return;
-    this.#visible = Array.from(this.#entries.values(), ({ poll }) => poll)
-      .filter(({ position }) => position !== null)
+    this.#listed = Array.from(this.#entries.values(), ({ poll }) => poll)
+      .filter(({ position, hidden }) => position !== null && !hidden)
       .toSorted((a, b) => Number(a.position) - Number(b.position));
     if (isFirst) return;
     for (const [id] of changed) {

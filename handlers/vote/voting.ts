@@ -10,7 +10,7 @@ import { JSON_HEADERS, respond } from './response.ts';
 import type { Voter, VoterTokens } from './voter.ts';
 
 export interface VotingParts {
-  readonly polls: Pick<PollBook, 'all' | 'get' | 'phaseOf'>;
+  readonly polls: Pick<PollBook, 'listed' | 'get' | 'phaseOf'>;
   readonly capture: Pick<Capture, 'capture'>;
   readonly tokens: VoterTokens;
   readonly clock: Clock;
@@ -39,7 +39,7 @@ export async function submitVote(parts: VotingParts, poll: Poll, request: VoteRe
   if (isBrowserForm(request)) {
     const page = `/polls/${poll.id}`;
     // `/` shows the first poll.
-    const pathOfPage = poll.id === polls.all[0]?.id ? '/' : page;
+    const pathOfPage = poll.id === polls.listed[0]?.id ? '/' : page;
     const headers = new Headers({ Location: page, 'Content-Length': '0' });
     headers.append('Set-Cookie', cookie);
     headers.append('Set-Cookie', choiceCookie(request, poll, choice, pathOfPage));

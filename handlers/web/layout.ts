@@ -10,6 +10,10 @@ export type Html = HtmlEscapedString | Promise<HtmlEscapedString>;
 export interface PageParts {
   readonly title: string;
   readonly main: Html;
+  /** Language of the page, a BCP 47 tag; English by default. */
+  readonly lang?: string | undefined;
+  /** Rules after the stylesheet. The Content-Security-Policy allows only those passed to `pageHeaders`. */
+  readonly style?: string | undefined;
   /** Muted text at the bottom. */
   readonly footer?: Html;
   /** Runs after the page is parsed. The Content-Security-Policy allows only the script passed to `pageHeaders`. */
@@ -27,9 +31,18 @@ const ICON = `data:image/svg+xml,${encodeURIComponent(
 )}`;
 
 /** Returns a whole page. Without the headers of `pageHeaders` the browser blocks its style and script. */
-export function page({ title, main, footer, script, refreshSeconds, wide = false }: PageParts): Html {
+export function page({
+  title,
+  main,
+  lang,
+  style = '',
+  footer,
+  script,
+  refreshSeconds,
+  wide = false,
+}: PageParts): Html {
   return html`<!doctype html>
-<html lang="en"${wide ? raw(' class="wide"') : ''}>
+<html${inLanguage(lang)}${wide ? raw(' class="wide"') : ''}>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -38,7 +51,7 @@ export function page({ title, main, footer, script, refreshSeconds, wide = false
 <meta name="theme-color" content="#121119" media="(prefers-color-scheme: dark)">
 <title>${title}</title>
 <link rel="icon" href="${ICON}">
-<style>${raw(STYLE)}</style>
+<style>${raw(STYLE + style)}</style>
 ${refreshSeconds === undefined ? '' : html`<noscript><meta http-equiv="refresh" content="${refreshSeconds}"></noscript>`}
 </head>
 <body>
@@ -52,17 +65,23 @@ ${script === undefined ? '' : html`<script>${raw(script)}</script>`}
 `;
 }
 
+/** Returns the attributes of an element whose text is in a language: a BCP 47 tag, English by default. */
+export function inLanguage(lang = 'en'): Html {
+  return html` lang="${lang}" dir="${new Intl.Locale(lang).getTextInfo().direction ?? 'auto'}"`;
+}
+
 /**
  * Returns the headers of a page, except `Cache-Control`, which depends on the page.
  *
  * @param script the page's script, if any
+ * @param style the page's own rules, if any
  */
-export function pageHeaders(script?: string): Readonly<Record<string, string>> {
+export function pageHeaders(script?: string, style = ''): Readonly<Record<string, string>> {
   return {
     'Content-Type': 'text/html; charset=UTF-8',
     'Content-Security-Policy': [
       "default-src 'none'",
-      `style-src ${hashOf(STYLE)}`,
+      `style-src ${hashOf(STYLE + style)}`,
       `script-src ${script === undefined ? "'none'" : hashOf(script)}`,
       'img-src data:',
       "connect-src 'self'",
@@ -81,9 +100,6 @@ export const SAFE_HEADERS: Readonly<Record<string, string>> = {
   'X-Frame-Options': 'DENY',
   'Cross-Origin-Opener-Policy': 'same-origin',
 };
-
-/** The headers of a page without a script. */
-export const PAGE_HEADERS = pageHeaders();
 
 function hashOf(text: string): string {
   return `'sha256-${createHash('sha256').update(text).digest('base64')}'`;

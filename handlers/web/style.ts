@@ -248,3 +248,14 @@ summary::before { content: ""; flex: none; width: 0.5rem; height: 0.5rem; margin
   .choice[aria-pressed="true"], .choice.chosen { border-width: 5px; }
 }
 `;
+
+/**
+ * Returns rules that give a page the accent of its poll, and neutral colours instead of the tints of the default accent. The polls
+ * file admits only accents that are legible on these, see `SURFACES` in `stack/runtime/polls.ts`.
+ */
+export function accentStyle({ light, dark }: { readonly light: string; readonly dark: string }): string {
+  return `
+:root { --accent: ${light}; --accent-soft: var(--paper); --glow: var(--paper); --rest: var(--line-strong); }
+@media (prefers-color-scheme: dark) { :root { --accent: ${dark}; } }
+`;
+}

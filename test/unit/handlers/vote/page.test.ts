@@ -1,25 +1,88 @@
+import { createHash } from 'node:crypto';
 import { expect, test } from 'vitest';
 import { createPages } from '#handlers/vote/page.ts';
+import type { Phase } from '#handlers/vote/polls.ts';
 import { pollBook, pollFields, storedPoll } from '#kit/polls.ts';
-import type { StoredPoll } from '#runtime/polls.ts';
+import type { Poll, StoredPoll } from '#runtime/polls.ts';
 
 const choices = [{ id: 'cats', label: 'Cats' }];
-const polls = pollBook([
-  { id: 'a', question: 'First?', choices },
-  { id: 'b', question: 'Second?', choices },
-]);
-const pages = createPages(polls);
-const pageOf = (id: string, phase: 'open' | 'closed' = 'open') =>
-  pages.poll(polls.get(id) as StoredPoll, { phase });
+const ARABIC = {
+  id: 'arabic',
+  question: 'القطط؟',
+  choices,
+  lang: 'ar',
+  opensAt: Date.UTC(2027, 1, 7, 23, 30),
+  texts: { invitation: 'ادعُ <b>', thanks: 'شكرا', notOpen: 'تفتح في', closed: 'مغلق' },
+};
+
+/** Returns the page of the first poll. */
+function pageOf(polls: readonly Poll[], phase: Phase = 'open', chosen?: string) {
+  const book = pollBook(polls);
+  return createPages(book).poll(book.get(polls[0]?.id ?? '') as StoredPoll, { phase, chosen });
+}
 
 test('a page follows its poll, its phase, and the other polls that it links to', () => {
-  expect(pageOf('a')).toContain('Second?');
-  expect(pageOf('a', 'closed')).toContain('This poll is closed.');
+  const polls = pollBook([
+    { id: 'a', question: 'First?', choices },
+    { id: 'b', question: 'Second?', choices },
+  ]);
+  const pages = createPages(polls);
+  const bodyOf = (id: string, phase: Phase = 'open') =>
+    pages.poll(polls.get(id) as StoredPoll, { phase }).body;
+  expect(bodyOf('a')).toContain('Second?');
+  expect(bodyOf('a', 'closed')).toContain('This poll is closed.');
   polls.apply(pollFields([storedPoll({ id: 'b', question: 'Changed?', choices, revision: 2 }, 1)]));
-  expect(pageOf('a')).toContain('Changed?');
-  expect(pageOf('b')).toContain('<h1>Changed?</h1>');
+  expect(bodyOf('a')).toContain('Changed?');
+  expect(bodyOf('b')).toContain('<h1>Changed?</h1>');
   polls.apply(
-    pollFields([storedPoll({ id: 'b', question: 'Changed?', choices, revision: 3, position: null })]),
+    pollFields([storedPoll({ id: 'b', question: 'Changed?', choices, revision: 3, hidden: true }, 1)]),
   );
-  expect(pageOf('a')).not.toContain('Changed?');
+  expect(bodyOf('a')).not.toContain('Changed?');
+  expect(bodyOf('b')).toContain('<h1>Changed?</h1>');
+  polls.apply(pollFields([storedPoll({ id: 'b', question: 'Changed?', choices, revision: 4 }, 1)]));
+  expect(bodyOf('a')).toContain('Changed?');
+  polls.apply(
+    pollFields([storedPoll({ id: 'b', question: 'Changed?', choices, revision: 5, position: null })]),
+  );
+  expect(bodyOf('a')).not.toContain('Changed?');
+});
+
+test('a page is English, from left to right, unless its poll has a language', () => {
+  const english = { id: 'english', question: 'Cats?', choices };
+  expect(pageOf([english]).body).toContain('<html lang="en" dir="ltr">');
+  const { body } = pageOf([ARABIC, english]);
+  expect(body).toContain('<html lang="ar" dir="rtl">');
+  expect(body).toContain('<a href="/polls/english" lang="en" dir="ltr">Cats?</a>');
+});
+
+test("a poll's texts replace the page's, escaped, with times in its language", () => {
+  const textsOf = (phase: Phase, chosen?: string) =>
+    /<p class="lede">[\s\S]*?<form/.exec(pageOf([ARABIC], phase, chosen).body)?.[0] ?? '';
+  expect(textsOf('open')).toContain('<p class="lede">ادعُ &lt;b&gt;</p>');
+  expect(textsOf('not open')).toMatch(/<p class="lede">تفتح في .*فبراير.* UTC<\/p>/);
+  expect(textsOf('closed')).toContain('<p class="lede">مغلق</p>');
+  expect(textsOf('open', 'cats')).toContain('>شكرا <strong lang="ar" dir="rtl">Cats</strong></p>');
+  for (const phase of ['open', 'not open', 'closed'] as const) {
+    expect(textsOf(phase, 'cats')).not.toMatch(/vote|poll/i);
+  }
+});
+
+test("the page's own texts are marked as English on the page of a poll in another language", () => {
+  const polls = [{ ...ARABIC, texts: {} }];
+  expect(pageOf(polls).body).toContain('<p class="lede"><span lang="en" dir="ltr">Tap to vote.');
+  expect(pageOf(polls, 'open', 'cats').body).toContain('role="status" lang="en" dir="ltr">Your vote is in: ');
+});
+
+test('a page has the colours of its poll, and its policy allows that style only', () => {
+  const colours = { light: '#0b5d3b', dark: '#8ee0b9' };
+  const plain = pageOf([{ ...ARABIC, id: 'plain' }]);
+  const coloured = pageOf([{ ...ARABIC, colours }]);
+  for (const { body, headers } of [plain, coloured]) {
+    const style = /<style>([\s\S]*)<\/style>/.exec(body)?.[1] ?? '';
+    const hash = createHash('sha256').update(style).digest('base64');
+    expect(headers['Content-Security-Policy']).toContain(`style-src 'sha256-${hash}';`);
+  }
+  expect(coloured.body).toContain('--accent: #0b5d3b;');
+  expect(coloured.body).toContain('--accent: #8ee0b9;');
+  expect(plain.body).not.toContain('#0b5d3b');
 });

@@ -22,20 +22,23 @@ beforeEach(() => {
   book = new PollBook(recorded.log, () => now);
 });
 
-test('lists polls by position, without hidden ones, which keep their address', () => {
-  apply({ id: 'last', position: 2 }, { id: 'hidden', position: null }, { id: 'first', position: 1 });
-  expect(book.all.map(({ id }) => id)).toEqual(['first', 'last']);
-  expect(book.get('hidden')?.position).toBeNull();
+test('lists polls by position, without hidden and withdrawn ones, which keep their address', () => {
+  apply({ id: 'last', position: 2 }, { id: 'withdrawn', position: null });
+  apply({ id: 'first', position: 1 }, { id: 'hidden', position: 0, hidden: true });
+  expect(book.listed.map(({ id }) => id)).toEqual(['first', 'last']);
+  expect(book.get('withdrawn')?.position).toBeNull();
+  expect(book.get('hidden')?.hidden).toBe(true);
+  expect(book.phaseOf('hidden')).toBe('open');
   expect(book.get('none')).toBeUndefined();
 });
 
 test('gives a new list after a change, and the same one without', () => {
   apply({});
-  const before = book.all;
+  const before = book.listed;
   apply({});
-  expect(book.all).toBe(before);
+  expect(book.listed).toBe(before);
   apply({ revision: 2 });
-  expect(book.all).not.toBe(before);
+  expect(book.listed).not.toBe(before);
 });
 
 test('derives the phase of a poll from its hours', () => {
@@ -103,7 +106,7 @@ test('a poll that is removed from the node, or is unreadable there, stays as it 
   book.apply({ b: 'x' });
   book.apply({ a: '{' });
   expect(book.isClosed('a')).toBe(true);
-  expect(book.all.map(({ id }) => id)).toEqual(['a']);
+  expect(book.listed.map(({ id }) => id)).toEqual(['a']);
 });
 
 test('a seal on disk is not written again; that of an older revision leaves the newer one', () => {
