@@ -6,7 +6,11 @@ import type { Db } from './client.ts';
 export interface PollResult {
   readonly poll: string;
   readonly question: string;
-  readonly choices: readonly { readonly id: string; readonly label: string; readonly votes: number }[];
+  /** Null while the result is embargoed, so that no count of it leaves the database. */
+  readonly choices: readonly { readonly id: string; readonly label: string; readonly votes: number }[] | null;
+  /** A rehearsal, which no page lists. */
+  readonly isHidden: boolean;
+  readonly presentation: Presentation;
   /** When the result became final, in milliseconds since 1970; null while it is provisional. A final result never changes. */
   readonly finalAt: number | null;
   /** Nodes whose uncounted votes an operator declared lost before the result became final. */
@@ -22,6 +26,12 @@ export interface WrittenOffJobs {
   readonly jobs: readonly string[];
 }
 
+/** How the pages of a poll look. */
+interface Presentation {
+  readonly lang?: string;
+  readonly colours?: { readonly light: string; readonly dark: string };
+}
+
 /** All data of the results pages, from one snapshot of the database. */
 export interface Results {
   readonly polls: readonly PollResult[];
@@ -30,7 +40,7 @@ export interface Results {
 }
 
 /**
- * Returns all results; those of final polls as stored when they became final. The cost grows with the number of choices and
+ * Returns all results that are not embargoed; those of final polls as stored when they became final. The cost grows with the number of choices and
  * sources, not of votes: of the receipts, it reads only those that are not folded yet, a few seconds' worth.
  *
  * Correct under concurrency: one statement reads one snapshot, in which a commit's receipts, votes and tallies are visible
@@ -53,10 +63,12 @@ export async function readResults(db: Db): Promise<Results> {
         select coalesce(json_agg(json_build_object(
           'poll', polls.id,
           'question', polls.question,
+          'isHidden', is_hidden,
+          'presentation', presentation,
           'finalAt', floor(extract(epoch from final_at) * 1000),
           'writtenOff', coalesce(result -> 'writtenOff', '[]'),
           'writtenOffJobs', coalesce(result -> 'writtenOffJobs', '[]'),
-          'choices', coalesce(result -> 'choices', (
+          'choices', case when results = 'live' or final_at is not null then coalesce(result -> 'choices', (
             select to_jsonb(json_agg(
               json_build_object('id', choices.id, 'label', choices.label, 'votes', coalesce(tally.votes, 0))
               order by choices.position nulls last, choices.no
@@ -64,7 +76,7 @@ export async function readResults(db: Db): Promise<Results> {
             from choices
             left join tally on tally.poll_no = choices.poll_no and tally.choice_no = choices.no
             where choices.poll_no = polls.no
-          ))
+          )) end
         ) order by polls.position), '[]')
         from polls
         where polls.position is not null

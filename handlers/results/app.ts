@@ -5,9 +5,9 @@ import { SAFE_HEADERS } from '../web/layout.ts';
 import { answerProblem, INTERNAL, NOT_FOUND, type Problem, retryAfter } from '../web/problem.ts';
 import { type Feed, ResultsUnavailableError, type Snapshot } from './feed.ts';
 import type { ReceiptOutcome } from './metrics.ts';
-import { RESULTS_PAGE_HEADERS } from './page.ts';
 import { type Rendering, Renderings } from './renderings.ts';
 import type { Streams } from './streams.ts';
+import { isShown } from './view.ts';
 
 /** Concurrent receipt look-ups; more are refused, so that a crowd with receipts cannot overload the database. */
 export const RECEIPT_LOOKUPS_MAX = 100;
@@ -24,18 +24,31 @@ export interface ResultsAppParts {
   readonly onReceipt?: (outcome: ReceiptOutcome) => void;
 }
 
-/** Returns the app for viewers: a live page, results as JSON, CSV and events, and the status of receipts. */
+/**
+ * Returns the app for viewers: live pages, results as JSON, CSV and events, and the status of receipts. An embargoed result has
+ * only a page without counts.
+ */
 export function createResultsApp(parts: ResultsAppParts): Hono {
   const { feed, streams, log } = parts;
   const app = new Hono();
   const renderings = new Renderings();
 
-  app.get('/', async (c) => respond(c, renderings.page(await feed.latest()), RESULTS_PAGE_HEADERS));
+  const page = (c: Context, snapshot: Snapshot, poll?: PollResult): Response => {
+    const rendering = renderings.page(snapshot, poll);
+    return respond(c, rendering, rendering.headers);
+  };
+  app.get('/', async (c) => page(c, await feed.latest()));
+  app.get('/polls/:poll', async (c) => {
+    const snapshot = await feed.latest();
+    const poll = findPoll(c, snapshot);
+    return poll ? page(c, snapshot, poll) : unknownPoll(c);
+  });
 
   app.get('/polls/:poll/results', async (c) => {
     const snapshot = await feed.latest();
     const poll = findPoll(c, snapshot);
     if (!poll) return unknownPoll(c);
+    if (!isShown(poll)) return embargoed(c);
     const headers = { ...SHARED_FOR_A_SECOND, 'Content-Type': 'application/json' };
     return respond(c, renderings.json(snapshot, poll), headers);
   });
@@ -44,6 +57,7 @@ export function createResultsApp(parts: ResultsAppParts): Hono {
     const snapshot = await feed.latest();
     const poll = findPoll(c, snapshot);
     if (!poll) return unknownPoll(c);
+    if (!isShown(poll)) return embargoed(c);
     return respond(c, renderings.csv(snapshot, poll), {
       ...SHARED_FOR_A_SECOND,
       'Content-Type': 'text/csv; charset=UTF-8; header=present',
@@ -55,14 +69,15 @@ export function createResultsApp(parts: ResultsAppParts): Hono {
     const snapshot = await feed.latest();
     const poll = findPoll(c, snapshot);
     if (!poll) return unknownPoll(c);
+    if (!isShown(poll)) return embargoed(c);
     if (streams.isFull) return unavailable(c, 'too many streams are open');
     for (const [name, value] of Object.entries(SAFE_HEADERS)) c.header(name, value);
     // Without it nginx and similar proxies buffer events.
     c.header('X-Accel-Buffering', 'no');
     if (c.req.method === 'HEAD') return c.body(null, 200, { 'Content-Type': 'text/event-stream' });
     return streams.start(c, snapshot, (newer) => {
-      const current = newer.results.polls.find(({ poll: id }) => id === poll.poll);
-      return current && renderings.json(newer, current);
+      const current = findPoll(c, newer);
+      return current && isShown(current) ? renderings.json(newer, current) : undefined;
     });
   });
 
@@ -108,7 +123,11 @@ function findPoll(c: Context, { results }: Snapshot): PollResult | undefined {
   return results.polls.find(({ poll }) => poll === id);
 }
 
-function respond(c: Context, { body, etag }: Rendering, headers: Readonly<Record<string, string>>): Response {
+function respond(
+  c: Context,
+  { body, etag }: Rendering,
+  headers: Readonly<Record<string, string>> = {},
+): Response {
   const known = c.req.header('if-none-match')?.split(',') ?? [];
   // A cache that compressed the response has made the tag a weak one.
   const isKnown = known.some((tag) => tag.trim().replace(/^W\//, '') === etag);
@@ -123,6 +142,15 @@ function unknownPoll(c: Context): Response {
     code: 'unknown_poll',
     title: 'Unknown poll',
     detail: 'the address names no poll',
+  });
+}
+
+function embargoed(c: Context): Response {
+  return answerProblem(c, {
+    status: 403,
+    code: 'embargoed',
+    title: 'Result embargoed',
+    detail: 'the result is shown once it is final',
   });
 }
 

@@ -1,8 +1,10 @@
 import { html } from 'hono/html';
-import { type Html, page, pageHeaders } from '../web/layout.ts';
+import type { PollResult } from '#db/results.ts';
+import { type Html, inLanguage, page, pageHeaders } from '../web/layout.ts';
+import { accentStyle } from '../web/style.ts';
 import { UPDATE_SCRIPT } from '../web/update.ts';
 import type { Snapshot } from './feed.ts';
-import { type ResultView, resultView } from './view.ts';
+import { isShown, type ResultView, resultView } from './view.ts';
 
 /** Reload interval of the page without scripts. */
 const REFRESH_SECONDS = 5;
@@ -60,49 +62,87 @@ document.addEventListener('visibilitychange', refresh);
 plan();
 `;
 
-/** The headers of the page. Shared caches may keep it for a second. */
-export const RESULTS_PAGE_HEADERS = { ...pageHeaders(SCRIPT), 'Cache-Control': 'public, max-age=1' };
+interface ResultsPage {
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string;
+}
 
-/** Returns the page with all polls of a snapshot. */
-export function resultsPage(snapshot: Snapshot): string {
-  const views = snapshot.results.polls.map((poll) => resultView(poll, snapshot));
-  const { accepted, committed } = snapshot.results.ledger;
+/** Returns the page of a poll of a snapshot, or of all that are not hidden. A page of one poll has its colours. */
+export function resultsPage(snapshot: Snapshot, poll?: PollResult): ResultsPage {
+  const polls = poll ? [poll] : snapshot.results.polls.filter(({ isHidden }) => !isHidden);
+  const only = polls.length === 1 ? polls[0] : undefined;
+  const colours = only?.presentation.colours;
+  const style = colours && accentStyle(colours);
+  // Relative, because the app may be mounted below a path.
+  const base = poll ? '' : 'polls/';
   const main = html`
 <h1>Results</h1>
-<p class="lede">As of ${time(snapshot.asOf)}. ${ledgerLine(accepted, committed)}</p>
+<p class="lede">As of ${time(snapshot.asOf)}.${polls.every(isShown) ? ` ${ledgerLine(snapshot)}` : ''}</p>
 <p class="notice error" id="offline" role="alert" hidden>No connection. These are the last known results; retrying.</p>
-${views.length === 0 ? html`<p class="notice">There is no poll yet.</p>` : views.map(pollCard)}`;
-  return String(
+${
+  polls.length === 0
+    ? html`<p class="notice">There is no poll yet.</p>`
+    : polls.map((result) =>
+        isShown(result)
+          ? pollCard(resultView(result, snapshot), { language: languageOf(result), base })
+          : embargoCard(result),
+      )
+}`;
+  const body = String(
     page({
-      title: views.length === 1 && views[0] ? `${views[0].question} Results` : 'Results',
+      title: only ? `${only.question} Results` : 'Results',
       main,
+      style,
       footer: html`<p>Each voter counts once, with their last vote. Results are provisional until the poll has closed and every accepted vote is counted; final results never change.</p>
 <p class="hidden" id="spoken" role="status"></p>`,
       script: SCRIPT,
       refreshSeconds: REFRESH_SECONDS,
     }),
   );
+  // Shared caches may keep it for a second.
+  return { headers: { ...pageHeaders(SCRIPT, style), 'Cache-Control': 'public, max-age=1' }, body };
 }
 
-function ledgerLine(accepted: number, committed: number): string {
+function ledgerLine({ results }: Snapshot): string {
+  const { accepted, committed } = results.ledger;
   if (accepted === 0) return 'No vote has been accepted yet.';
   if (accepted === 1) return `The one accepted vote is ${committed === 1 ? '' : 'not yet '}processed.`;
   if (accepted === committed) return `All ${NUMBER.format(accepted)} accepted votes are processed.`;
   return `${NUMBER.format(committed)} of ${NUMBER.format(accepted)} accepted votes are processed.`;
 }
 
-function pollCard(view: ResultView): Html {
+/** Attributes of the poll's texts; none in English, the language of the page. */
+function languageOf({ presentation: { lang } }: PollResult): Html | '' {
+  return lang === undefined ? '' : inLanguage(lang);
+}
+
+function embargoCard(result: PollResult): Html {
+  const { poll, question } = result;
+  return html`
+<section class="card" aria-labelledby="${poll}">
+<header><h2 id="${poll}"${languageOf(result)}>${question}</h2><span class="badge">Embargoed</span></header>
+<p class="notice">The result is shown once it is final.</p>
+</section>`;
+}
+
+interface CardParts {
+  readonly language: Html | '';
+  /** What precedes the address of the CSV. */
+  readonly base: string;
+}
+
+function pollCard(view: ResultView, { language, base }: CardParts): Html {
   const { poll, question, total, choices, status } = view;
   const most = Math.max(...choices.map(({ votes }) => votes));
   return html`
 <section class="card" aria-labelledby="${poll}">
-<header><h2 id="${poll}">${question}</h2>${
+<header><h2 id="${poll}"${language}>${question}</h2>${
     status === 'final'
       ? html`<span class="badge good">Final</span>`
       : html`<span class="badge">Provisional</span>`
   }</header>
-<ul class="results">${choices.map((choice) => choiceRow(choice, total, choice.votes === most && most > 0))}</ul>${evidence(view)}
-<footer><span>${counted(total, 'voter')}</span><a href="polls/${encodeURIComponent(poll)}/results.csv" aria-label="${question} Results as CSV">Download CSV</a></footer>
+<ul class="results">${choices.map((choice) => choiceRow(choice, total, { language, isLeading: choice.votes === most && most > 0 }))}</ul>${evidence(view)}
+<footer><span>${counted(total, 'voter')}</span><a href="${base}${encodeURIComponent(poll)}/results.csv" aria-label="${question} Results as CSV">Download CSV</a></footer>
 </section>`;
 }
 
@@ -124,10 +164,14 @@ function named(jobs: readonly string[]): string {
   return `${jobs.slice(0, JOBS_NAMED_MAX).join(', ')}${more > 0 ? ` and ${NUMBER.format(more)} more` : ''}`;
 }
 
-function choiceRow({ label, votes }: ResultView['choices'][number], total: number, isLeading: boolean): Html {
+function choiceRow(
+  { label, votes }: ResultView['choices'][number],
+  total: number,
+  { language, isLeading }: { readonly language: Html | ''; readonly isLeading: boolean },
+): Html {
   const share = total === 0 ? 0 : votes / total;
   return html`
-<li class="${isLeading ? 'result leading' : 'result'}"><span class="label">${label}</span> <span class="share">${SHARE.format(share)}</span>
+<li class="${isLeading ? 'result leading' : 'result'}"><span class="label"${language}>${label}</span> <span class="share">${SHARE.format(share)}</span>
 <svg class="bar" aria-hidden="true"><rect width="${(share * 100).toFixed(2)}%"/></svg>
 <span class="votes">${counted(votes, 'vote')}</span></li>`;
 }

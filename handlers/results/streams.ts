@@ -63,7 +63,7 @@ export class Streams {
   /**
    * Responds with a stream that starts with `first`. Call it only while `isFull` is false.
    *
-   * @param render renders a snapshot; `undefined` when there is nothing to send
+   * @param render renders a snapshot; `undefined` ends the stream. The client then asks again and gets the reason.
    */
   start(c: Context, first: Snapshot, render: (snapshot: Snapshot) => RenderedEvent | undefined): Response {
     return streamSSE(c, async (stream) => {
@@ -85,6 +85,7 @@ export class Streams {
         let writtenAt = performance.now();
         while (!isOver) {
           const event: RenderedEvent | undefined = waiting && render(waiting);
+          if (waiting && !event) break;
           const id = String(waiting?.asOf);
           waiting = undefined;
           if (event && event.content !== sent) {

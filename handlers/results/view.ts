@@ -1,6 +1,15 @@
 import type { PollResult, WrittenOffJobs } from '#db/results.ts';
 import type { Snapshot } from './feed.ts';
 
+/** A result that is not embargoed. */
+export interface ShownResult extends PollResult {
+  readonly choices: NonNullable<PollResult['choices']>;
+}
+
+export function isShown(result: PollResult): result is ShownResult {
+  return result.choices !== null;
+}
+
 /** The results of a poll in the API. The order of the fields is part of the contract. */
 export interface ResultView {
   readonly poll: string;
@@ -21,7 +30,7 @@ export interface ResultView {
 }
 
 /** Returns the results of one poll of a snapshot. */
-export function resultView(result: PollResult, { results, asOf }: Snapshot): ResultView {
+export function resultView(result: ShownResult, { results, asOf }: Snapshot): ResultView {
   const { poll, question, choices, finalAt, writtenOff, writtenOffJobs } = result;
   return {
     poll,

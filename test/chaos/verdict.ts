@@ -86,7 +86,7 @@ async function recountFinals(db: Db, stored: ReadonlyMap<string, Vote>): Promise
   return polls
     .filter(({ finalAt }) => finalAt !== null)
     .flatMap(({ poll, choices }) =>
-      choices.flatMap(({ id, votes }) => {
+      (choices ?? []).flatMap(({ id, votes }) => {
         const counted = recount.get(`${poll} ${id}`)?.length ?? 0;
         return counted === votes ? [] : [`${poll}: final with ${votes} for ${id}, recounted ${counted}`];
       }),

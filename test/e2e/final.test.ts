@@ -95,7 +95,7 @@ test('a poll is final within 15 s of its close although a handler is frozen, who
   await until('the frozen handler has exited', () => frozen.child.exitCode !== null);
   expect(frozen.child.exitCode).toBe(FENCED_EXIT_CODE);
   expect(await result()).toEqual(accepted);
-  const total = accepted.choices.reduce((sum, { votes }) => sum + votes, 0);
+  const total = (accepted.choices ?? []).reduce((sum, { votes }) => sum + votes, 0);
   const { ledger } = await readResults(database.db);
   expect({ total, ledger }).toEqual({
     total: ledger.accepted,

@@ -43,7 +43,7 @@ const untilCounted = (receipt: string) =>
   );
 
 const votesOf = async (poll: string) =>
-  (await readResults(system.db)).polls.find(({ poll: id }) => id === poll)?.choices[0]?.votes;
+  (await readResults(system.db)).polls.find(({ poll: id }) => id === poll)?.choices?.[0]?.votes;
 
 test('after a restore of Postgres from a backup, what the nodes hold is adopted and the audit names what is missing', async () => {
   const { frontends, postgres, postgresDir, db } = system;

@@ -1,3 +1,4 @@
+import { type RawBuilder, sql } from 'kysely';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { auditSources, auditTallies, knownSources } from '#db/audit.ts';
 import { commitBatches } from '#db/commit.ts';
@@ -38,6 +39,8 @@ describe('the results', () => {
     expect(polls[0]).toEqual({
       poll: 'cats-vs-dogs',
       question: 'Cats or dogs?',
+      isHidden: false,
+      presentation: {},
       finalAt: null,
       writtenOff: [],
       writtenOffJobs: [],
@@ -61,6 +64,21 @@ describe('the results', () => {
     const [final, other] = (await readResults(database.db)).polls;
     expect(final).toMatchObject({ poll: POLL, finalAt: finalAt.getTime(), choices, writtenOff });
     expect(other).toMatchObject({ finalAt: null, writtenOff: [] });
+  });
+
+  test('of an embargoed poll have no counts until it is final', async () => {
+    const { db } = database;
+    await commit(SOURCE, 1);
+    const set = (values: RawBuilder<unknown>) =>
+      sql`update polls set ${values} where id = ${POLL}`.execute(db);
+    const choicesNow = async () => (await readResults(db)).polls.map(({ choices }) => choices?.[0]?.votes);
+    await set(sql`results = 'closed'`);
+    expect(await choicesNow()).toEqual([undefined, 0]);
+    await set(sql`closed_at = now()`);
+    expect(await choicesNow()).toEqual([undefined, 0]);
+    const result = JSON.stringify({ choices: [{ id: 'cats', label: 'Cats', votes: 1 }] });
+    await set(sql`final_at = now(), result = ${result}`);
+    expect(await choicesNow()).toEqual([1, 0]);
   });
 
   test('count accepted and committed votes of all sources, folded or not', async () => {
@@ -157,5 +175,5 @@ test('choices are in the order of the file, followed by removed ones', async () 
   await apply(3, 'blue', 'green');
   const { polls } = await readResults(database.db);
   expect(polls.map(({ poll }) => poll)).toEqual(['colours']);
-  expect(polls[0]?.choices.map(({ id }) => id)).toEqual(['blue', 'green', 'red', 'white']);
+  expect(polls[0]?.choices?.map(({ id }) => id)).toEqual(['blue', 'green', 'red', 'white']);
 });

@@ -122,6 +122,22 @@ describe('the results', () => {
     await until('the stream is closed', () => streams.open === 0);
   });
 
+  test('of a poll that is embargoed while a stream is open end it within two reads, without a number', async () => {
+    const { get, streams } = await serve();
+    const response = await get('/polls/cats-vs-dogs/results/stream');
+    const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
+    expect((await reader?.read())?.value).toContain('"total":0');
+    await database.db
+      .updateTable('polls')
+      .set({ results: 'closed' })
+      .where('id', '=', 'cats-vs-dogs')
+      .execute();
+    await count(1, vote(1, 'cats', 0));
+    expect(await reader?.read()).toEqual({ done: true, value: undefined });
+    expect(streams.open).toBe(0);
+    expect((await get('/polls/cats-vs-dogs/results/stream')).status).toBe(403);
+  });
+
   test('keep their last state and time while the database is down', async () => {
     const { results, outcomes } = await serve();
     await count(1, vote(1, 'cats', 0));

@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { readAwaited } from '#db/final.ts';
 import { writeOffNode } from '#db/nodes.ts';
-import { type PollResult, readResults } from '#db/results.ts';
-import { type ResultView, resultView } from '#handlers/results/view.ts';
+import { readResults } from '#db/results.ts';
+import { type ResultView, resultView, type ShownResult } from '#handlers/results/view.ts';
 import { NODE_KEY, POLLS_KEY, sourceName } from '#job';
 import { type Drain, startDrain } from '#kit/drain.ts';
 import { writeEntry, writeJobs, writeSeal } from '#kit/ledger.ts';
@@ -42,7 +42,7 @@ afterEach(async () => {
 
 async function view(): Promise<ResultView> {
   const results = await readResults(database.db);
-  const poll = results.polls.find(({ poll }) => poll === POLL) as PollResult;
+  const poll = results.polls.find(({ poll }) => poll === POLL) as ShownResult;
   return resultView(poll, { results, asOf: 0 });
 }
 

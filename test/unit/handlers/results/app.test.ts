@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { ReceiptStatus } from '#db/results.ts';
 import { createResultsApp, RECEIPT_LOOKUPS_MAX } from '#handlers/results/app.ts';
@@ -5,7 +6,7 @@ import { ResultsUnavailableError, type Snapshot } from '#handlers/results/feed.t
 import { Streams } from '#handlers/results/streams.ts';
 import { recordLog } from '#kit/log.ts';
 import { until } from '#kit/until.ts';
-import { someResults } from './results.ts';
+import { resultsOf, someResults } from './results.ts';
 
 const AS_OF = Date.UTC(2027, 1, 7, 23, 30, 5);
 
@@ -105,6 +106,73 @@ describe('results', () => {
   });
 });
 
+describe('an embargoed result', () => {
+  beforeEach(() => {
+    feed.snapshot = { results: resultsOf({ choices: null }), asOf: AS_OF };
+  });
+
+  test.each(['results', 'results.csv', 'results/stream'])('is 403 at /%s, also for HEAD', async (what) => {
+    const path = `/polls/cats-vs-dogs/${what}`;
+    const streams = new Streams({ feed });
+    const response = await createApp(streams).request(path);
+    expect(await problemOf(response)).toMatchObject({ status: 403, code: 'embargoed' });
+    expect((await createApp(streams).request(path, { method: 'HEAD' })).status).toBe(403);
+    expect(streams.open).toBe(0);
+  });
+
+  test('is not confirmed by an entity tag from before the embargo', async () => {
+    const app = createApp();
+    feed.push({ results: someResults(), asOf: AS_OF });
+    const path = '/polls/cats-vs-dogs/results';
+    const tag = (await app.request(path)).headers.get('etag') ?? '';
+    feed.push({ results: resultsOf({ choices: null }), asOf: AS_OF });
+    expect((await app.request(path, { headers: { 'If-None-Match': tag } })).status).toBe(403);
+  });
+
+  test.each(['/', '/polls/cats-vs-dogs'])('has a page without counts at %s', async (path) => {
+    const text = await (await createApp().request(path)).text();
+    const main = /<main>([\s\S]*)<\/main>/.exec(text)?.[1] ?? '';
+    expect(main).toContain('The result is shown once it is final.');
+    expect(main).toContain('Cats or dogs?');
+    expect(main).not.toMatch(/<rect|csv|class="label"/);
+    expect(main.replace(/<time.*?<\/time>|<[^>]+>/g, '')).not.toMatch(/\d|%/);
+  });
+});
+
+describe('a poll', () => {
+  test('that is hidden is on its own page, and on no other', async () => {
+    const results = resultsOf({ isHidden: true });
+    feed.snapshot = { results, asOf: AS_OF };
+    const textOf = async (path: string) => (await createApp().request(path)).text();
+    expect(await textOf('/')).toContain('There is no poll yet.');
+    expect(await textOf('/')).not.toContain('Cats');
+    expect(await textOf('/polls/cats-vs-dogs')).toContain('66.7%');
+    expect(await textOf('/polls/cats-vs-dogs/results')).toContain('"total":3');
+  });
+
+  test('has a page of its own, which links to its CSV', async () => {
+    const app = createApp();
+    const text = await (await app.request('/polls/cats-vs-dogs')).text();
+    const href = /href="([^"]*\.csv)"/.exec(text)?.[1] ?? '';
+    const { pathname } = new URL(href, 'http://results.test/polls/cats-vs-dogs');
+    expect((await app.request(pathname)).status).toBe(200);
+    expect((await app.request('/polls/birds')).status).toBe(404);
+  });
+
+  test('has its texts in its language and its colours, which the policy allows', async () => {
+    const presentation = { lang: 'ar', colours: { light: '#0b5d3b', dark: '#8ee0b9' } };
+    feed.snapshot = { results: resultsOf({ presentation }), asOf: AS_OF };
+    const response = await createApp().request('/polls/cats-vs-dogs');
+    const text = await response.text();
+    expect(text).toContain('<h2 id="cats-vs-dogs" lang="ar" dir="rtl">Cats or dogs?</h2>');
+    expect(text).toContain('<span class="label" lang="ar" dir="rtl">Cats</span>');
+    const style = /<style>([\s\S]*)<\/style>/.exec(text)?.[1] ?? '';
+    expect(style).toContain('--accent: #0b5d3b;');
+    const hash = createHash('sha256').update(style).digest('base64');
+    expect(response.headers.get('content-security-policy')).toContain(`style-src 'sha256-${hash}';`);
+  });
+});
+
 describe('a receipt', () => {
   test('reveals its status only', async () => {
     const response = await createApp().request('/receipts/frontend01.mh3k2a-x7.42');
@@ -176,6 +244,20 @@ describe('a stream', () => {
     expect(stream.text.match(/^data: /gm)?.length).toBe(1);
     await stream.cancel();
     await until('nothing is left', () => streams.open === 0);
+  });
+
+  test.each([
+    ['an embargo begins', resultsOf({ choices: null })],
+    ['its poll is withdrawn', someResults({ polls: [] })],
+  ])('ends without another event when %s', async (_, results) => {
+    const streams = new Streams({ feed });
+    const stream = await open(streams);
+    await until('the first event', () => stream.text.includes('data: '));
+    const before = stream.text;
+    feed.push({ results, asOf: AS_OF + 1_000 });
+    await until('it is over', () => stream.isOver);
+    expect(stream.text).toBe(before);
+    expect(streams.open + feed.listeners.size).toBe(0);
   });
 
   test('is refused above the limit', async () => {

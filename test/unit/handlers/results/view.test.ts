@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import type { PollResult, Results } from '#db/results.ts';
+import type { Results } from '#db/results.ts';
 import { toCsv } from '#handlers/results/csv.ts';
 import { resultsPage } from '#handlers/results/page.ts';
-import { resultView } from '#handlers/results/view.ts';
+import { resultView, type ShownResult } from '#handlers/results/view.ts';
 import { someResults } from './results.ts';
 
 const FINAL_AT = Date.UTC(2027, 1, 7, 23, 0, 9);
@@ -16,14 +16,14 @@ const WRITTEN_OFF_JOBS = [
 ];
 const AS_OF = Date.UTC(2027, 1, 7, 23, 30, 5);
 
-const pollOf = (results: Results): PollResult => results.polls[0] as PollResult;
+const pollOf = (results: Results) => results.polls[0] as ShownResult;
 
-function resultsWith(poll: Partial<PollResult>, changes: Partial<Results> = {}): Results {
+function resultsWith(poll: Partial<ShownResult>, changes: Partial<Results> = {}): Results {
   const results = someResults(changes);
   return { ...results, polls: [{ ...pollOf(results), ...poll }] };
 }
 
-function viewWith(poll: Partial<PollResult>, changes: Partial<Results> = {}) {
+function viewWith(poll: Partial<ShownResult>, changes: Partial<Results> = {}) {
   const results = resultsWith(poll, changes);
   return resultView(pollOf(results), { results, asOf: AS_OF });
 }
@@ -107,8 +107,8 @@ describe('the CSV', () => {
 });
 
 describe('the page', () => {
-  const pageWith = (poll: Partial<PollResult>, changes: Partial<Results> = {}): string =>
-    resultsPage({ results: resultsWith(poll, changes), asOf: AS_OF });
+  const pageWith = (poll: Partial<ShownResult>, changes: Partial<Results> = {}): string =>
+    resultsPage({ results: resultsWith(poll, changes), asOf: AS_OF }).body;
 
   test('shows shares, votes, voters, status and time without scripts', () => {
     const text = pageWith({}, { ledger: { accepted: 1_240, committed: 1_234 } });
@@ -159,7 +159,7 @@ describe('the page', () => {
   });
 
   test('renders without a poll', () => {
-    const text = resultsPage({ results: someResults({ polls: [] }), asOf: AS_OF });
+    const { body: text } = resultsPage({ results: someResults({ polls: [] }), asOf: AS_OF });
     expect(text).toContain('There is no poll yet.');
   });
 });
