@@ -155,8 +155,8 @@ export interface Poll {
   readonly colours?: Colours | undefined;
 }
 
-export type Texts = v.InferOutput<v.ObjectSchema<typeof texts, undefined>>;
-export type Colours = v.InferOutput<v.ObjectSchema<typeof colours, undefined>>;
+type Texts = v.InferOutput<v.ObjectSchema<typeof texts, undefined>>;
+type Colours = v.InferOutput<v.ObjectSchema<typeof colours, undefined>>;
 
 /** The polls file. A worker applies it only if its version is higher than that of the last one; 1 when absent. */
 export interface PollsFile {
