@@ -90,7 +90,7 @@ pull_images() {
     manager) names=docker-api ;;
     interlock) names='proxy interlock' ;;
     frontend) names='redis vote' ;;
-    worker) names=worker ;;
+    worker) names='worker issuer' ;;
     store) names='postgres results dashboard' ;;
   esac
   login_to_registry "$registry"

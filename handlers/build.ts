@@ -61,6 +61,7 @@ const BUNDLES: readonly Bundle[] = [
     bytesMax: VOTE_BYTES_MAX,
   },
   { name: 'results', entry: 'handlers/results/main.ts' },
+  { name: 'issuer', entry: 'handlers/issuer/main.ts' },
   { name: 'dashboard', entry: 'handlers/dashboard/main.ts', alsoShipped: [BULL_BOARD_UI] },
   { name: 'worker', entry: 'workers/main.ts' },
   { name: 'interlock', entry: 'stack/interlock/main.ts' },

@@ -25,6 +25,7 @@ const UNITS: readonly Unit[] = [
   { path: 'handlers/web/', mayImport: [] },
   { path: 'handlers/vote/', mayImport: CAPTURED },
   { path: 'handlers/results/', mayImport: [...CAPTURED, 'db/'] },
+  { path: 'handlers/issuer/', mayImport: [RUNTIME, 'handlers/web/', 'handlers/vote/'] },
   { path: 'handlers/dashboard/', mayImport: [...CAPTURED, 'db/', 'workers/audit/'] },
   { path: JOB, mayImport: [] },
   // `npm run audit` never ships, so it shares the host tools of `stack/dev/`.

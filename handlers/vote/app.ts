@@ -1,4 +1,5 @@
 import { type Context, Hono } from 'hono';
+import type { Challenge } from '#runtime/challenges.ts';
 import type { Log } from '#runtime/log.ts';
 import type { Poll, StoredPoll } from '#runtime/polls.ts';
 import { formatProblem, PROBLEM_HEADERS, retryAfter } from '../web/problem.ts';
@@ -12,6 +13,8 @@ import { issueVoterCookie, submitVote, type VotingParts } from './voting.ts';
 const VARY = { Vary: 'Accept, Cookie' };
 
 export interface VoteAppParts extends VotingParts {
+  /** Shown on the pages: its solution gets a token from the issuer. */
+  readonly challenge?: Challenge | undefined;
   readonly log: Log;
   /** Called with the code of each problem that is answered. */
   readonly onProblem?: (code: ProblemCode) => void;
@@ -22,8 +25,8 @@ export interface VoteAppParts extends VotingParts {
  * `POST /polls/{poll}/votes`. `problem.ts` lists every error.
  */
 export function createVoteApp(parts: VoteAppParts): Hono {
-  const { polls, log, onProblem } = parts;
-  const pages = createPages(polls);
+  const { polls, challenge, log, onProblem } = parts;
+  const pages = createPages(polls, challenge);
   const app = new Hono();
 
   const findPoll = (c: Context): StoredPoll => {

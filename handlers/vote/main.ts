@@ -22,6 +22,7 @@ const SETTINGS = {
   votesPerJobMax: settings.votesPerJobMax,
   captureBufferMax: settings.captureBufferMax,
   voterAdmission: settings.voterAdmission,
+  challenge: settings.challenge,
   webConcurrency: settings.webConcurrency,
   logLevel: settings.logLevel,
 };
@@ -69,6 +70,7 @@ async function serve(config: Config<typeof SETTINGS>, { log, shutdown }: Process
     tokens: createVoterTokens(...config.voterKeys),
     clock: createClock(Date.now, metrics.onFutureToken),
     admission: config.voterAdmission,
+    challenge: config.voterAdmission === 'issued' ? config.challenge : undefined,
     log,
     onProblem: metrics.onProblem,
   });

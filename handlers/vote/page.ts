@@ -1,10 +1,14 @@
 import { html } from 'hono/html';
+import type { Challenge } from '#runtime/challenges.ts';
 import type { Poll, StoredPoll } from '#runtime/polls.ts';
 import { type Html, inLanguage, type PageParts, page, pageHeaders } from '../web/layout.ts';
 import { accentStyle } from '../web/style.ts';
 import type { Phase, PollBook } from './polls.ts';
 
 type Choice = Poll['choices'][number];
+
+/** Longer than the issuer takes to answer. */
+const TOKEN_MS_MAX = 8_000;
 
 /** What the page of a poll depends on besides the poll. */
 interface PollView {
@@ -30,8 +34,10 @@ interface Pages {
 /**
  * Creates the voters' pages. Each is rendered once and kept until a poll changes, because a page links to all polls. Polls,
  * their choices and the fixed messages bound their number, whatever clients send.
+ *
+ * @param challenge what a voter solves for a token, if anything
  */
-export function createPages(polls: Pick<PollBook, 'listed'>): Pages {
+export function createPages(polls: Pick<PollBook, 'listed'>, challenge?: Challenge): Pages {
   const rendered = new Map<string, RenderedPage>();
   let renderedOf = polls.listed;
   const renderOnce = (key: string, parts: () => PageParts): RenderedPage => {
@@ -46,7 +52,15 @@ export function createPages(polls: Pick<PollBook, 'listed'>): Pages {
     poll: (poll, { phase, chosen, notice }) => {
       const choice = poll.choices.find(({ id }) => id === chosen);
       const key = [poll.id, poll.revision, phase, choice?.id, notice].join('\0');
-      return renderOnce(key, () => pollPage(poll, { phase, choice, notice }, otherPolls(polls.listed, poll)));
+      return renderOnce(key, () =>
+        pollPage(poll, {
+          phase,
+          choice,
+          notice,
+          challenge: phase === 'open' ? challenge : undefined,
+          footer: otherPolls(polls.listed, poll),
+        }),
+      );
     },
     notice: (text) => renderOnce(text, () => ({ title: 'Turnout', main: errorNotice(text) })),
   };
@@ -54,19 +68,18 @@ export function createPages(polls: Pick<PollBook, 'listed'>): Pages {
 
 /** Private: a page shows the voter's choice. */
 function render(parts: PageParts): RenderedPage {
-  const headers = { ...pageHeaders(parts.script, parts.style), 'Cache-Control': 'private, no-cache' };
+  const { script, style, widget } = parts;
+  const headers = { ...pageHeaders(script, style, widget), 'Cache-Control': 'private, no-cache' };
   return { headers, body: String(page(parts)) };
 }
 
 interface PollPageView extends Omit<PollView, 'chosen'> {
   readonly choice: Choice | undefined;
+  readonly challenge: Challenge | undefined;
+  readonly footer: Html | undefined;
 }
 
-function pollPage(
-  poll: Poll,
-  { phase, choice: chosen, notice }: PollPageView,
-  footer: Html | undefined,
-): PageParts {
+function pollPage(poll: Poll, { phase, choice: chosen, notice, challenge, footer }: PollPageView): PageParts {
   const main = html`
     <h1>${poll.question}</h1>
     <p class="lede">${lede(poll, phase)}</p>
@@ -78,9 +91,49 @@ function pollPage(
             phase === 'open' ? '' : html` disabled`
           }>${label}</button>`,
       )}
-    </form>`;
+    </form>
+    ${challenge ? widget(challenge) : ''}`;
   const { question: title, lang, colours } = poll;
-  return { title, main, lang, ...(colours && { style: accentStyle(colours) }), ...(footer && { footer }) };
+  return {
+    title,
+    main,
+    lang,
+    ...(colours && { style: accentStyle(colours) }),
+    ...(footer && { footer }),
+    ...(challenge && { script: challengeScript(challenge), widget: challenge.service.sources }),
+  };
+}
+
+/** Outside the form: the answer goes to the issuer, and would exceed the size of a vote. */
+function widget({ service, sitekey }: Challenge): Html {
+  return html`<div class="${service.widgetClass}" data-sitekey="${sitekey}"></div>
+    <script src="${service.script}" ${service.isModule ? html`type="module"` : 'async defer'}></script>`;
+}
+
+/**
+ * Returns the script of a page with a challenge: it exchanges the answer for a token, which the issuer sets as the voter's
+ * cookie, and then sends the vote. Whatever happens before, the vote is sent, and its answer says what was wrong.
+ *
+ * Friendly Captcha's input holds a text that begins with a dot until the challenge is solved.
+ */
+function challengeScript({ service }: Challenge): string {
+  return `
+const form = document.querySelector('.choices');
+let isAsking = false;
+form.addEventListener('submit', async (event) => {
+  const input = document.querySelector('[name="${service.answerField}"]');
+  if (!isAsking && (!input?.value || input.value.startsWith('.'))) return;
+  event.preventDefault();
+  if (isAsking) return;
+  isAsking = true;
+  const body = new URLSearchParams({ credential: input.value });
+  // An answer is good for one token.
+  input.value = '';
+  await fetch('/tokens', { method: 'POST', body, signal: AbortSignal.timeout(${TOKEN_MS_MAX}) }).catch(() => {});
+  isAsking = false;
+  form.requestSubmit(event.submitter);
+});
+`;
 }
 
 function lede(poll: Poll, phase: Phase): Html | string {

@@ -31,7 +31,8 @@ export const PROBLEMS: Readonly<Record<ProblemCode, ProblemKind>> = {
   bad_voter_token: {
     status: 401,
     title: 'Invalid voter token',
-    toVoter: 'We could not verify your browser. Please delete the cookies of this site and vote again.',
+    toVoter:
+      'We could not verify your browser. Please reload this page and vote again. If that fails, delete the cookies of this site.',
   },
   cross_site: {
     status: 403,

@@ -2,10 +2,14 @@ import type { IncomingMessage } from 'node:http';
 import type { Context } from 'hono';
 import { Problem } from './problem.ts';
 
-/** The parts of a request that a vote needs, read at the least cost that the server allows. */
-export interface VoteRequest {
+/** The headers of a request. */
+export interface RequestHeaders {
   /** @param name in lower case */
   header(name: string): string | undefined;
+}
+
+/** The parts of a request that a vote needs, read at the least cost that the server allows. */
+export interface VoteRequest extends RequestHeaders {
   /**
    * Reads the body as text.
    *
@@ -25,7 +29,7 @@ export function requestOf(c: Context): VoteRequest {
 }
 
 /** Whether the client wants a page: browsers accept `text/html`, programs rarely do. */
-export function prefersHtml(request: VoteRequest): boolean {
+export function prefersHtml(request: RequestHeaders): boolean {
   return request.header('accept')?.includes('text/html') ?? false;
 }
 
@@ -34,25 +38,22 @@ export function prefersJson(request: VoteRequest): boolean {
 }
 
 /** Whether a page's form sent the vote, so that a browser shows the answer. */
-export function isBrowserForm(request: VoteRequest): boolean {
+export function isBrowserForm(request: RequestHeaders): boolean {
   return (
     prefersHtml(request) && !request.header('content-type')?.toLowerCase().startsWith('application/json')
   );
 }
 
 /**
- * Refuses a vote that a page of another origin makes a browser send, with the voter's cookie. Browsers state the relation
+ * Whether no page of another origin makes a browser send the request, with the voter's cookie. Browsers state the relation
  * in `Sec-Fetch-Site`, older ones the origin in `Origin`; programs send neither.
- *
- * @throws Problem `cross_site`
  */
-export function assertSameOrigin(request: VoteRequest): void {
+export function isSameOrigin(request: RequestHeaders): boolean {
   const site = request.header('sec-fetch-site');
-  const isSameOrigin = site === undefined ? hasOwnOrigin(request) : site === 'same-origin' || site === 'none';
-  if (!isSameOrigin) throw new Problem('cross_site', 'the request comes from another origin');
+  return site === undefined ? hasOwnOrigin(request) : site === 'same-origin' || site === 'none';
 }
 
-function hasOwnOrigin(request: VoteRequest): boolean {
+function hasOwnOrigin(request: RequestHeaders): boolean {
   const origin = request.header('origin');
   if (origin === undefined) return true;
   return URL.canParse(origin) && new URL(origin).host === request.header('host');
@@ -93,15 +94,21 @@ function decode(chunks: readonly Buffer[]): string {
 function fetchRequest({ req }: Context): VoteRequest {
   return {
     header: (name) => req.header(name),
-    body: async (bytesMax) => {
-      const chunks: Buffer[] = [];
-      let bytes = 0;
-      for await (const chunk of req.raw.body ?? []) {
-        bytes += chunk.byteLength;
-        if (bytes > bytesMax) return undefined;
-        chunks.push(Buffer.from(chunk));
-      }
-      return decode(chunks);
-    },
+    body: (bytesMax) => readBody(req.raw.body, bytesMax),
   };
+}
+
+/** Reads a body as text; `undefined` when it exceeds `bytesMax`, and the rest stays unread. */
+export async function readBody(
+  body: ReadableStream<Uint8Array> | null,
+  bytesMax: number,
+): Promise<string | undefined> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of body ?? []) {
+    bytes += chunk.byteLength;
+    if (bytes > bytesMax) return undefined;
+    chunks.push(Buffer.from(chunk));
+  }
+  return decode(chunks);
 }

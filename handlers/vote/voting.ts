@@ -5,16 +5,19 @@ import { type Clock, formatMicros } from './clock.ts';
 import { choiceCookie, readVoterCookie, voterCookie } from './cookies.ts';
 import type { PollBook } from './polls.ts';
 import { Problem, toProblem } from './problem.ts';
-import { assertSameOrigin, isBrowserForm, type VoteRequest } from './request.ts';
+import { isBrowserForm, isSameOrigin, type VoteRequest } from './request.ts';
 import { JSON_HEADERS, respond } from './response.ts';
 import type { Voter, VoterTokens } from './voter.ts';
+
+/** Visible ASCII except `"` and `\\`, which would need escapes. */
+const IDEMPOTENCY_KEY = /^("?)([!#-[\]-~]{16,64})\1$/;
 
 export interface VotingParts {
   readonly polls: Pick<PollBook, 'listed' | 'get' | 'phaseOf'>;
   readonly capture: Pick<Capture, 'capture'>;
   readonly tokens: VoterTokens;
   readonly clock: Clock;
-  /** `issued` accepts only votes with a token that was issued before; `open` mints one for a first vote. */
+  /** `issued` accepts only votes with a token of the issuer; `open` mints one for a first vote. */
   readonly admission: 'open' | 'issued';
 }
 
@@ -26,12 +29,12 @@ export interface VotingParts {
 export async function submitVote(parts: VotingParts, poll: Poll, request: VoteRequest): Promise<Response> {
   const { polls, capture, tokens, clock } = parts;
   const choice = await validateVote(parts, poll, request);
-  const { id, lastCastAt } = authenticate(parts, request);
-  const castAt = clock(lastCastAt);
-  const cookie = voterCookie(request, tokens.sign({ id, lastCastAt: castAt }));
+  const voter = authenticate(parts, request);
+  const castAt = clock(voter.lastCastAt);
+  const cookie = voterCookie(request, tokens.sign({ ...voter, lastCastAt: castAt }));
   let receipt: string;
   try {
-    receipt = await capture.capture([poll.id, id, choice, castAt]);
+    receipt = await capture.capture([poll.id, voter.id, choice, castAt]);
   } catch (error) {
     // With the cookie, a new voter who retries is the same voter and counts once.
     throw toProblem(error, cookie);
@@ -64,7 +67,7 @@ export function issueVoterCookie(
 /** Validates a vote, cheap checks first, and returns its choice. @throws Problem */
 async function validateVote({ polls }: VotingParts, poll: Poll, request: VoteRequest): Promise<string> {
   const format = ballotFormat(request);
-  assertSameOrigin(request);
+  if (!isSameOrigin(request)) throw new Problem('cross_site', 'the request comes from another origin');
   const phase = polls.phaseOf(poll.id);
   if (phase === 'not open') throw new Problem('poll_not_open', 'the poll opens later');
   if (phase === 'closed') throw new Problem('poll_closed', 'the poll has closed');
@@ -75,16 +78,41 @@ async function validateVote({ polls }: VotingParts, poll: Poll, request: VoteReq
   return choice;
 }
 
-/** Returns the voter of the request's token, or a new one where `admission` allows that. @throws Problem */
+/**
+ * Returns the voter of the request's token; without one, where `admission` allows that, the voter of its idempotency key,
+ * or a new one.
+ *
+ * @throws Problem
+ */
 function authenticate({ admission, tokens }: VotingParts, request: VoteRequest): Voter {
+  const key = readIdempotencyKey(request);
   const token = readToken(request);
-  if (token === undefined) {
-    if (admission === 'open') return tokens.mint();
-    throw new Problem('bad_voter_token', 'this poll requires a voter token');
+  if (token !== undefined) {
+    const voter = tokens.verify(token);
+    if (!voter) throw new Problem('bad_voter_token', 'the token has no valid signature');
+    if (admission === 'open' || voter.isIssued) return voter;
   }
-  const voter = tokens.verify(token);
-  if (!voter) throw new Problem('bad_voter_token', 'the token has no valid signature');
-  return voter;
+  if (admission === 'issued') throw new Problem('bad_voter_token', 'a vote requires a token of the issuer');
+  if (key === undefined) return tokens.mint();
+  return { id: tokens.derive('idempotency key', key), lastCastAt: 0, isIssued: false };
+}
+
+/**
+ * Returns the idempotency key, without the quotes that draft-ietf-httpapi-idempotency-key-header puts around it.
+ *
+ * @throws Problem `malformed`
+ */
+function readIdempotencyKey(request: VoteRequest): string | undefined {
+  const header = request.header('idempotency-key');
+  if (header === undefined) return undefined;
+  const key = IDEMPOTENCY_KEY.exec(header)?.[2];
+  if (key === undefined) {
+    throw new Problem(
+      'malformed',
+      'an Idempotency-Key has 16 to 64 visible ASCII characters, no quotes inside',
+    );
+  }
+  return key;
 }
 
 /** Returns the token in `Authorization: Bearer` or in the cookie; `undefined` when the request has neither. */

@@ -18,6 +18,8 @@ export interface PageParts {
   readonly footer?: Html;
   /** Runs after the page is parsed. The Content-Security-Policy allows only the script passed to `pageHeaders`. */
   readonly script?: string;
+  /** Content-Security-Policy sources of another site's widget on the page, for `pageHeaders`. */
+  readonly widget?: readonly string[];
   /** How often the page reloads in a browser without script. */
   readonly refreshSeconds?: number;
   /** Widens the page for tables with many columns. */
@@ -75,16 +77,23 @@ export function inLanguage(lang = 'en'): Html {
  *
  * @param script the page's script, if any
  * @param style the page's own rules, if any
+ * @param widget Content-Security-Policy sources of another site's widget on the page, if any
  */
-export function pageHeaders(script?: string, style = ''): Readonly<Record<string, string>> {
+export function pageHeaders(
+  script?: string,
+  style = '',
+  widget: readonly string[] = [],
+): Readonly<Record<string, string>> {
+  const more = widget.map((source) => ` ${source}`).join('');
   return {
     'Content-Type': 'text/html; charset=UTF-8',
     'Content-Security-Policy': [
       "default-src 'none'",
-      `style-src ${hashOf(STYLE + style)}`,
-      `script-src ${script === undefined ? "'none'" : hashOf(script)}`,
+      `style-src ${hashOf(STYLE + style)}${more}`,
+      `script-src ${script === undefined ? "'none'" : hashOf(script)}${more}`,
       'img-src data:',
-      "connect-src 'self'",
+      `connect-src 'self'${more}`,
+      ...(more ? [`frame-src${more}`] : []),
       "form-action 'self'",
       "base-uri 'none'",
       "frame-ancestors 'none'",

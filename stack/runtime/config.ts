@@ -1,3 +1,4 @@
+import { createPublicKey, type KeyObject } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import {
@@ -6,6 +7,7 @@ import {
   VOTES_PER_JOB_CEILING,
   VOTES_PER_JOB_DEFAULT,
 } from './capture-limits.ts';
+import { CHALLENGE_SERVICES, type Challenge } from './challenges.ts';
 import { Secret } from './secret.ts';
 import { parseSocketAddress } from './socket-address.ts';
 
@@ -167,6 +169,51 @@ const dockerApiUrl: Parse<string> = (text) =>
     ? text
     : fault('http://host:port or unix:///path');
 
+const httpUrl: Parse<URL> = (text) =>
+  /^https?:\/\//.test(text) && URL.canParse(text)
+    ? new URL(text)
+    : fault('a URL that begins with https:// or http://');
+
+/** Origins of pages, separated by commas. */
+const origins: Parse<readonly string[]> = (text) =>
+  text
+    .split(',')
+    .map((origin) => origin.trim())
+    .filter(Boolean)
+    .map((origin) => {
+      if (!URL.canParse(origin) || new URL(origin).origin !== origin) {
+        fault('a comma-separated list of origins such as https://www.example.com');
+      }
+      return origin;
+    });
+
+/** The URL of a JWK set, or a public key in PEM. */
+const verificationKeys: Parse<URL | KeyObject> = (text) => {
+  if (URL.canParse(text)) return httpUrl(text);
+  try {
+    // Node.js would derive the public key of a private one, which does not belong here.
+    if (text.startsWith('-----BEGIN PUBLIC KEY-----')) return createPublicKey(text);
+  } catch {}
+  return fault('the URL of a JWK set, or a public key in PEM');
+};
+
+const challenge: Parse<Challenge | undefined> = (text) => {
+  if (text === '') return undefined;
+  const [name = '', sitekey = '', ...more] = text.split(':');
+  const service = Object.entries(CHALLENGE_SERVICES).find(([known]) => known === name)?.[1];
+  if (!service || more.length > 0 || !/^[\w.-]{1,100}$/.test(sitekey)) {
+    return fault(`${Object.keys(CHALLENGE_SERVICES).join(', ')}, a colon and the sitekey`);
+  }
+  return { service, sitekey };
+};
+
+const optional =
+  <T>(parse: Parse<T>): Parse<T | undefined> =>
+  (text) =>
+    text === '' ? undefined : parse(text);
+
+const text: Parse<string> = (text) => text;
+
 const absolutePath: Parse<string> = (text) => (text.startsWith('/') ? text : fault('an absolute path'));
 
 const setting = <T>(name: string, parse: Parse<T>, fallback?: string): Setting<T> =>
@@ -182,7 +229,7 @@ export const settings = {
   databaseUrl: setting('DATABASE_URL', urlOf('postgres:', 'postgresql:')),
   voterKeys: setting('VOTER_KEY', secretsOf(32)),
   dashboardUsers: setting('DASHBOARD_USERS', users),
-  pollsFile: setting('POLLS_FILE', (text) => text),
+  pollsFile: setting('POLLS_FILE', text),
   votesPerJobMax: setting(
     'VOTES_PER_JOB_MAX',
     integer(1, VOTES_PER_JOB_CEILING),
@@ -194,10 +241,18 @@ export const settings = {
     String(CAPTURE_BUFFER_DEFAULT),
   ),
   voterAdmission: setting('VOTER_ADMISSION', oneOf('open', 'issued'), 'open'),
+  challenge: setting('CHALLENGE', challenge, ''),
+  siteverifySecret: setting('SITEVERIFY_SECRET', secretOf(1)),
+  siteverifyUrl: setting('SITEVERIFY_URL', optional(httpUrl), ''),
+  jwtKeys: setting('JWT_KEYS', verificationKeys),
+  jwtIssuer: setting('JWT_ISSUER', text),
+  jwtAudience: setting('JWT_AUDIENCE', text),
+  tokenOrigins: setting('TOKEN_ORIGINS', origins, ''),
+  tokenRateMax: setting('TOKEN_RATE_MAX', integer(0, 1_000_000), '100'),
   webConcurrency: setting('WEB_CONCURRENCY', integer(1, 256), '1'),
   dockerApiUrl: setting('DOCKER_API_URL', dockerApiUrl, 'http://docker-api:2375'),
   proxyDir: setting('PROXY_DIR', absolutePath, '/run/haproxy'),
-  serviceCluster: setting('SERVICE_CLUSTER', (text) => text, ''),
+  serviceCluster: setting('SERVICE_CLUSTER', text, ''),
   postRateMax: setting('POST_RATE_MAX', integer(0, 1_000_000), '600'),
   logLevel: setting('LOG_LEVEL', oneOf('debug', 'info', 'warn', 'error'), 'info'),
 } as const;

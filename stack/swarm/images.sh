@@ -11,7 +11,7 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
-NAMES='vote worker results dashboard interlock proxy docker-api redis postgres'
+NAMES='vote issuer worker results dashboard interlock proxy docker-api redis postgres'
 
 version() {
   [ -n "${TURNOUT_VERSION-}" ] || TURNOUT_VERSION=$(package version)
@@ -30,7 +30,7 @@ label() { [ -z "$2" ] || args+=(--label "org.opencontainers.image.$1=$2"); }
 
 build() {
   local name base args=()
-  for name in vote worker results dashboard interlock; do
+  for name in vote issuer worker results dashboard interlock; do
     [ -f "$TURNOUT_ROOT/dist/$name.mjs" ] || fail "dist/$name.mjs is missing; run npm run build first"
   done
   for base in NODE_IMAGE REDIS_IMAGE HAPROXY_IMAGE POSTGRES_IMAGE; do

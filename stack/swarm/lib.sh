@@ -9,8 +9,8 @@ TURNOUT_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 TURNOUT_ROLES='interlock frontend worker store'
 # The secrets that secrets.sh creates, without the prefix of the stack.
 # shellcheck disable=SC2034
-TURNOUT_SECRETS='voter_key redis_acl vote_redis_url worker_queue_nodes dashboard_queue_nodes postgres_password postgres_roles
-  worker_database_url results_database_url dashboard_database_url dashboard_users proxy_users'
+TURNOUT_SECRETS='voter_key siteverify_secret redis_acl vote_redis_url worker_queue_nodes dashboard_queue_nodes postgres_password
+  postgres_roles worker_database_url results_database_url dashboard_database_url dashboard_users proxy_users'
 
 say() { printf '%s\n' "$*"; }
 

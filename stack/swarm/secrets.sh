@@ -4,14 +4,16 @@
 #
 # Several secrets share passwords, so these are generated once and kept in a file readable by root only:
 # /etc/turnout/credentials, or TURNOUT_CREDENTIALS. Keep a copy, and install it first on any other manager. For an external
-# database set TURNOUT_DATABASE to host:port/name, with parameters if needed.
+# database set TURNOUT_DATABASE to host:port/name, with parameters if needed. For a challenge (CHALLENGE), write the service's
+# secret there as siteverify=… before the first run; a generated one makes every check fail.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
 CREDENTIALS=${TURNOUT_CREDENTIALS:-/etc/turnout/credentials}
-NAMES='voter_key redis_vote redis_worker redis_dashboard postgres worker results dashboard audit operator statistics'
+NAMES='voter_key siteverify redis_vote redis_worker redis_dashboard postgres worker results dashboard audit operator
+  statistics'
 
 umask 077
 
@@ -75,6 +77,7 @@ esac
 require_manager
 generate_passwords
 password voter_key | create voter_key
+password siteverify | create siteverify_secret
 redis_acl | create redis_acl
 printf 'unix://vote:%s@/run/redis/redis.sock' "$(password redis_vote)" | create vote_redis_url
 printf 'dns:worker:%s@tasks.redis:6379' "$(password redis_worker)" | create worker_queue_nodes

@@ -16,7 +16,7 @@ export interface TestService extends TestProcess {
   readonly port: number;
 }
 
-export type BundleName = 'vote' | 'worker' | 'results' | 'dashboard';
+export type BundleName = 'vote' | 'issuer' | 'worker' | 'results' | 'dashboard';
 
 export interface ServiceOptions {
   readonly bundle: BundleName;

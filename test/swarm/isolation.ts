@@ -147,7 +147,7 @@ function testExposure(cluster: Cluster): void {
       ...cluster.engines('worker'),
       ...cluster.engines('store'),
     ]) {
-      for (const port of [80, 5432, 6379, 8080, 8081, 8082, 9080, 9081, 9082, 9083, 9084, 2375]) {
+      for (const port of [80, 5432, 6379, 8080, 8081, 8082, 8085, 9080, 9081, 9082, 9083, 9084, 9085, 2375]) {
         expect(await isOpen(node.address, port), `${node.name}:${port}`).toBe(false);
       }
     }

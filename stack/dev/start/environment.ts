@@ -1,6 +1,18 @@
 import { readConfig, type Setting, settings } from '#runtime/config.ts';
 import { Secret } from '#runtime/secret.ts';
 
+/** Settings of the issuer, which checks them itself. They hold secrets, so no other process gets them. */
+const ISSUER_SETTINGS = [
+  settings.challenge,
+  settings.siteverifySecret,
+  settings.siteverifyUrl,
+  settings.jwtKeys,
+  settings.jwtIssuer,
+  settings.jwtAudience,
+  settings.tokenOrigins,
+  settings.tokenRateMax,
+] as const;
+
 /** Settings of the child processes that the user may set; they are passed through unchanged. */
 const PASSED_THROUGH = [
   settings.logLevel,
@@ -18,6 +30,8 @@ export interface Environment {
   readonly noColor: boolean;
   /** The environment of every child: `PATH`, `HOME`, and the settings that are passed through. */
   readonly children: Readonly<Record<string, string>>;
+  /** The issuer's further environment; `undefined` unless VOTER_ADMISSION is `issued`. */
+  readonly issuer: Readonly<Record<string, string>> | undefined;
 }
 
 /**
@@ -25,7 +39,7 @@ export interface Environment {
  *
  * @throws ConfigError that lists every invalid setting
  */
-export function readEnvironment(environment?: NodeJS.ProcessEnv): Environment {
+export function readEnvironment(environment: NodeJS.ProcessEnv = process.env): Environment {
   const { databaseUrl, pollsFile, noColor, path, home } = readConfig(
     {
       databaseUrl: optional(settings.databaseUrl),
@@ -45,7 +59,13 @@ export function readEnvironment(environment?: NodeJS.ProcessEnv): Environment {
     pollsFile,
     noColor: noColor !== undefined,
     children: present({ PATH: path, HOME: home, ...passedThrough }),
+    issuer: passedThrough['VOTER_ADMISSION'] === 'issued' ? readIssuer(environment) : undefined,
   };
+}
+
+function readIssuer(environment: NodeJS.ProcessEnv): Record<string, string> {
+  const names = ISSUER_SETTINGS.flatMap(({ name }) => [name, `${name}_FILE`]);
+  return present(Object.fromEntries(names.map((name) => [name, environment[name]])));
 }
 
 /** Returns a setting that validates its text but keeps it as text, without a default: the child has its own. */

@@ -30,7 +30,8 @@ Environment:
   DATABASE_URL   use this PostgreSQL 18 instead of starting one
   POLLS_FILE     use these polls instead of stack/polls.json
   LOG_LEVEL, VOTES_PER_JOB_MAX, CAPTURE_BUFFER_MAX, VOTER_ADMISSION, WEB_CONCURRENCY
-                 passed through to the processes`;
+                 passed through to the processes. VOTER_ADMISSION=issued also starts the issuer, which reads its
+                 settings (stack/README.md) from this environment and serves programs on its own port`;
 
 /**
  * Parses the command line of `npm start`.

@@ -5,14 +5,14 @@ import type { Options } from './options.ts';
 import { portsFrom, type ServicePort } from './ports.ts';
 import type { Secrets } from './secrets.ts';
 
-export type Kind = 'postgres' | 'redis' | 'worker' | 'results' | 'dashboard' | 'vote';
+export type Kind = 'postgres' | 'redis' | 'worker' | 'results' | 'dashboard' | 'vote' | 'issuer';
 
 /**
  * The order of a graceful stop, one group at a time: first the handlers that capture votes (they flush to Redis), then
  * the readers of Redis and Postgres, then the stores.
  */
 export const STOP_ORDER: readonly (readonly Kind[])[] = [
-  ['vote'],
+  ['vote', 'issuer'],
   ['worker', 'dashboard', 'results'],
   ['redis'],
   ['postgres'],
@@ -49,6 +49,8 @@ export interface PlanInput {
   readonly secrets: Omit<Secrets, 'databasePassword'>;
   /** The environment of every child. */
   readonly environment: Readonly<Record<string, string>>;
+  /** The issuer's further environment; without it no issuer runs. */
+  readonly issuer: Readonly<Record<string, string>> | undefined;
   /** The socket of each frontend's Redis. */
   readonly sockets: readonly string[];
   readonly redis: (at: { dir: string; socket: string }) => Command;
@@ -76,6 +78,7 @@ export function planServices(input: PlanInput): ServicePlan[] {
     ...workers.map((node) => worker(input, node)),
     results(input),
     dashboard(input),
+    ...(input.issuer ? [issuer(input, input.issuer)] : []),
   ];
 }
 
@@ -169,8 +172,18 @@ function dashboard(input: PlanInput): ServicePlan {
   });
 }
 
+function issuer(input: PlanInput, env: Readonly<Record<string, string>>): ServicePlan {
+  return handler(input, {
+    name: 'issuer',
+    kind: 'issuer',
+    about: 'voter tokens',
+    port: portsFrom(input.options.port).issuer,
+    env: { ...env, VOTER_KEY_FILE: input.secrets.voterKeyFile },
+  });
+}
+
 interface HandlerInput extends Pick<ServicePlan, 'name' | 'about' | 'env'> {
-  readonly kind: 'vote' | 'results' | 'dashboard';
+  readonly kind: 'vote' | 'results' | 'dashboard' | 'issuer';
   readonly port: number;
 }
 

@@ -20,6 +20,7 @@ export const portsFrom = (base: number) => ({
   vote: (node: number) => base + (node - 1) * STEP,
   results: base + 1,
   dashboard: base + 2,
+  issuer: base + 5,
   workerAdmin: (node: number) => base + WORKER_OFFSET + ADMIN_OFFSET + (node - 1) * STEP,
   adminOf: (port: number) => port + ADMIN_OFFSET,
 });

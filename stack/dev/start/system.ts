@@ -138,6 +138,7 @@ async function plan(
     pollsFile,
     secrets,
     environment: environment.children,
+    issuer: environment.issuer,
     sockets: prepareFrontends(data.path, options.frontends),
     redis: redisCommand,
     postgres: environment.databaseUrl

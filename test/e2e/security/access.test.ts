@@ -1,7 +1,18 @@
 import { describe, expect, test } from 'vitest';
 import { ask } from '#kit/raw-http.ts';
 import type { TestService } from '#kit/system.ts';
-import { ANN, dashboard, INTERNALS, PASSWORD, POLL, results, VOTES, vote, worker } from './fixture.ts';
+import {
+  ANN,
+  dashboard,
+  INTERNALS,
+  issuer,
+  PASSWORD,
+  POLL,
+  results,
+  VOTES,
+  vote,
+  worker,
+} from './fixture.ts';
 
 describe('an unauthenticated client', () => {
   const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'TRACE', 'PROPFIND', 'PURGE'];
@@ -80,6 +91,12 @@ describe('an unauthenticated client', () => {
       ],
     },
     { name: 'dashboard', service: () => dashboard, open: [] },
+    {
+      name: 'issuer',
+      service: () => issuer,
+      // Without a body there is no credential.
+      open: [['/tokens', ['POST'], [415]]],
+    },
   ];
 
   test.each(PORTS)('reaches only the contract’s paths at $name', async ({ service, open }) => {
@@ -131,7 +148,7 @@ describe('an unauthenticated client', () => {
 
   test('on an admin port reaches only health, readiness and metrics, by GET and HEAD', async () => {
     const open = ['/healthz', '/readyz', '/metrics'];
-    for (const service of [vote, worker, results, dashboard]) {
+    for (const service of [vote, worker, results, dashboard, issuer]) {
       for (const path of [
         ...open,
         '/',

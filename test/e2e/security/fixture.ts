@@ -11,7 +11,7 @@ import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
 import { scratchFolder } from '#kit/process.ts';
 import { ask } from '#kit/raw-http.ts';
 import { startRedis, type TestRedis } from '#kit/redis.ts';
-import { startService, type TestService, VOTER_KEY, voteEnv } from '#kit/system.ts';
+import { type BundleName, startService, type TestService, VOTER_KEY, voteEnv } from '#kit/system.ts';
 import { storedVotes } from '#kit/tables.ts';
 import { until } from '#kit/until.ts';
 import { Secret } from '#runtime/secret.ts';
@@ -71,6 +71,7 @@ export let secondVote: TestService;
 export let worker: TestService;
 export let results: TestService;
 export let dashboard: TestService;
+export let issuer: TestService;
 const started: TestService[] = [];
 
 beforeAll(async () => {
@@ -79,11 +80,8 @@ beforeAll(async () => {
   [redis, other] = await Promise.all([startRedis(), startRedis()]);
   const pollsFile = join(folder.path, 'polls.json');
   await writeFile(pollsFile, JSON.stringify(POLLS));
-  const start = (
-    bundle: 'vote' | 'worker' | 'results' | 'dashboard',
-    env: Record<string, string>,
-    name: string = bundle,
-  ) => startService({ bundle, name, folder: folder.path, env: { POLLS_FILE: pollsFile, ...env } });
+  const start = (bundle: BundleName, env: Record<string, string>, name: string = bundle) =>
+    startService({ bundle, name, folder: folder.path, env: { POLLS_FILE: pollsFile, ...env } });
   const counting = { DATABASE_URL: database.url, QUEUE_NODES: `${redis.socket},${other.socket}` };
   const starting = [
     start('vote', voteEnv('one', redis.socket)),
@@ -91,10 +89,17 @@ beforeAll(async () => {
     start('worker', counting),
     start('results', counting),
     start('dashboard', { ...counting, DASHBOARD_USERS: `ann:${PASSWORD}` }),
+    // Each request fails before a check is due.
+    start('issuer', {
+      VOTER_KEY,
+      CHALLENGE: 'turnstile:key',
+      SITEVERIFY_SECRET: PASSWORD,
+      TOKEN_RATE_MAX: '0',
+    }),
   ] as const;
   // Also after a failed start, the others must be ended.
   await Promise.allSettled(starting.map(async (service) => started.push(await service)));
-  [vote, secondVote, worker, results, dashboard] = await Promise.all(starting);
+  [vote, secondVote, worker, results, dashboard, issuer] = await Promise.all(starting);
 });
 afterAll(async () => {
   await Promise.all(started.map((service) => service.end()));

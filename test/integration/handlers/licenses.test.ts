@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { ROOT } from '#dev/root.ts';
 
 /** The bundles of `node handlers/build.ts`, and what documents their third-party code. */
-const BUNDLES = ['vote', 'results', 'dashboard', 'worker', 'interlock'];
+const BUNDLES = ['vote', 'issuer', 'results', 'dashboard', 'worker', 'interlock'];
 
 interface Sbom {
   readonly bomFormat: string;

@@ -5,7 +5,7 @@ import { ROOT } from '#dev/root.ts';
 import { VOTE_NODE_FLAGS } from '#runtime/node-flags.ts';
 
 const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
-const BUNDLES = ['vote', 'results', 'dashboard', 'worker', 'interlock'];
+const BUNDLES = ['vote', 'issuer', 'results', 'dashboard', 'worker', 'interlock'];
 
 /** Returns the lines of one build stage. */
 function stage(name: string): string[] {
@@ -37,6 +37,7 @@ test.each([
   ['results', 9081],
   ['dashboard', 9082],
   ['worker', 9083],
+  ['issuer', 9085],
 ])('the %s container is healthy once its process has been ready', (name, port) => {
   const check = stage(name).find((line) => line.startsWith('HEALTHCHECK '));
   expect(check).toContain(' --start-period=5m ');

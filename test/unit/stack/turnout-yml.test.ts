@@ -37,14 +37,14 @@ test('uses images of this version, and images.sh builds each', () => {
 });
 
 test('Swarm waits longer for a graceful stop than a process takes', () => {
-  for (const name of ['vote', 'results', 'dashboard', 'worker', 'interlock']) {
+  for (const name of ['vote', 'issuer', 'results', 'dashboard', 'worker', 'interlock']) {
     const seconds = /^(\d+)s$/.exec(services[name]?.stop_grace_period ?? '')?.[1];
     expect(Number(seconds) * 1_000, name).toBeGreaterThan(SHUTDOWN_MS_MAX);
   }
 });
 
 test('every service resolves to its tasks, is restarted, limited and locked down; only the proxy publishes ports', () => {
-  expect(Object.keys(services)).toHaveLength(9);
+  expect(Object.keys(services)).toHaveLength(10);
   for (const [name, { deploy, ports, read_only, cap_drop }] of Object.entries(services)) {
     expect(deploy.endpoint_mode, name).toBe('dnsrr');
     expect(deploy.restart_policy, name).toBeDefined();

@@ -135,7 +135,11 @@ describe('POST /polls/{poll}/votes', () => {
   });
 
   test('identifies the voter by cookie or bearer token, and orders their votes', async () => {
-    const token = tokens.sign({ id: tokens.mint().id, lastCastAt: (NOW + 9_000_000_000) * 1_000 });
+    const token = tokens.sign({
+      id: tokens.mint().id,
+      lastCastAt: (NOW + 9_000_000_000) * 1_000,
+      isIssued: false,
+    });
     const answer = await post(VOTES, '{"choice":"cats"}', {
       ...JSON_TYPE,
       cookie: `a=b; turnout_voter=${token}`,
@@ -329,12 +333,84 @@ test('a vote with our own Origin and without Sec-Fetch-Site is accepted', async 
   expect(answer.status).toBe(202);
 });
 
+describe('a vote with an Idempotency-Key', () => {
+  const KEY = '0190f3a2-aaaa-bbbb';
+  const voteWith = (headers: Record<string, string>, choice = 'cats') =>
+    post(VOTES, `{"choice":"${choice}"}`, { ...JSON_TYPE, ...headers });
+
+  test('and no token is of the same voter each time, in quotes too', async () => {
+    await voteWith({ 'idempotency-key': KEY });
+    await voteWith({ 'idempotency-key': `"${KEY}"` }, 'dogs');
+    await voteWith({ 'idempotency-key': `${KEY}x` });
+    const [first, retry, other] = (await queuedVotes()).map(([, voter]) => voter);
+    expect(first).toBe(tokens.derive('idempotency key', KEY));
+    expect(retry).toBe(first);
+    expect(other).not.toBe(first);
+  });
+
+  test('gets a token of that voter, who votes again without the key', async () => {
+    const cookie = cookieOf(await voteWith({ 'idempotency-key': KEY }));
+    await voteWith({ cookie }, 'dogs');
+    const [first, second] = await queuedVotes();
+    expect(second?.[1]).toBe(first?.[1]);
+    expect(second?.[3]).toBeGreaterThan(first?.[3] ?? Number.NaN);
+  });
+
+  test('and a token is of the voter of the token', async () => {
+    const voter = tokens.mint();
+    await voteWith({ 'idempotency-key': KEY, authorization: `Bearer ${tokens.sign(voter)}` });
+    expect((await queuedVotes())[0]?.[1]).toBe(voter.id);
+    const forged = await voteWith({ 'idempotency-key': KEY, authorization: 'Bearer forged' });
+    expect(forged.status).toBe(401);
+  });
+
+  test.each([
+    ['of 15 characters', 'a'.repeat(15)],
+    ['of 65 characters', 'a'.repeat(65)],
+    ['that is empty', ''],
+    ['of 16 characters with their quotes', `"${'a'.repeat(14)}"`],
+    ['with one quote', `"${'a'.repeat(20)}`],
+    ['with a space', `${'a'.repeat(10)} ${'a'.repeat(10)}`],
+    ['with a byte outside ASCII', `${'a'.repeat(20)}\u00e4`],
+    ['sent twice', `${KEY}, ${KEY}`],
+  ])('%s gets 400', async (_, key) => {
+    const answer = await voteWith({ 'idempotency-key': key });
+    expect([answer.status, await answer.json()]).toEqual([
+      400,
+      expect.objectContaining({ code: 'malformed' }),
+    ]);
+    expect(await queuedVotes()).toEqual([]);
+  });
+});
+
 describe('with admission "issued"', () => {
-  test('refuses a vote without a token and accepts one with a token', async () => {
+  const bearer = (token: string) => ({ ...JSON_TYPE, authorization: `Bearer ${token}` });
+
+  test('accepts only a token of the issuer: none that was minted, and no idempotency key', async () => {
     app = createApp('issued');
-    expect((await post(VOTES, '{"choice":"cats"}')).status).toBe(401);
-    const authorization = `Bearer ${tokens.sign(tokens.mint())}`;
-    expect((await post(VOTES, '{"choice":"cats"}', { ...JSON_TYPE, authorization })).status).toBe(202);
+    const refused = [
+      JSON_TYPE,
+      bearer(tokens.sign(tokens.mint())),
+      { ...JSON_TYPE, 'idempotency-key': 'a'.repeat(32) },
+      { ...bearer(tokens.sign(tokens.mint())), 'idempotency-key': 'a'.repeat(32) },
+    ];
+    for (const headers of refused) {
+      const answer = await post(VOTES, '{"choice":"cats"}', headers);
+      expect([answer.status, cookieOf(answer)]).toEqual([401, '']);
+      expect(await answer.json()).toMatchObject({ code: 'bad_voter_token' });
+    }
+    expect(await queuedVotes()).toEqual([]);
+    const issued = tokens.sign({ ...tokens.mint(), isIssued: true });
+    expect((await post(VOTES, '{"choice":"cats"}', bearer(issued))).status).toBe(202);
+  });
+
+  test('accepts the token that came back with a vote', async () => {
+    app = createApp('issued');
+    const voter = { ...tokens.mint(), isIssued: true };
+    const first = await post(VOTES, '{"choice":"cats"}', bearer(tokens.sign(voter)));
+    const answer = await post(VOTES, 'choice=dogs', { ...BROWSER, cookie: cookieOf(first) });
+    expect(answer.status).toBe(303);
+    expect((await queuedVotes()).map(([, id]) => id)).toEqual([voter.id, voter.id]);
   });
 });
 

@@ -19,7 +19,8 @@ import { type Listening, listen } from '#runtime/server.ts';
 
 const CAST_AT = 1_763_812_345_678_901;
 const tokens = createVoterTokens(new Secret('k'.repeat(32)));
-const KNOWN = tokens.sign({ id: '019e0000-0000-7000-8000-000000000001', lastCastAt: 5 });
+const KNOWN = tokens.sign({ id: '019e0000-0000-7000-8000-000000000001', lastCastAt: 5, isIssued: false });
+const ISSUED = tokens.sign({ id: '019e0000-0000-7000-8000-000000000002', lastCastAt: 5, isIssued: true });
 const JSON_TYPE = 'content-type: application/json';
 const FORM_TYPE = 'content-type: application/x-www-form-urlencoded';
 const RECEIPT = 'frontend01.t0-1.1';
@@ -67,6 +68,9 @@ const REQUESTS: readonly Sent[] = [
   ['/polls/open/votes', [JSON_TYPE, `cookie: turnout_voter=${KNOWN}x`], '{"choice":"cats"}'],
   ['/polls/open/votes', [JSON_TYPE, 'cookie: turnout_voter='], '{"choice":"cats"}'],
   ['/polls/open/votes', [JSON_TYPE, `authorization: Bearer ${KNOWN}`], '{"choice":"cats"}'],
+  ['/polls/open/votes', [JSON_TYPE, `authorization: Bearer ${ISSUED}`], '{"choice":"cats"}'],
+  ['/polls/open/votes', [JSON_TYPE, `idempotency-key: ${'k'.repeat(16)}`], '{"choice":"cats"}'],
+  ['/polls/open/votes', [JSON_TYPE, 'idempotency-key: short'], '{"choice":"cats"}'],
   ['/polls/open/votes', [JSON_TYPE, 'authorization: Basic x'], '{"choice":"cats"}'],
   ['/polls/open/votes', [JSON_TYPE, 'sec-fetch-site: cross-site'], '{"choice":"cats"}'],
   ['/polls/open/votes', [JSON_TYPE, 'origin: http://evil.test'], '{"choice":"cats"}'],

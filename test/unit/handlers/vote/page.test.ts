@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import { createPages } from '#handlers/vote/page.ts';
 import type { Phase } from '#handlers/vote/polls.ts';
 import { pollBook, pollFields, storedPoll } from '#kit/polls.ts';
+import { CHALLENGE_SERVICES } from '#runtime/challenges.ts';
 import type { Poll, StoredPoll } from '#runtime/polls.ts';
 
 const choices = [{ id: 'cats', label: 'Cats' }];
@@ -85,4 +86,22 @@ test('a page has the colours of its poll, and its policy allows that style only'
   expect(coloured.body).toContain('--accent: #0b5d3b;');
   expect(coloured.body).toContain('--accent: #8ee0b9;');
   expect(plain.body).not.toContain('#0b5d3b');
+});
+
+test('an open poll shows the configured challenge, which its policy allows, and only then', () => {
+  const book = pollBook([{ id: 'a', question: 'First?', choices }]);
+  const poll = book.get('a') as StoredPoll;
+  const service = CHALLENGE_SERVICES.turnstile;
+  const pages = createPages(book, { service, sitekey: 'key' });
+  const { body, headers } = pages.poll(poll, { phase: 'open' });
+  expect(body).toContain('<div class="cf-turnstile" data-sitekey="key"></div>');
+  expect(body).toContain('src="https://challenges.cloudflare.com/turnstile/v0/api.js"');
+  expect(headers['Content-Security-Policy']).toContain(`frame-src ${service.sources.join(' ')};`);
+  for (const other of [
+    pages.poll(poll, { phase: 'closed' }),
+    createPages(book).poll(poll, { phase: 'open' }),
+  ]) {
+    expect(other.body).not.toContain('cf-turnstile');
+    expect(other.headers['Content-Security-Policy']).not.toContain('frame-src');
+  }
 });

@@ -9,8 +9,18 @@ const CAST_AT = 1_763_812_345_678_901;
 
 describe('a voter token', () => {
   test('round-trips the voter and the time of the last vote', () => {
-    const voter = { id: tokens.mint().id, lastCastAt: CAST_AT };
+    const voter = { ...tokens.mint(), lastCastAt: CAST_AT };
     expect(tokens.verify(tokens.sign(voter))).toEqual(voter);
+  });
+
+  test('keeps whether it was issued, and a minted one cannot be changed to issued', () => {
+    const voter = { ...tokens.mint(), lastCastAt: CAST_AT };
+    expect(voter.isIssued).toBe(false);
+    const [minted, issued] = [tokens.sign(voter), tokens.sign({ ...voter, isIssued: true })];
+    expect(tokens.verify(issued)).toEqual({ ...voter, isIssued: true });
+    const bytes = Buffer.from(minted, 'base64url');
+    bytes[0] = Buffer.from(issued, 'base64url').readUInt8();
+    expect(tokens.verify(bytes.toString('base64url'))).toBeUndefined();
   });
 
   test('is minted with a new UUIDv7 each time', () => {
@@ -47,7 +57,7 @@ describe('a voter token', () => {
 
   test('stays valid while the key ring rotates, until its key is removed', () => {
     const [before, after] = [new Secret('old '.repeat(8)), new Secret('new '.repeat(8))];
-    const voter = { id: tokens.mint().id, lastCastAt: CAST_AT };
+    const voter = { ...tokens.mint(), lastCastAt: CAST_AT };
     const old = createVoterTokens(before).sign(voter);
     const added = createVoterTokens(before, after);
     expect([added.verify(old), added.sign(voter)]).toEqual([voter, old]);
@@ -63,9 +73,36 @@ describe('a voter token', () => {
     expect([removed.verify(old), removed.verify(fresh)]).toEqual([undefined, voter]);
   });
 
+  test('keeps its derived voter id while the key ring rotates, because the last key derives it', () => {
+    const [before, after] = [new Secret('old '.repeat(8)), new Secret('new '.repeat(8))];
+    const rings = [[before], [before, after, before], [after, before]];
+    const ids = rings.map((ring) => createVoterTokens(...ring).derive('login', 'ann'));
+    expect(new Set(ids).size).toBe(1);
+    expect(createVoterTokens(after).derive('login', 'ann')).not.toBe(ids[0]);
+  });
+
   test('is refused with the id of one voter and the signature of another', () => {
     const [one, other] = [tokens.sign(tokens.mint()), tokens.sign(tokens.mint())];
     expect(tokens.verify(one.slice(0, 34) + other.slice(34))).toBeUndefined();
+  });
+});
+
+describe('a derived voter id', () => {
+  test('is a UUIDv8 of the HMAC over kind and name', () => {
+    const mac = createHmac('sha256', 'k'.repeat(32)).update('login\0ann').digest('hex');
+    const id = tokens.derive('login', 'ann').replaceAll('-', '');
+    expect([id[12], 'ab89'.includes(id[16] ?? 'x')]).toEqual(['8', true]);
+    const free = [...Array(32).keys()].filter((digit) => digit !== 12 && digit !== 16);
+    expect(free.map((digit) => id[digit])).toEqual(free.map((digit) => mac[digit]));
+  });
+
+  test('differs by kind and by name', () => {
+    const ids = [
+      tokens.derive('login', 'ann'),
+      tokens.derive('login', 'bob'),
+      tokens.derive('idempotency key', 'ann'),
+    ];
+    expect(new Set(ids).size).toBe(3);
   });
 });
 

@@ -57,6 +57,7 @@ const SCENARIOS: Readonly<Record<string, readonly Service[]>> = {
   nothing: [],
   turnout: [
     VOTE,
+    service('stack_issuer', { hosts: 'vote.test', context_root: '/tokens', port: '8085' }),
     service(
       'stack_results',
       {

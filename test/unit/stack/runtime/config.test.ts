@@ -1,8 +1,10 @@
+import { generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
 import { afterAll, describe, expect, test } from 'vitest';
+import { CHALLENGE_SERVICES } from '#runtime/challenges.ts';
 import { ConfigError, readConfig, settings } from '#runtime/config.ts';
 import { Secret } from '#runtime/secret.ts';
 
@@ -121,4 +123,53 @@ test('a secret prints as a mask', () => {
   for (const text of [String(secret), JSON.stringify({ secret }), inspect({ secret }), `${secret}`]) {
     expect(text).not.toContain('hunter2');
   }
+});
+
+describe('the settings of the issuer', () => {
+  const parse = (name: 'challenge' | 'jwtKeys' | 'tokenOrigins', text: string) =>
+    readConfig({ value: settings[name] }, { [settings[name].name]: text }).value;
+
+  test('name a challenge by its service and the sitekey', () => {
+    expect(parse('challenge', '')).toBeUndefined();
+    expect(parse('challenge', 'turnstile:0x4AAA_a-b.c')).toEqual({
+      service: CHALLENGE_SERVICES.turnstile,
+      sitekey: '0x4AAA_a-b.c',
+    });
+    for (const wrong of [
+      'turnstile',
+      'turnstile:',
+      'other:key',
+      'turnstile:a:b',
+      'turnstile:<b>',
+      'toString:x',
+    ]) {
+      expect(() => parse('challenge', wrong)).toThrow('turnstile, hcaptcha, friendlycaptcha');
+    }
+  });
+
+  test('take the URL of a JWK set or a public key in PEM, never a private or a shared one', () => {
+    const { publicKey, privateKey } = generateKeyPairSync('ed25519');
+    const publicPem = publicKey.export({ type: 'spki', format: 'pem' }).toString();
+    const privatePem = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
+    expect(String(parse('jwtKeys', 'https://login.test/jwks'))).toBe('https://login.test/jwks');
+    expect((parse('jwtKeys', publicPem) as KeyObject).type).toBe('public');
+    for (const wrong of [
+      privatePem,
+      'a shared secret',
+      'file:///etc/passwd',
+      publicPem.replace('MC', 'XX'),
+    ]) {
+      expect(() => parse('jwtKeys', wrong)).toThrow(/JWT_KEYS must be/);
+    }
+  });
+
+  test('list origins without paths', () => {
+    expect(parse('tokenOrigins', 'https://a.test, http://b.test:8080')).toEqual([
+      'https://a.test',
+      'http://b.test:8080',
+    ]);
+    for (const wrong of ['a.test', 'https://a.test/', 'https://A.test', '*', 'null']) {
+      expect(() => parse('tokenOrigins', wrong)).toThrow('TOKEN_ORIGINS must be');
+    }
+  });
 });

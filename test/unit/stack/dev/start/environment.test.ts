@@ -13,6 +13,14 @@ test('passes through the settings of the processes, and nothing else', () => {
   expect(children).toEqual({ PATH: '/bin', HOME: '/root', VOTES_PER_JOB_MAX: '1', LOG_LEVEL: 'debug' });
 });
 
+test('reads the settings of the issuer only where voters need its tokens, and keeps them from the others', () => {
+  const environment = { CHALLENGE: 'turnstile:key', SITEVERIFY_SECRET_FILE: '/secret' };
+  expect(readEnvironment(environment).issuer).toBeUndefined();
+  const { issuer, children } = readEnvironment({ ...environment, VOTER_ADMISSION: 'issued' });
+  expect(issuer).toEqual(environment);
+  expect(children).toEqual({ VOTER_ADMISSION: 'issued' });
+});
+
 test('lists every invalid setting in one error', () => {
   expect(() => readEnvironment({ LOG_LEVEL: 'loud', WEB_CONCURRENCY: '0' })).toThrow(
     /LOG_LEVEL must be .*; WEB_CONCURRENCY must be /,

@@ -15,6 +15,7 @@ function input(change: Partial<PlanInput> = {}): PlanInput {
     pollsFile: '/polls.json',
     secrets: { voterKeyFile: '/s/key', dashboardUsersFile: '/s/users', databaseUrlFile: '/s/url' },
     environment: { PATH: '/bin', VOTES_PER_JOB_MAX: '7' },
+    issuer: undefined,
     sockets: ['/data/frontend01/redis.sock', '/data/frontend02/redis.sock'],
     redis: ({ dir, socket }) => ({ command: 'redis-server', args: [dir, socket] }),
     postgres: { command: 'postgres', args: [] },
@@ -40,6 +41,21 @@ test('plans a Redis and a vote handler for each frontend, and the processes that
 
 test('plans no Postgres when DATABASE_URL names one', () => {
   expect(namesOf({ postgres: undefined })).not.toContain('postgres');
+});
+
+test('plans an issuer where it has settings, and gives its secrets to no other process', () => {
+  const services = planServices(input({ issuer: { SITEVERIFY_SECRET_FILE: '/s/siteverify' } }));
+  expect(services.at(-1)).toMatchObject({
+    name: 'issuer',
+    env: {
+      PORT: '8085',
+      ADMIN_PORT: '9085',
+      VOTER_KEY_FILE: '/s/key',
+      SITEVERIFY_SECRET_FILE: '/s/siteverify',
+    },
+  });
+  const others = services.filter(({ kind }) => kind !== 'issuer');
+  expect(JSON.stringify(others)).not.toContain('/s/siteverify');
 });
 
 test('gives each process exactly the environment it needs', () => {
@@ -117,7 +133,7 @@ test.each([BASE_PORT_MIN, 8080, BASE_PORT_MAX])(
 );
 
 test('stops every kind of service: stores last, Postgres with its fast shutdown', () => {
-  const kinds = new Set<Kind>(planServices(input()).map(({ kind }) => kind));
+  const kinds = new Set<Kind>(planServices(input({ issuer: {} })).map(({ kind }) => kind));
   expect(new Set(STOP_ORDER.flat())).toEqual(kinds);
   expect(STOP_ORDER.flat()[0]).toBe('vote');
   expect(STOP_ORDER.flat().slice(-2)).toEqual(['redis', 'postgres']);
