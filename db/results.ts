@@ -117,3 +117,34 @@ export async function readReceipt(db: Db, receipt: string): Promise<ReceiptStatu
   if (rows[0]?.counted) return 'counted';
   return rows[0]?.pending ? 'pending' : 'unknown';
 }
+
+/** The proof of a final result, stored when it became final; it never changes. */
+export interface Evidence extends StoredResult {
+  readonly poll: string;
+  /** The revision of the poll that was sealed. */
+  readonly revision: number;
+  /** Milliseconds since 1970. */
+  readonly finalAt: number;
+}
+
+/** What `finalizePoll` stores. */
+interface StoredResult {
+  readonly choices: NonNullable<PollResult['choices']>;
+  /** Each source that sealed the poll, and the number of its last job before the seal. */
+  readonly sources: Readonly<Record<string, number>>;
+  readonly writtenOff: readonly { readonly id: string; readonly name: string; readonly reason: string }[];
+  readonly writtenOffJobs: readonly (WrittenOffJobs & { readonly id: string })[];
+}
+
+/** Returns the evidence of a poll's final result: `not final` while it has none, `undefined` for a poll that is not listed. */
+export async function readEvidence(db: Db, poll: string): Promise<Evidence | 'not final' | undefined> {
+  const { rows } = await sql<{ revision: number; finalAt: number | null; result: StoredResult }>`
+    select revision, floor(extract(epoch from final_at) * 1000)::bigint as "finalAt", result
+    from polls
+    where id = ${poll} and position is not null
+  `.execute(db);
+  const [row] = rows;
+  if (!row) return undefined;
+  const { revision, finalAt, result } = row;
+  return finalAt === null ? 'not final' : { poll, revision, finalAt, ...result };
+}

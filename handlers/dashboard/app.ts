@@ -2,7 +2,8 @@ import { Hono } from 'hono';
 import { jobsAtFault } from '#audit/reconcile.ts';
 import type { Secret } from '#runtime/secret.ts';
 import { SAFE_HEADERS } from '../web/layout.ts';
-import { answerProblem, INTERNAL, NOT_FOUND } from '../web/problem.ts';
+import { answerProblem, linkProblems } from '../web/problem.ts';
+import { problem } from '../web/problems.ts';
 import { ANOMALIES_PAGE_HEADERS, anomaliesPage } from './anomalies-page.ts';
 import { refuseOtherSites, requireUser, type UserVariables } from './auth.ts';
 import { createNodeChanges, type NodeChangesParts } from './changes.ts';
@@ -19,6 +20,8 @@ export interface DashboardAppParts extends NodeChangesParts, JobChangesParts {
   readonly users: ReadonlyMap<string, Secret>;
   readonly anomalies: Pick<LiveAnomalies, 'latest'>;
   readonly board: Hono;
+  /** See `settings.receiptsUrl`. */
+  readonly resultsUrl?: string | undefined;
 }
 
 /**
@@ -26,9 +29,9 @@ export interface DashboardAppParts extends NodeChangesParts, JobChangesParts {
  * a password.
  */
 export function createDashboardApp(parts: DashboardAppParts): Hono<UserVariables> {
-  const { users, audit, anomalies, board, log } = parts;
+  const { users, audit, anomalies, board, log, resultsUrl } = parts;
   const app = new Hono<UserVariables>();
-  app.use(requireUser(users), refuseOtherSites);
+  app.use(linkProblems(resultsUrl), requireUser(users), refuseOtherSites);
 
   app.get('/', async (c) =>
     c.body(dashboardPage(auditView(await audit.latest())), 200, DASHBOARD_PAGE_HEADERS),
@@ -45,7 +48,7 @@ export function createDashboardApp(parts: DashboardAppParts): Hono<UserVariables
   app.get('/nodes/:node', async (c) => {
     const { nodes, sources } = auditView(await audit.latest());
     const node = nodes.find(({ node: id }) => id === c.req.param('node'));
-    if (!node) return answerProblem(c, NOT_FOUND);
+    if (!node) return answerProblem(c, problem('not_found'));
     const jobs = jobsAtFault(sources.filter(({ node: id }) => id === node.node));
     return c.body(nodePage(node, jobs), 200, NODE_PAGE_HEADERS);
   });
@@ -56,11 +59,11 @@ export function createDashboardApp(parts: DashboardAppParts): Hono<UserVariables
 
   app.route(BOARD_PATH, board);
 
-  app.notFound((c) => answerProblem(c, NOT_FOUND));
+  app.notFound((c) => answerProblem(c, problem('not_found')));
 
   app.onError((error, c) => {
     log.error('request failed', { error });
-    return answerProblem(c, INTERNAL);
+    return answerProblem(c, problem('internal'));
   });
 
   return app;

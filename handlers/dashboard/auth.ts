@@ -2,6 +2,7 @@ import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import type { Context, MiddlewareHandler } from 'hono';
 import type { Secret } from '#runtime/secret.ts';
 import { answerProblem } from '../web/problem.ts';
+import { problem } from '../web/problems.ts';
 
 const READING_METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD']);
 
@@ -28,16 +29,9 @@ export function requireUser(users: ReadonlyMap<string, Secret>): MiddlewareHandl
       c.set('user', name);
       return next();
     }
-    return answerProblem(
-      c,
-      {
-        status: 401,
-        code: 'unauthorized',
-        title: 'Authentication required',
-        detail: 'the dashboard requires a name and a password',
-      },
-      { 'WWW-Authenticate': 'Basic realm="Turnout dashboard", charset="UTF-8"' },
-    );
+    return answerProblem(c, problem('unauthorized'), {
+      'WWW-Authenticate': 'Basic realm="Turnout dashboard", charset="UTF-8"',
+    });
   };
 }
 
@@ -48,12 +42,7 @@ export function requireUser(users: ReadonlyMap<string, Secret>): MiddlewareHandl
  */
 export const refuseOtherSites: MiddlewareHandler = async (c, next) => {
   if (READING_METHODS.has(c.req.method) || isOwnSite(c)) return next();
-  return answerProblem(c, {
-    status: 403,
-    code: 'cross_site',
-    title: 'Cross-site request',
-    detail: 'the dashboard accepts changes from its own pages only',
-  });
+  return answerProblem(c, problem('cross_site', 'the dashboard accepts changes from its own pages only'));
 };
 
 function isOwnSite(c: Context): boolean {

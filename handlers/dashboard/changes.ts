@@ -3,7 +3,8 @@ import { bodyLimit } from 'hono/body-limit';
 import type { NodeRequestOutcome, OperatorRequest } from '#db/nodes.ts';
 import type { Log } from '#runtime/log.ts';
 import { SAFE_HEADERS } from '../web/layout.ts';
-import { answerProblem, type Problem } from '../web/problem.ts';
+import { answerProblem } from '../web/problem.ts';
+import { problem } from '../web/problems.ts';
 import type { UserVariables } from './auth.ts';
 import type { LiveAudit } from './live-audit.ts';
 
@@ -19,30 +20,10 @@ export interface NodeChangesParts {
   readonly log: Log;
 }
 
-export const MISSING_REASON: Problem = {
-  status: 400,
-  code: 'missing_reason',
-  title: 'Reason required',
-  detail: `the field "reason" must have 1 to ${REASON_CHARACTERS_MAX} characters`,
-};
-const UNKNOWN_NODE: Problem = {
-  status: 404,
-  code: 'unknown_node',
-  title: 'Unknown node',
-  detail: 'no node in use has this id or name',
-};
-const AMBIGUOUS_NODE: Problem = {
-  status: 409,
-  code: 'ambiguous_node',
-  title: 'Ambiguous name',
-  detail: 'several nodes in use have this name; use the id',
-};
-const STILL_REACHABLE: Problem = {
-  status: 409,
-  code: 'still_reachable',
-  title: 'Node reachable',
-  detail: 'its Redis responds, so its votes can still be counted; retire it instead',
-};
+export const MISSING_REASON = problem(
+  'missing_reason',
+  `the field "reason" must have 1 to ${REASON_CHARACTERS_MAX} characters`,
+);
 
 /** Returns the routes that change nodes: POST with a reason, as a form or as JSON. They are recorded with the user's name. */
 export function createNodeChanges({ audit, retire, writeOff, log }: NodeChangesParts): Hono<UserVariables> {
@@ -65,7 +46,7 @@ export function createNodeChanges({ audit, retire, writeOff, log }: NodeChangesP
     const isReachable = nodes.some(
       ({ fault, id, host }) => fault === undefined && (id === node || host === node),
     );
-    if (isReachable) return answerProblem(c, STILL_REACHABLE);
+    if (isReachable) return answerProblem(c, problem('still_reachable'));
     const outcome = await writeOff(node, { who: c.get('user'), why });
     return answer(c, outcome, { node, status: 'written off' });
   });
@@ -77,9 +58,9 @@ export function createNodeChanges({ audit, retire, writeOff, log }: NodeChangesP
   ): Response {
     switch (outcome) {
       case 'unknown':
-        return answerProblem(c, UNKNOWN_NODE);
+        return answerProblem(c, problem('unknown_node'));
       case 'ambiguous':
-        return answerProblem(c, AMBIGUOUS_NODE);
+        return answerProblem(c, problem('ambiguous_node'));
       case 'done': {
         log.info('node changed by operator', { ...change, user: c.get('user') });
         audit.expire();
@@ -97,8 +78,7 @@ export function createNodeChanges({ audit, retire, writeOff, log }: NodeChangesP
 /** Refuses larger bodies with 413. */
 export function limitBody(bytesMax: number): MiddlewareHandler {
   const detail = `a request may have at most ${bytesMax} bytes`;
-  const tooLarge: Problem = { status: 413, code: 'too_large', title: 'Request too large', detail };
-  return bodyLimit({ maxSize: bytesMax, onError: (c) => answerProblem(c, tooLarge) });
+  return bodyLimit({ maxSize: bytesMax, onError: (c) => answerProblem(c, problem('too_large', detail)) });
 }
 
 /** Responds to a change that was made: forms on a page prefer HTML and are led back to the audit; programs get JSON. */

@@ -5,6 +5,7 @@ import { JOBS_PER_WRITE_OFF_MAX, type JobNumber, type WriteOffOutcome } from '#d
 import { jobKey, parseJobKey } from '#job';
 import type { Log } from '#runtime/log.ts';
 import { answerProblem, type Problem } from '../web/problem.ts';
+import { problem } from '../web/problems.ts';
 import type { UserVariables } from './auth.ts';
 import { answerDone, fieldsOf, limitBody, MISSING_REASON, reasonIn } from './changes.ts';
 import type { LiveAudit } from './live-audit.ts';
@@ -21,12 +22,10 @@ export interface JobChangesParts {
   readonly log: Log;
 }
 
-const INVALID_JOBS: Problem = {
-  status: 400,
-  code: 'invalid_jobs',
-  title: 'Jobs required',
-  detail: `the field "jobs" must have 1 to ${JOBS_PER_WRITE_OFF_MAX} keys of jobs, <source>.<number>, separated by space`,
-};
+const INVALID_JOBS = problem(
+  'invalid_jobs',
+  `the field "jobs" must have 1 to ${JOBS_PER_WRITE_OFF_MAX} keys of jobs, <source>.<number>, separated by space`,
+);
 
 /**
  * Returns the route that writes off jobs: POST with keys and a reason, as a form or as JSON. It accepts only jobs that the audit
@@ -75,26 +74,20 @@ function jobsIn({ jobs }: Readonly<Record<string, unknown>>): JobNumber[] | unde
   return isValid ? parsed : undefined;
 }
 
-const notAtFault = (jobs: readonly string[]): Problem => ({
-  status: 409,
-  code: 'not_at_fault',
-  title: 'Job neither failed nor lost',
-  detail: `the audit names these neither as failed nor as lost, so they may still be counted: ${named(jobs)}`,
-});
+const notAtFault = (jobs: readonly string[]): Problem =>
+  problem(
+    'not_at_fault',
+    `the audit names these neither as failed nor as lost, so they may still be counted: ${named(jobs)}`,
+  );
 
-const unknownJobs = (jobs: readonly string[]): Problem => ({
-  status: 404,
-  code: 'unknown_job',
-  title: 'Unknown job',
-  detail: `Postgres does not have these in a ledger yet; try again in a few seconds: ${named(jobs)}`,
-});
+const unknownJobs = (jobs: readonly string[]): Problem =>
+  problem(
+    'unknown_job',
+    `Postgres does not have these in a ledger yet; try again in a few seconds: ${named(jobs)}`,
+  );
 
-const settledJobs = (jobs: readonly string[]): Problem => ({
-  status: 409,
-  code: 'job_counted',
-  title: 'Job counted or written off',
-  detail: `these were counted or written off in the meantime: ${named(jobs)}`,
-});
+const settledJobs = (jobs: readonly string[]): Problem =>
+  problem('job_counted', `these were counted or written off in the meantime: ${named(jobs)}`);
 
 function named(jobs: readonly string[]): string {
   const more = jobs.length - JOBS_NAMED_MAX;

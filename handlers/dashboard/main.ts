@@ -23,6 +23,7 @@ const SETTINGS = {
   databaseUrl: settings.databaseUrl,
   queueNodes: settings.queueNodes,
   dashboardUsers: settings.dashboardUsers,
+  receiptsUrl: settings.receiptsUrl,
   logLevel: settings.logLevel,
 };
 
@@ -79,6 +80,7 @@ await runProcess('dashboard', async ({ log, shutdown }) => {
     retire: (node, request) => requestRetirement(db, node, request),
     writeOff: (node, request) => writeOffNode(db, node, request),
     writeOffJobs: (jobs, request) => writeOffJobs(db, jobs, request),
+    resultsUrl: config.receiptsUrl,
     log,
   });
   const server = await listen(app, config.port);

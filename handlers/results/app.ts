@@ -1,37 +1,47 @@
 import { type Context, Hono } from 'hono';
-import type { PollResult, ReceiptStatus } from '#db/results.ts';
+import type { Evidence, PollResult, ReceiptStatus } from '#db/results.ts';
 import type { Log } from '#runtime/log.ts';
-import { SAFE_HEADERS } from '../web/layout.ts';
-import { answerProblem, INTERNAL, NOT_FOUND, type Problem, retryAfter } from '../web/problem.ts';
+import { pageHeaders, SAFE_HEADERS } from '../web/layout.ts';
+import { answerProblem, linkProblems, retryAfter } from '../web/problem.ts';
+import { problem } from '../web/problems.ts';
 import { type Feed, ResultsUnavailableError, type Snapshot } from './feed.ts';
 import type { ReceiptOutcome } from './metrics.ts';
-import { type Rendering, Renderings } from './renderings.ts';
+import { renderProblemPages } from './problem-page.ts';
+import { type Rendering, Renderings, renderingOf } from './renderings.ts';
 import type { Streams } from './streams.ts';
-import { isShown } from './view.ts';
+import { evidenceView, isShown } from './view.ts';
 
-/** Concurrent receipt look-ups; more are refused, so that a crowd with receipts cannot overload the database. */
-export const RECEIPT_LOOKUPS_MAX = 100;
+/** Concurrent look-ups of receipts and evidence; more are refused, so that a crowd cannot overload the database. */
+export const LOOKUPS_MAX = 100;
 
 /** Shared caches may keep a response for a second, the interval at which the results are read. */
 const SHARED_FOR_A_SECOND = { ...SAFE_HEADERS, 'Cache-Control': 'public, max-age=1' };
+/** Of what changes with a release only. */
+const SHARED_FOR_AN_HOUR = { 'Cache-Control': 'public, max-age=3600' };
 
 export interface ResultsAppParts {
   readonly feed: Pick<Feed, 'latest'>;
   readonly streams: Pick<Streams, 'isFull' | 'start'>;
   readonly readReceipt: (receipt: string) => Promise<ReceiptStatus>;
+  /** See `readEvidence` in `db/results.ts`. */
+  readonly readEvidence: (poll: string) => Promise<Evidence | 'not final' | undefined>;
+  /** See `settings.receiptsUrl`. */
+  readonly resultsUrl?: string | undefined;
   readonly log: Log;
   /** Called with the outcome of each receipt look-up. */
   readonly onReceipt?: (outcome: ReceiptOutcome) => void;
 }
 
 /**
- * Returns the app for viewers: live pages, results as JSON, CSV and events, and the status of receipts. An embargoed result has
- * only a page without counts.
+ * Returns the app for viewers: live pages, results as JSON, CSV and events, their evidence, and the status of receipts. An
+ * embargoed result has only a page without counts. The app also serves a page for each problem.
  */
 export function createResultsApp(parts: ResultsAppParts): Hono {
-  const { feed, streams, log } = parts;
+  const { feed, streams, log, resultsUrl } = parts;
   const app = new Hono();
   const renderings = new Renderings();
+  const lookUp = limitLookups();
+  app.use(linkProblems(resultsUrl));
 
   const page = (c: Context, snapshot: Snapshot, poll?: PollResult): Response => {
     const rendering = renderings.page(snapshot, poll);
@@ -81,39 +91,76 @@ export function createResultsApp(parts: ResultsAppParts): Hono {
     });
   });
 
-  app.get('/receipts/:receipt', receiptHandler(parts));
+  app.get('/polls/:poll/results/evidence', evidenceHandler(parts, lookUp));
+  app.get('/receipts/:receipt', receiptHandler(parts, lookUp));
 
-  app.notFound((c) => answerProblem(c, NOT_FOUND));
+  const problemPages = renderProblemPages();
+  app.get('/problems/:code', (c) => {
+    const page = problemPages.get(c.req.param('code'));
+    return page
+      ? respond(c, page, { ...pageHeaders(), ...SHARED_FOR_AN_HOUR })
+      : answerProblem(c, problem('not_found'));
+  });
+
+  app.notFound((c) => answerProblem(c, problem('not_found')));
 
   app.onError((error, c) => {
     if (error instanceof ResultsUnavailableError) return unavailable(c, 'the results cannot be read now');
     log.error('request failed', { error });
-    return answerProblem(c, INTERNAL);
+    return answerProblem(c, problem('internal'));
   });
 
   return app;
 }
 
-/** Returns the handler of receipts, with at most `RECEIPT_LOOKUPS_MAX` queries at once. */
-function receiptHandler({ readReceipt, log, onReceipt }: ResultsAppParts) {
-  let lookups = 0;
+/** Runs a query; `undefined` when `LOOKUPS_MAX` are running. */
+type LookUp = <T>(query: () => Promise<T>) => Promise<T> | undefined;
+
+function limitLookups(): LookUp {
+  let running = 0;
+  return (query) => {
+    if (running >= LOOKUPS_MAX) return undefined;
+    running += 1;
+    return query().finally(() => {
+      running -= 1;
+    });
+  };
+}
+
+function receiptHandler({ readReceipt, log, onReceipt }: ResultsAppParts, lookUp: LookUp) {
   return async (c: Context<object, '/receipts/:receipt'>): Promise<Response> => {
-    if (lookups >= RECEIPT_LOOKUPS_MAX) {
+    const receipt = c.req.param('receipt');
+    const found = lookUp(() => readReceipt(receipt));
+    if (!found) {
       onReceipt?.('refused');
       return unavailable(c, 'too many receipts are being looked up');
     }
-    lookups += 1;
     try {
-      const receipt = c.req.param('receipt');
-      const status = await readReceipt(receipt);
+      const status = await found;
       onReceipt?.(status);
       return c.json({ receipt, status }, 200, { ...SAFE_HEADERS, 'Cache-Control': 'no-store' });
     } catch (error) {
       onReceipt?.('failed');
       log.repeated('receipt look-up failed', { error });
       return unavailable(c, 'the receipt cannot be looked up now');
-    } finally {
-      lookups -= 1;
+    }
+  };
+}
+
+function evidenceHandler({ readEvidence, log }: ResultsAppParts, lookUp: LookUp) {
+  return async (c: Context<object, '/polls/:poll/results/evidence'>): Promise<Response> => {
+    const found = lookUp(() => readEvidence(c.req.param('poll')));
+    if (!found) return unavailable(c, 'too many receipts are being looked up');
+    try {
+      const evidence = await found;
+      if (evidence === undefined) return unknownPoll(c);
+      // 404 as RFC 9110 defines it: there is no representation yet, and the client can do nothing about it.
+      if (evidence === 'not final') return answerProblem(c, problem('not_final'));
+      const headers = { ...SAFE_HEADERS, ...SHARED_FOR_AN_HOUR, 'Content-Type': 'application/json' };
+      return respond(c, renderingOf(JSON.stringify(evidenceView(evidence))), headers);
+    } catch (error) {
+      log.repeated('evidence look-up failed', { error });
+      return unavailable(c, 'the evidence cannot be looked up now');
     }
   };
 }
@@ -137,24 +184,13 @@ function respond(
 }
 
 function unknownPoll(c: Context): Response {
-  return answerProblem(c, {
-    status: 404,
-    code: 'unknown_poll',
-    title: 'Unknown poll',
-    detail: 'the address names no poll',
-  });
+  return answerProblem(c, problem('unknown_poll'));
 }
 
 function embargoed(c: Context): Response {
-  return answerProblem(c, {
-    status: 403,
-    code: 'embargoed',
-    title: 'Result embargoed',
-    detail: 'the result is shown once it is final',
-  });
+  return answerProblem(c, problem('embargoed'));
 }
 
 function unavailable(c: Context, detail: string): Response {
-  const problem: Problem = { status: 503, code: 'results_unavailable', title: 'Results unavailable', detail };
-  return answerProblem(c, problem, retryAfter());
+  return answerProblem(c, problem('results_unavailable', detail), retryAfter());
 }

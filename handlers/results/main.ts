@@ -1,5 +1,5 @@
 import { openDb } from '#db/client.ts';
-import { readReceipt, readResults } from '#db/results.ts';
+import { readEvidence, readReceipt, readResults } from '#db/results.ts';
 import { createAdminApp } from '#runtime/admin.ts';
 import { readConfig, settings } from '#runtime/config.ts';
 import { createMetrics } from '#runtime/metrics.ts';
@@ -15,11 +15,12 @@ const SETTINGS = {
   port: settings.port(8081),
   adminPort: settings.adminPort(9081),
   databaseUrl: settings.databaseUrl,
+  receiptsUrl: settings.receiptsUrl,
   logLevel: settings.logLevel,
 };
 
 const STATEMENT_MS_MAX = 2_000;
-/** Receipts use a separate pool, so that results never wait behind them. */
+/** Receipts and evidence use a separate pool, so that results never wait behind them. */
 const RESULTS_CONNECTIONS_MAX = 1;
 const RECEIPT_CONNECTIONS_MAX = 4;
 
@@ -61,6 +62,8 @@ await runProcess('results', async ({ log, shutdown }) => {
     feed,
     streams,
     readReceipt: (receipt) => readReceipt(receiptsDb, receipt),
+    readEvidence: (poll) => readEvidence(receiptsDb, poll),
+    resultsUrl: config.receiptsUrl,
     log,
     onReceipt: metrics.onReceipt,
   });

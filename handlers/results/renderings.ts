@@ -16,6 +16,11 @@ interface Untagged extends Pick<Rendering, 'body' | 'headers'> {
   readonly content?: string;
 }
 
+/** Returns a text with its entity tag. */
+export function renderingOf(body: string, content = body): Rendering {
+  return { body, content, etag: `"${createHash('sha256').update(body).digest('base64url')}"` };
+}
+
 /** Renders each text of a snapshot once, for any number of viewers. */
 export class Renderings {
   readonly #bySnapshot = new WeakMap<Snapshot, Map<string, Rendering>>();
@@ -41,13 +46,8 @@ export class Renderings {
     this.#bySnapshot.set(snapshot, known);
     let rendering = known.get(key);
     if (!rendering) {
-      const { body, content = body, ...headers } = render();
-      rendering = {
-        ...headers,
-        body,
-        content,
-        etag: `"${createHash('sha256').update(body).digest('base64url')}"`,
-      };
+      const { body, content, ...headers } = render();
+      rendering = { ...headers, ...renderingOf(body, content) };
       known.set(key, rendering);
     }
     return rendering;

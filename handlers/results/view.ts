@@ -1,4 +1,4 @@
-import type { PollResult, WrittenOffJobs } from '#db/results.ts';
+import type { Evidence, PollResult, WrittenOffJobs } from '#db/results.ts';
 import type { Snapshot } from './feed.ts';
 
 /** A result that is not embargoed. */
@@ -46,5 +46,40 @@ export function resultView(result: ShownResult, { results, asOf }: Snapshot): Re
     }),
     ledger: { accepted: results.ledger.accepted, committed: results.ledger.committed },
     asOf: new Date(asOf).toISOString(),
+  };
+}
+
+/** The evidence of a final result in the API. */
+export interface EvidenceView {
+  readonly poll: string;
+  readonly revision: number;
+  readonly finalAt: string;
+  readonly choices: ResultView['choices'];
+  /** Every source that sealed the poll. Its jobs up to `lastJob` are in the result; a receipt names source and job. */
+  readonly sources: readonly { readonly source: string; readonly lastJob: number }[];
+  /** The nodes whose uncounted votes are not in the result; empty without any. */
+  readonly writtenOff: readonly { readonly node: string; readonly name: string; readonly reason: string }[];
+  /** The jobs whose votes are not in the result; empty without any. */
+  readonly writtenOffJobs: readonly (WrittenOffJobs & { readonly node: string })[];
+}
+
+/** Returns the evidence of a final result. */
+export function evidenceView({
+  poll,
+  revision,
+  finalAt,
+  choices,
+  sources,
+  writtenOff,
+  writtenOffJobs,
+}: Evidence): EvidenceView {
+  return {
+    poll,
+    revision,
+    finalAt: new Date(finalAt).toISOString(),
+    choices: choices.map(({ id, label, votes }) => ({ id, label, votes })),
+    sources: Object.entries(sources).map(([source, lastJob]) => ({ source, lastJob })),
+    writtenOff: writtenOff.map(({ id, name, reason }) => ({ node: id, name, reason })),
+    writtenOffJobs: writtenOffJobs.map(({ id, name, reason, jobs }) => ({ node: id, name, reason, jobs })),
   };
 }

@@ -25,7 +25,7 @@ export interface VoteAppParts extends VotingParts {
  * `POST /polls/{poll}/votes`. `problem.ts` lists every error.
  */
 export function createVoteApp(parts: VoteAppParts): Hono {
-  const { polls, challenge, log, onProblem } = parts;
+  const { polls, challenge, log, onProblem, resultsUrl } = parts;
   const pages = createPages(polls, challenge);
   const app = new Hono();
 
@@ -57,7 +57,11 @@ export function createVoteApp(parts: VoteAppParts): Hono {
       ...(problem.voterCookie && { 'Set-Cookie': problem.voterCookie }),
     };
     if (!wantsPage(c)) {
-      return respond(status, { ...PROBLEM_HEADERS, ...extra }, formatProblem(describeProblem(problem)));
+      return respond(
+        status,
+        { ...PROBLEM_HEADERS, ...extra },
+        formatProblem(describeProblem(problem), resultsUrl),
+      );
     }
     const poll = polls.get(c.req.param('poll') ?? '');
     const { headers, body } = poll

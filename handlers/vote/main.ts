@@ -23,6 +23,7 @@ const SETTINGS = {
   captureBufferMax: settings.captureBufferMax,
   voterAdmission: settings.voterAdmission,
   challenge: settings.challenge,
+  receiptsUrl: settings.receiptsUrl,
   webConcurrency: settings.webConcurrency,
   logLevel: settings.logLevel,
 };
@@ -71,6 +72,7 @@ async function serve(config: Config<typeof SETTINGS>, { log, shutdown }: Process
     clock: createClock(Date.now, metrics.onFutureToken),
     admission: config.voterAdmission,
     challenge: config.voterAdmission === 'issued' ? config.challenge : undefined,
+    resultsUrl: config.receiptsUrl,
     log,
     onProblem: metrics.onProblem,
   });

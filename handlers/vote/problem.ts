@@ -1,4 +1,5 @@
 import type { Problem as ProblemDetails } from '../web/problem.ts';
+import type { PROBLEMS as DOCUMENTED } from '../web/problems.ts';
 import { NotCapturedError, PollClosedError } from './capture.ts';
 
 /** Every error that a client can get. The codes are a contract. */
@@ -17,16 +18,17 @@ export type ProblemCode =
   | 'internal'
   | 'not_captured';
 
-interface ProblemKind {
-  readonly status: 400 | 401 | 403 | 404 | 405 | 413 | 415 | 422 | 500 | 503;
-  readonly title: string;
-  /** The message on the page. */
-  readonly toVoter: string;
-}
+/** Repeats the status and title of the documented problem, whose texts would only enlarge the bundle. */
+type ProblemKinds = {
+  readonly [Code in ProblemCode]: Pick<(typeof DOCUMENTED)[Code], 'status' | 'title'> & {
+    /** The message on the page. */
+    readonly toVoter: string;
+  };
+};
 
 const TRY_AGAIN = 'Something went wrong. Please go back and choose again.';
 
-export const PROBLEMS: Readonly<Record<ProblemCode, ProblemKind>> = {
+export const PROBLEMS: ProblemKinds = {
   malformed: { status: 400, title: 'Malformed request', toVoter: TRY_AGAIN },
   bad_voter_token: {
     status: 401,

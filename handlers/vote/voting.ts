@@ -19,6 +19,8 @@ export interface VotingParts {
   readonly clock: Clock;
   /** `issued` accepts only votes with a token of the issuer; `open` mints one for a first vote. */
   readonly admission: 'open' | 'issued';
+  /** See `settings.receiptsUrl`. */
+  readonly resultsUrl?: string | undefined;
 }
 
 /**
@@ -27,7 +29,7 @@ export interface VotingParts {
  * @throws Problem when the vote is refused or not captured
  */
 export async function submitVote(parts: VotingParts, poll: Poll, request: VoteRequest): Promise<Response> {
-  const { polls, capture, tokens, clock } = parts;
+  const { polls, capture, tokens, clock, resultsUrl } = parts;
   const choice = await validateVote(parts, poll, request);
   const voter = authenticate(parts, request);
   const castAt = clock(voter.lastCastAt);
@@ -49,7 +51,9 @@ export async function submitVote(parts: VotingParts, poll: Poll, request: VoteRe
     return new Response(null, { status: 303, headers });
   }
   const accepted = { status: 'accepted', poll: poll.id, choice, castAt: formatMicros(castAt), receipt };
-  return respond(202, { ...JSON_HEADERS, 'Set-Cookie': cookie }, JSON.stringify(accepted));
+  const headers: Record<string, string> = { ...JSON_HEADERS, 'Set-Cookie': cookie };
+  if (resultsUrl !== undefined) headers['Location'] = `${resultsUrl}/receipts/${receipt}`;
+  return respond(202, headers, JSON.stringify(accepted));
 }
 
 /**

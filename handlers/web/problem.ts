@@ -1,6 +1,6 @@
-import type { Context } from 'hono';
-import type { ContentfulStatusCode } from 'hono/utils/http-status';
+import type { Context, MiddlewareHandler } from 'hono';
 import { SAFE_HEADERS } from './layout.ts';
+import type { ProblemCode, ProblemKind } from './problems.ts';
 
 /** A random delay spreads the retries of clients that were refused at the same moment. */
 const RETRY_SECONDS_MIN = 1;
@@ -8,26 +8,11 @@ const RETRY_SECONDS_MAX = 5;
 
 /** An error as the client gets it. `code` is a contract; the texts, for its developer, are not. */
 export interface Problem {
-  readonly status: ContentfulStatusCode;
-  readonly code: string;
+  readonly status: ProblemKind['status'];
+  readonly code: ProblemCode;
   readonly title: string;
   readonly detail: string;
 }
-
-export const NOT_FOUND: Problem = {
-  status: 404,
-  code: 'not_found',
-  title: 'Not found',
-  detail: 'nothing has this path',
-};
-
-/** The answer to an unexpected error, whose cause is only in the log. */
-export const INTERNAL: Problem = {
-  status: 500,
-  code: 'internal',
-  title: 'Internal error',
-  detail: 'the request failed because of an internal error',
-};
 
 /** The headers of a problem. It is never cached. */
 export const PROBLEM_HEADERS = {
@@ -36,9 +21,30 @@ export const PROBLEM_HEADERS = {
   'Cache-Control': 'no-store',
 };
 
+/**
+ * Returns the `type` of a problem: the address of its page, or a URN where the public address of the results is not
+ * configured. RFC 9457 recommends absolute URIs and permits those that cannot be resolved; a relative reference would
+ * name a different type at each handler, and a page that only the results have.
+ */
+export function problemType(code: string, resultsUrl: string | undefined): string {
+  return resultsUrl === undefined ? `urn:turnout:problem:${code}` : `${resultsUrl}/problems/${code}`;
+}
+
 /** Returns a problem as RFC 9457 JSON, with the stable `code` as an extension member. */
-export function formatProblem({ status, code, title, detail }: Problem): string {
-  return JSON.stringify({ type: 'about:blank', title, status, code, detail });
+export function formatProblem({ status, code, title, detail }: Problem, resultsUrl?: string): string {
+  return JSON.stringify({ type: problemType(code, resultsUrl), title, status, code, detail });
+}
+
+/** Middleware: `answerProblem` then links every problem of the app to its page. */
+export function linkProblems(resultsUrl: string | undefined): MiddlewareHandler<ProblemVariables> {
+  return (c, next) => {
+    c.set('resultsUrl', resultsUrl);
+    return next();
+  };
+}
+
+interface ProblemVariables {
+  readonly Variables: { readonly resultsUrl: string | undefined };
 }
 
 /** Answers with a problem. */
@@ -47,7 +53,10 @@ export function answerProblem(
   problem: Problem,
   headers: Readonly<Record<string, string>> = {},
 ): Response {
-  return c.body(formatProblem(problem), problem.status, { ...PROBLEM_HEADERS, ...headers });
+  return c.body(formatProblem(problem, c.get('resultsUrl')), problem.status, {
+    ...PROBLEM_HEADERS,
+    ...headers,
+  });
 }
 
 /** Returns the header of a 503 with the time of the next attempt: a random whole number of seconds. */

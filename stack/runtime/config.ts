@@ -214,6 +214,13 @@ const optional =
 
 const text: Parse<string> = (text) => text;
 
+/** An address to which a path is appended; `undefined` for none. */
+const publicUrl: Parse<string | undefined> = (text) => {
+  if (text === '') return undefined;
+  const isAddress = /^https?:\/\/[^\s/?#@]+(\/[^\s?#]*)?$/.test(text) && URL.canParse(text);
+  return isAddress ? text.replace(/\/+$/, '') : fault('an address like https://results.example');
+};
+
 const absolutePath: Parse<string> = (text) => (text.startsWith('/') ? text : fault('an absolute path'));
 
 const setting = <T>(name: string, parse: Parse<T>, fallback?: string): Setting<T> =>
@@ -240,6 +247,8 @@ export const settings = {
     integer(1, CAPTURE_BUFFER_CEILING),
     String(CAPTURE_BUFFER_DEFAULT),
   ),
+  /** The public address of the results handler: receipts are under `/receipts`, and the pages of problems under `/problems`. */
+  receiptsUrl: setting('RECEIPTS_URL', publicUrl, ''),
   voterAdmission: setting('VOTER_ADMISSION', oneOf('open', 'issued'), 'open'),
   challenge: setting('CHALLENGE', challenge, ''),
   siteverifySecret: setting('SITEVERIFY_SECRET', secretOf(1)),

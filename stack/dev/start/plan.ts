@@ -194,7 +194,12 @@ function handler(input: PlanInput, { name, kind, about, port, env }: HandlerInpu
     kind,
     about,
     command: bundle(input, kind),
-    env: childEnvironment(input.environment, { PORT: String(port), ADMIN_PORT: String(admin), ...env }),
+    env: childEnvironment(input.environment, {
+      PORT: String(port),
+      ADMIN_PORT: String(admin),
+      RECEIPTS_URL: `http://localhost:${portsFrom(input.options.port).results}`,
+      ...env,
+    }),
     stopSignal: 'SIGTERM',
     check: { by: 'readyz', port: admin },
     ports: [

@@ -1,7 +1,7 @@
 import { sql } from 'kysely';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { commitBatches } from '#db/commit.ts';
-import { readReceipt, readResults } from '#db/results.ts';
+import { readEvidence, readReceipt, readResults } from '#db/results.ts';
 import { createResultsApp } from '#handlers/results/app.ts';
 import { Feed } from '#handlers/results/feed.ts';
 import { Streams } from '#handlers/results/streams.ts';
@@ -38,6 +38,7 @@ async function serve() {
     feed,
     streams,
     readReceipt: (receipt) => readReceipt(db, receipt),
+    readEvidence: (poll) => readEvidence(db, poll),
     log,
   });
   const server = await listen(app, 0, { hostname: '127.0.0.1' });

@@ -273,7 +273,7 @@ describe('an invalid request', () => {
     expect(answer.headers.get('content-type')).toBe('application/problem+json');
     const problem = (await answer.json()) as Record<string, unknown>;
     expect(problem).toEqual({
-      type: 'about:blank',
+      type: `urn:turnout:problem:${code}`,
       title: expect.any(String) as string,
       status,
       code,

@@ -1,9 +1,11 @@
 import { createHash } from 'node:crypto';
+import { html } from 'hono/html';
 import { beforeEach, describe, expect, test } from 'vitest';
-import type { ReceiptStatus } from '#db/results.ts';
-import { createResultsApp, RECEIPT_LOOKUPS_MAX } from '#handlers/results/app.ts';
+import type { Evidence, ReceiptStatus } from '#db/results.ts';
+import { createResultsApp, LOOKUPS_MAX } from '#handlers/results/app.ts';
 import { ResultsUnavailableError, type Snapshot } from '#handlers/results/feed.ts';
 import { Streams } from '#handlers/results/streams.ts';
+import { PROBLEMS } from '#handlers/web/problems.ts';
 import { recordLog } from '#kit/log.ts';
 import { until } from '#kit/until.ts';
 import { resultsOf, someResults } from './results.ts';
@@ -33,17 +35,21 @@ class ManualFeed {
 
 let feed: ManualFeed;
 let readReceipt: (receipt: string) => Promise<ReceiptStatus>;
+let readEvidence: (poll: string) => Promise<Evidence | 'not final' | undefined>;
 
 beforeEach(() => {
   feed = new ManualFeed();
   readReceipt = async () => 'counted';
+  readEvidence = async () => 'not final';
 });
 
-function createApp(streams = new Streams({ feed })) {
+function createApp(streams = new Streams({ feed }), resultsUrl?: string) {
   return createResultsApp({
     feed,
     streams,
     readReceipt: (receipt) => readReceipt(receipt),
+    readEvidence: (poll) => readEvidence(poll),
+    resultsUrl,
     log: recordLog().log,
   });
 }
@@ -184,7 +190,7 @@ describe('a receipt', () => {
     const app = createApp();
     const { promise, resolve } = Promise.withResolvers<ReceiptStatus>();
     readReceipt = () => promise;
-    const waiting = Array.from({ length: RECEIPT_LOOKUPS_MAX }, () => app.request('/receipts/a'));
+    const waiting = Array.from({ length: LOOKUPS_MAX }, () => app.request('/receipts/a'));
     const refused = await app.request('/receipts/a');
     expect(await problemOf(refused)).toMatchObject({ status: 503, code: 'results_unavailable' });
     resolve('pending');
@@ -196,6 +202,82 @@ describe('a receipt', () => {
     readReceipt = async () => Promise.reject(new Error('no connection'));
     const response = await createApp().request('/receipts/a');
     expect(await problemOf(response)).toMatchObject({ status: 503, code: 'results_unavailable' });
+  });
+});
+
+describe('evidence', () => {
+  const PATH = '/polls/cats-vs-dogs/results/evidence';
+  const SOURCE = 'frontend01-aaaaaaaaaaaaa.t0-1';
+  const EVIDENCE: Evidence = {
+    poll: 'cats-vs-dogs',
+    revision: 3,
+    finalAt: AS_OF,
+    choices: [{ id: 'cats', label: 'Cats', votes: 2 }],
+    sources: { [SOURCE]: 42 },
+    writtenOff: [{ id: 'bbbbbbbbbbbbb', name: 'frontend02', reason: 'burned' }],
+    writtenOffJobs: [
+      { id: 'aaaaaaaaaaaaa', name: 'frontend01', reason: 'unreadable', jobs: [`${SOURCE}.41`] },
+    ],
+  };
+
+  test('of a final result is cacheable and has an entity tag', async () => {
+    readEvidence = async () => EVIDENCE;
+    const app = createApp();
+    const response = await app.request(PATH);
+    expect(response.headers.get('cache-control')).toBe('public, max-age=3600');
+    expect(await response.json()).toEqual({
+      poll: 'cats-vs-dogs',
+      revision: 3,
+      finalAt: '2027-02-07T23:30:05.000Z',
+      choices: [{ id: 'cats', label: 'Cats', votes: 2 }],
+      sources: [{ source: SOURCE, lastJob: 42 }],
+      writtenOff: [{ node: 'bbbbbbbbbbbbb', name: 'frontend02', reason: 'burned' }],
+      writtenOffJobs: [
+        { node: 'aaaaaaaaaaaaa', name: 'frontend01', reason: 'unreadable', jobs: [`${SOURCE}.41`] },
+      ],
+    });
+    const headers = { 'If-None-Match': response.headers.get('etag') ?? '' };
+    expect((await app.request(PATH, { headers })).status).toBe(304);
+  });
+
+  test('is 404 not_final before, and unknown_poll for a poll that does not exist', async () => {
+    const app = createApp();
+    expect(await problemOf(await app.request(PATH))).toMatchObject({ status: 404, code: 'not_final' });
+    readEvidence = async () => undefined;
+    expect(await problemOf(await app.request(PATH))).toMatchObject({ status: 404, code: 'unknown_poll' });
+  });
+
+  test('shares the limit of look-ups with receipts, so that neither overloads the database', async () => {
+    const { promise, resolve } = Promise.withResolvers<ReceiptStatus>();
+    readReceipt = () => promise;
+    const app = createApp();
+    const waiting = Array.from({ length: LOOKUPS_MAX }, () => app.request('/receipts/a'));
+    const refused = await app.request(PATH);
+    expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0);
+    expect(await problemOf(refused)).toMatchObject({ status: 503, code: 'results_unavailable' });
+    resolve('counted');
+    await Promise.all(waiting);
+    expect((await app.request(PATH)).status).toBe(404);
+  });
+});
+
+describe('the type of a problem', () => {
+  test('is the address of its page where the public address is configured, else a URN', async () => {
+    const typeOf = async (resultsUrl?: string) => {
+      const response = await createApp(undefined, resultsUrl).request('/polls/birds/results');
+      return ((await response.json()) as { type: string }).type;
+    };
+    expect(await typeOf('https://r.test/x')).toBe('https://r.test/x/problems/unknown_poll');
+    expect(await typeOf()).toBe('urn:turnout:problem:unknown_poll');
+  });
+
+  test.each(Object.entries(PROBLEMS))('%s has a page with cause and remedy', async (code, kind) => {
+    const response = await createApp().request(`/problems/${code}`);
+    expect(response.status).toBe(200);
+    const text = await response.text();
+    for (const part of [kind.title, kind.cause, kind.remedy, `Status ${kind.status}`]) {
+      expect(text).toContain(String(html`${part}`));
+    }
   });
 });
 

@@ -94,6 +94,25 @@ describe('the configuration', () => {
     },
   );
 
+  test('reads a public address without its last slash, and refuses what a path cannot be appended to', () => {
+    const read = (text?: string) =>
+      readConfig({ url: settings.receiptsUrl }, text === undefined ? {} : { RECEIPTS_URL: text }).url;
+    expect(read('https://results.test/a/')).toBe('https://results.test/a');
+    expect(read()).toBeUndefined();
+    for (const text of [
+      'results.test',
+      'ftp://r.test',
+      'https://r.test?a',
+      'https://r.test#a',
+      'http://u:p@r.test',
+    ]) {
+      expect(
+        faultsOf(() => read(text)),
+        text,
+      ).toEqual(['RECEIPTS_URL must be an address like https://results.example']);
+    }
+  });
+
   test('names a missing setting', () => {
     expect(faultsOf(() => readConfig({ key: settings.voterKeys }, {}))).toEqual([
       'VOTER_KEY is missing (set it, or VOTER_KEY_FILE)',

@@ -72,6 +72,7 @@ test('gives each process exactly the environment it needs', () => {
       TURNOUT_NODE: 'frontend01',
       REDIS_URL: '/data/frontend01/redis.sock',
       VOTER_KEY_FILE: '/s/key',
+      RECEIPTS_URL: 'http://localhost:8081',
     },
     'frontend02-redis': common,
     'frontend02-vote': {
@@ -81,6 +82,7 @@ test('gives each process exactly the environment it needs', () => {
       TURNOUT_NODE: 'frontend02',
       REDIS_URL: '/data/frontend02/redis.sock',
       VOTER_KEY_FILE: '/s/key',
+      RECEIPTS_URL: 'http://localhost:8081',
     },
     worker01: {
       ...common,
@@ -98,7 +100,13 @@ test('gives each process exactly the environment it needs', () => {
       DATABASE_URL_FILE: '/s/url',
       POLLS_FILE: '/polls.json',
     },
-    results: { ...common, PORT: '8081', ADMIN_PORT: '9081', DATABASE_URL_FILE: '/s/url' },
+    results: {
+      ...common,
+      PORT: '8081',
+      ADMIN_PORT: '9081',
+      DATABASE_URL_FILE: '/s/url',
+      RECEIPTS_URL: 'http://localhost:8081',
+    },
     dashboard: {
       ...common,
       PORT: '8082',
@@ -106,6 +114,7 @@ test('gives each process exactly the environment it needs', () => {
       DATABASE_URL_FILE: '/s/url',
       QUEUE_NODES: queues,
       DASHBOARD_USERS_FILE: '/s/users',
+      RECEIPTS_URL: 'http://localhost:8081',
     },
   });
 });
