@@ -23,8 +23,15 @@ const UNITS: readonly Unit[] = [
   { path: 'handlers/licenses.ts', mayImport: ['handlers/bundling.ts'] },
   { path: 'handlers/build.ts', mayImport: ['handlers/bundling.ts', 'handlers/licenses.ts'] },
   { path: 'handlers/web/', mayImport: [] },
+  // Generated; the results handler serves it.
+  { path: 'handlers/openapi.json', mayImport: [] },
+  // Describes the handlers and ships with none of them.
+  {
+    path: 'handlers/openapi/',
+    mayImport: ['handlers/web/', 'handlers/results/', 'handlers/dashboard/', 'db/'],
+  },
   { path: 'handlers/vote/', mayImport: CAPTURED },
-  { path: 'handlers/results/', mayImport: [...CAPTURED, 'db/'] },
+  { path: 'handlers/results/', mayImport: [...CAPTURED, 'db/', 'handlers/openapi.json'] },
   { path: 'handlers/issuer/', mayImport: [RUNTIME, 'handlers/web/', 'handlers/vote/'] },
   { path: 'handlers/dashboard/', mayImport: [...CAPTURED, 'db/', 'workers/audit/'] },
   { path: JOB, mayImport: [] },
@@ -68,9 +75,11 @@ export interface Module {
   readonly text: string;
 }
 
-/** Returns every source file of the project. */
+/** Returns every source file of the project, and the generated one that another imports. */
 export function readModules(root = ROOT): Module[] {
-  return globSync('{handlers,workers,db,stack,bench,test}/**/*.{ts,mjs}', { cwd: root })
+  return globSync(['{handlers,workers,db,stack,bench,test}/**/*.{ts,mjs}', 'handlers/openapi.json'], {
+    cwd: root,
+  })
     .filter((path) => !path.endsWith('.d.mts'))
     .map((path) => {
       const text = readFileSync(join(root, path), 'utf8');

@@ -1,6 +1,7 @@
 import { type Context, Hono } from 'hono';
 import type { Evidence, PollResult, ReceiptStatus } from '#db/results.ts';
 import type { Log } from '#runtime/log.ts';
+import openapi from '../openapi.json' with { type: 'json' };
 import { pageHeaders, SAFE_HEADERS } from '../web/layout.ts';
 import { answerProblem, linkProblems, retryAfter } from '../web/problem.ts';
 import { problem } from '../web/problems.ts';
@@ -34,7 +35,8 @@ export interface ResultsAppParts {
 
 /**
  * Returns the app for viewers: live pages, results as JSON, CSV and events, their evidence, and the status of receipts. An
- * embargoed result has only a page without counts. The app also serves a page for each problem.
+ * embargoed result has only a page without counts. The app also serves the API description of all handlers and a page for each
+ * problem.
  */
 export function createResultsApp(parts: ResultsAppParts): Hono {
   const { feed, streams, log, resultsUrl } = parts;
@@ -94,6 +96,10 @@ export function createResultsApp(parts: ResultsAppParts): Hono {
   app.get('/polls/:poll/results/evidence', evidenceHandler(parts, lookUp));
   app.get('/receipts/:receipt', receiptHandler(parts, lookUp));
 
+  const description = renderingOf(JSON.stringify(openapi));
+  app.get('/openapi.json', (c) =>
+    respond(c, description, { ...SAFE_HEADERS, ...SHARED_FOR_AN_HOUR, 'Content-Type': 'application/json' }),
+  );
   const problemPages = renderProblemPages();
   app.get('/problems/:code', (c) => {
     const page = problemPages.get(c.req.param('code'));

@@ -1,0 +1,99 @@
+import type { Content, HandlerApi } from './operation.ts';
+
+const PAGE: Content = { schema: { type: 'string', description: 'The page of the poll, for browsers.' } };
+const BALLOT: Content = { schema: 'Ballot', example: { choice: 'cats' } };
+
+export const VOTE: HandlerApi = {
+  name: 'vote',
+  description: 'Captures votes. One handler runs on every frontend node.',
+  port: 8080,
+  operations: [
+    {
+      method: 'get',
+      path: '/polls/{poll}',
+      id: 'getPoll',
+      summary: 'The definition of a poll, or its page',
+      description:
+        'Answers with JSON if Accept names application/json and not text/html, else with the page.',
+      answers: {
+        200: {
+          description: 'The poll. The page of a visitor without a token sets the voter cookie.',
+          headers: ['Cache-Control', 'Vary'],
+          headersAtTimes: ['Set-Cookie'],
+          content: {
+            'application/json': {
+              schema: 'PollDefinition',
+              example: {
+                poll: 'cats-vs-dogs',
+                question: 'Cats or dogs?',
+                choices: [
+                  { id: 'cats', label: 'Cats' },
+                  { id: 'dogs', label: 'Dogs' },
+                ],
+                opensAt: null,
+                closesAt: '2027-02-08T03:30:00.000Z',
+                phase: 'open',
+              },
+            },
+            'text/html': PAGE,
+          },
+        },
+      },
+      problems: ['unknown_poll'],
+      hasPages: true,
+    },
+    {
+      method: 'post',
+      path: '/polls/{poll}/votes',
+      id: 'castVote',
+      summary: 'Cast or change a vote',
+      description:
+        'Answers 202 only after the vote is on disk. A voter counts once, with the last vote. A voter without a token is a new one, unless VOTER_ADMISSION is "issued". A browser form, which accepts text/html, gets a redirect to the page instead of 202, and a page instead of each problem.',
+      security: ['none', 'voterCookie', 'voterToken'],
+      body: { 'application/json': BALLOT, 'application/x-www-form-urlencoded': BALLOT },
+      answers: {
+        202: {
+          description:
+            'The vote is on disk and will be counted. Location is present where RECEIPTS_URL is set.',
+          headers: ['Cache-Control', 'Set-Cookie'],
+          headersAtTimes: ['Location'],
+          content: {
+            'application/json': {
+              schema: 'AcceptedVote',
+              example: {
+                status: 'accepted',
+                poll: 'cats-vs-dogs',
+                choice: 'cats',
+                castAt: '2027-02-07T23:31:00.000001Z',
+                receipt: 'frontend01-k3x9abcdefghi.mh3k2a-x7.42',
+              },
+            },
+          },
+        },
+        303: {
+          description: "The vote is on disk. Location is the page, which shows the voter's choice.",
+          headers: ['Location', 'Set-Cookie'],
+        },
+      },
+      problems: [
+        'malformed',
+        'bad_voter_token',
+        'cross_site',
+        'poll_not_open',
+        'poll_closed',
+        'unknown_poll',
+        'method_not_allowed',
+        'too_large',
+        'unsupported_media_type',
+        'unknown_choice',
+        'not_captured',
+      ],
+      problemHeaders: {
+        // A poll may close after the voter was identified and before the vote is in a job.
+        403: { headersAtTimes: ['Set-Cookie'] },
+        503: { headers: ['Set-Cookie'] },
+      },
+      hasPages: true,
+    },
+  ],
+};
