@@ -130,9 +130,10 @@ export async function finalizePoll(db: Db, poll: string): Promise<boolean> {
           where choices.poll_no = ${row.no}
         ),
         'sources', (
-          select coalesce(json_object_agg(source, seals.seq order by source), '{}')
+          select coalesce(json_object_agg(source, coalesce(fenced_seq, seals.seq) order by source), '{}')
           from seals
-          where poll_no = ${row.no} and revision = ${row.revision} and seals.seq is not null
+          join sources using (source)
+          where poll_no = ${row.no} and revision = ${row.revision} and coalesce(fenced_seq, seals.seq) is not null
         ),
         'writtenOff', (
           select coalesce(json_agg(json_build_object('id', id, 'name', name, 'reason', written_off_reason) order by id), '[]')

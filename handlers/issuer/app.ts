@@ -4,9 +4,10 @@ import type { Log } from '#runtime/log.ts';
 import { readVoterCookie, voterCookie } from '../vote/cookies.ts';
 import { isBrowserForm, isSameOrigin, type RequestHeaders, readBody } from '../vote/request.ts';
 import type { Voter, VoterTokens } from '../vote/voter.ts';
-import { answerProblem, retryAfter } from '../web/problem.ts';
+import { answerProblem, linkProblems, retryAfter } from '../web/problem.ts';
+import { problem } from '../web/problems.ts';
 import type { Check } from './checks/check.ts';
-import { ISSUER_PROBLEMS, IssuerProblem, type IssuerProblemCode, toIssuerProblem } from './problem.ts';
+import { IssuerProblem, type IssuerProblemCode, toIssuerProblem } from './problem.ts';
 
 /** JWTs and answers to challenges have a few kilobytes. */
 const BODY_BYTES_MAX = 16_384;
@@ -23,6 +24,8 @@ export interface IssuerAppParts {
   readonly isWithinRate: (address: string) => boolean;
   /** Origins besides its own whose pages may send a credential. */
   readonly origins: readonly string[];
+  /** See `settings.receiptsUrl`. */
+  readonly resultsUrl?: string | undefined;
   readonly log: Log;
   readonly onToken?: () => void;
   /** Called with the code of each problem that is answered. */
@@ -39,6 +42,7 @@ export function createIssuerApp(parts: IssuerAppParts): Hono {
   const { isWithinRate, log, onToken, onProblem } = parts;
   const check = limitConcurrency(parts.check);
   const app = new Hono();
+  app.use(linkProblems(parts.resultsUrl));
 
   app.all('/tokens', async (c) => {
     const request = { header: (name: string) => c.req.header(name) };
@@ -57,13 +61,12 @@ export function createIssuerApp(parts: IssuerAppParts): Hono {
   app.onError((error, c) => respondWith(c, toIssuerProblem(error)));
   return app;
 
-  function respondWith(c: Context, problem: IssuerProblem): Response {
-    const { code, message, cause } = problem;
+  function respondWith(c: Context, { code, message, cause }: IssuerProblem): Response {
     if (code === 'internal') log.error('request failed', { error: cause });
     if (code === 'not_issued' && cause instanceof Error)
       log.repeated('check failed', { reason: cause.message });
     onProblem?.(code);
-    return answerProblem(c, { ...ISSUER_PROBLEMS[code], code, detail: message }, extraHeaders(code));
+    return answerProblem(c, problem(code, message), extraHeaders(code));
   }
 }
 

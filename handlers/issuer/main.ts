@@ -18,6 +18,7 @@ const SETTINGS = {
   voterKeys: settings.voterKeys,
   tokenOrigins: settings.tokenOrigins,
   tokenRateMax: settings.tokenRateMax,
+  receiptsUrl: settings.receiptsUrl,
   logLevel: settings.logLevel,
 };
 
@@ -36,6 +37,7 @@ await runProcess('issuer', async ({ log, shutdown }) => {
     check,
     isWithinRate: createRateLimit(config.tokenRateMax),
     origins: config.tokenOrigins,
+    resultsUrl: config.receiptsUrl,
     log,
     ...createIssuerMetrics(registry),
   });

@@ -16,7 +16,7 @@ export function createIssuerMetrics(registry: Registry): IssuerMetrics {
     labelNames: ['code'],
     registers,
   });
-  for (const code of Object.keys(ISSUER_PROBLEMS)) problems.inc({ code }, 0);
+  for (const code of ISSUER_PROBLEMS) problems.inc({ code }, 0);
   return {
     onToken: () => tokens.inc(),
     onProblem: (code) => problems.inc({ code }),

@@ -1,33 +1,21 @@
-import type { Problem as ProblemDetails } from '../web/problem.ts';
+import type { ProblemCode } from '../web/problems.ts';
 import { BadCredentialsError, CheckUnavailableError } from './checks/check.ts';
 
-/** Every error that a client can get. The codes are a contract. */
-export type IssuerProblemCode =
-  | 'malformed'
-  | 'bad_credentials'
-  | 'cross_site'
-  | 'not_found'
-  | 'method_not_allowed'
-  | 'too_large'
-  | 'unsupported_media_type'
-  | 'too_many'
-  | 'internal'
-  | 'not_issued';
+/** Every error that a client can get, see `PROBLEMS`. */
+export const ISSUER_PROBLEMS = [
+  'malformed',
+  'bad_credentials',
+  'cross_site',
+  'not_found',
+  'method_not_allowed',
+  'too_large',
+  'unsupported_media_type',
+  'too_many',
+  'internal',
+  'not_issued',
+] as const satisfies readonly ProblemCode[];
 
-type Kind = Pick<ProblemDetails, 'status' | 'title'>;
-
-export const ISSUER_PROBLEMS: Readonly<Record<IssuerProblemCode, Kind>> = {
-  malformed: { status: 400, title: 'Malformed request' },
-  bad_credentials: { status: 401, title: 'Invalid credentials' },
-  cross_site: { status: 403, title: 'Cross-site request' },
-  not_found: { status: 404, title: 'Not found' },
-  method_not_allowed: { status: 405, title: 'Method not allowed' },
-  too_large: { status: 413, title: 'Request too large' },
-  unsupported_media_type: { status: 415, title: 'Unsupported media type' },
-  too_many: { status: 429, title: 'Too many requests' },
-  internal: { status: 500, title: 'Internal error' },
-  not_issued: { status: 503, title: 'Token not issued' },
-};
+export type IssuerProblemCode = (typeof ISSUER_PROBLEMS)[number];
 
 /** An error that ends a request. */
 export class IssuerProblem extends Error {

@@ -1,6 +1,7 @@
 import { formatProblem } from '../web/problem.ts';
 import { PROBLEMS, type ProblemCode, problem } from '../web/problems.ts';
 import { DASHBOARD } from './dashboard.ts';
+import { ISSUER } from './issuer.ts';
 import {
   type Answer,
   type Content,
@@ -8,6 +9,7 @@ import {
   HEADERS,
   type HeaderName,
   type Operation,
+  REQUEST_HEADERS,
   SECURITY_SCHEMES,
 } from './operation.ts';
 import { RESULTS } from './results.ts';
@@ -15,7 +17,7 @@ import { bodySchemas, type JsonSchema, jsonSchemaOf, pollId, problemSchema } fro
 import { VOTE } from './vote.ts';
 
 /** Every handler with an API. A new one is described in a file of its own and added here. */
-const HANDLERS: readonly HandlerApi[] = [VOTE, RESULTS, DASHBOARD];
+const HANDLERS: readonly HandlerApi[] = [VOTE, ISSUER, RESULTS, DASHBOARD];
 
 const DESCRIPTION = `Turnout captures votes in a flash crowd and counts every accepted one exactly once.
 
@@ -79,13 +81,19 @@ function serverOf({ name, port }: HandlerApi) {
 }
 
 function describeOperation({ name }: HandlerApi, operation: Operation) {
-  const { id, summary, description, path, security, body } = operation;
-  const parameters = [...path.matchAll(/\{(\w+)\}/g)].map(([, parameter = '']) => ({
+  const { id, summary, description, path, security, requestHeaders = [], body } = operation;
+  const inPath = [...path.matchAll(/\{(\w+)\}/g)].map(([, parameter = '']) => ({
     name: parameter,
     in: 'path',
     required: true,
     ...PATH_PARAMETERS[parameter],
   }));
+  const inHeader = requestHeaders.map((header) => ({
+    name: header,
+    in: 'header',
+    ...REQUEST_HEADERS[header],
+  }));
+  const parameters = [...inPath, ...inHeader];
   return {
     operationId: id,
     tags: [name],
@@ -139,7 +147,7 @@ function describeProblems(operation: Operation) {
 function headersOf(status: number): readonly HeaderName[] {
   if (status === 401) return ['Cache-Control', 'WWW-Authenticate'];
   if (status === 405) return ['Cache-Control', 'Allow'];
-  if (status === 503) return ['Cache-Control', 'Retry-After'];
+  if (status === 429 || status === 503) return ['Cache-Control', 'Retry-After'];
   return ['Cache-Control'];
 }
 

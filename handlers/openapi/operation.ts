@@ -18,6 +18,18 @@ export const HEADERS = {
 
 export type HeaderName = keyof typeof HEADERS;
 
+/** The request headers that operations read, besides those of HTTP itself. */
+export const REQUEST_HEADERS = {
+  'Idempotency-Key': {
+    description:
+      'Without a token, votes with the same key are those of one voter, on every frontend. 16 to 64 visible ASCII characters, best a random one per voter; quotes around it are allowed.',
+    schema: { type: 'string', pattern: '^("?)[!#-\\[\\]-~]{16,64}\\1$' },
+    example: '"8e03978e-40d5-43e8-bc93-6894a57f9324"',
+  },
+} as const;
+
+type RequestHeaderName = keyof typeof REQUEST_HEADERS;
+
 /** The content of a body: a schema by name or inline, and an example. */
 export interface Content {
   readonly schema: SchemaName | JsonSchema;
@@ -42,6 +54,8 @@ export interface Operation {
   readonly description: string;
   /** Names of security schemes, any of which suffices; `none` permits requests without one. */
   readonly security?: readonly (SecurityScheme | 'none')[];
+  /** Names of optional request headers. */
+  readonly requestHeaders?: readonly RequestHeaderName[];
   readonly body?: Readonly<Record<string, Content>>;
   readonly answers: Readonly<Record<number, Answer>>;
   /** The codes of the problems that it answers with, besides `internal`. */

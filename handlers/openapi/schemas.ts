@@ -34,6 +34,9 @@ const accepted = v.strictObject({
   receipt,
 });
 
+const credential = v.object({ credential: text('A JWT, or the answer to the challenge.') });
+const issuedToken = v.strictObject({ token: text('Send it as a Bearer token with each vote.') });
+
 const pollDefinition = v.strictObject({
   poll: pollId,
   question: v.string(),
@@ -83,7 +86,9 @@ const evidence: v.GenericSchema<EvidenceView> = v.strictObject({
   choices,
   sources: v.pipe(
     v.array(v.strictObject({ source: v.string(), lastJob: count })),
-    v.description('Every source that sealed the poll. Its jobs up to lastJob are in the result.'),
+    v.description(
+      'Every source that was awaited when the poll closed. Its jobs up to lastJob are in the result.',
+    ),
   ),
   writtenOff: v.pipe(
     v.array(v.strictObject({ node: v.string(), name: v.string(), reason: v.string() })),
@@ -223,6 +228,8 @@ const SCHEMAS = {
   Ballot: ballot,
   AcceptedVote: accepted,
   PollDefinition: pollDefinition,
+  Credential: credential,
+  IssuedToken: issuedToken,
   Results: results,
   Evidence: evidence,
   ReceiptStatus: receiptStatus,

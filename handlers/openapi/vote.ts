@@ -48,8 +48,9 @@ export const VOTE: HandlerApi = {
       id: 'castVote',
       summary: 'Cast or change a vote',
       description:
-        'Answers 202 only after the vote is on disk. A voter counts once, with the last vote. A voter without a token is a new one, unless VOTER_ADMISSION is "issued". A browser form, which accepts text/html, gets a redirect to the page instead of 202, and a page instead of each problem.',
+        'Answers 202 only after the vote is on disk. A voter counts once, with the last vote. A voter without a token is a new one, or the one of the Idempotency-Key; where VOTER_ADMISSION is "issued", only voters with a token of the issuer are admitted. A browser form, which accepts text/html, gets a redirect to the page instead of 202, and a page instead of each problem.',
       security: ['none', 'voterCookie', 'voterToken'],
+      requestHeaders: ['Idempotency-Key'],
       body: { 'application/json': BALLOT, 'application/x-www-form-urlencoded': BALLOT },
       answers: {
         202: {

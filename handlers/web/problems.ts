@@ -51,6 +51,14 @@ export const PROBLEMS = {
     remedy:
       'Send the token exactly as it was issued. In a browser, delete the cookies of the site. The vote was not captured.',
   },
+  bad_credentials: {
+    status: 401,
+    title: 'Invalid credentials',
+    detail: 'the token has expired',
+    cause:
+      'The issuer did not accept the credential: its signature, issuer, audience or time is wrong, or the challenge was not solved.',
+    remedy: 'Log in again, or solve the challenge again, and send the new credential. No token was issued.',
+  },
   unauthorized: {
     status: 401,
     title: 'Authentication required',
@@ -186,7 +194,8 @@ export const PROBLEMS = {
     status: 429,
     title: 'Too many requests',
     detail: 'too many requests from this address',
-    cause: 'The proxy received too many POST requests from this address. The request reached no handler.',
+    cause:
+      'The proxy or the issuer received too many POST requests from this address. Nothing was captured and no token issued.',
     remedy: TRY_LATER,
   },
   internal: {
@@ -211,6 +220,13 @@ export const PROBLEMS = {
     cause:
       'The handler could not write the vote to disk in time: more votes arrive than it can write, or its Redis is down. In rare cases such a vote still counts, once.',
     remedy: `${TRY_LATER} Send the cookie or the token of this answer with it, so that both requests are one voter.`,
+  },
+  not_issued: {
+    status: 503,
+    title: 'Token not issued',
+    detail: 'the credential cannot be checked now',
+    cause: 'The service that checks credentials does not answer, or too many checks are under way.',
+    remedy: TRY_LATER,
   },
   results_unavailable: {
     status: 503,

@@ -5,13 +5,14 @@ import { foldReceipts } from '#db/fold.ts';
 import { insertNode, writeOffNode } from '#db/nodes.ts';
 import { writeOffJobs } from '#db/write-off.ts';
 import { jobKey, sourceName } from '#job';
+import { startProvider, type TestProvider } from '#kit/identity.ts';
 import { writeEntry } from '#kit/ledger.ts';
 import { enrolNode } from '#kit/node.ts';
 import { ApiDescription } from '#kit/openapi.ts';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
 import { freePort, scratchFolder } from '#kit/process.ts';
 import { startRedis, type TestRedis } from '#kit/redis.ts';
-import { spawnService, startService, type TestService, voteEnv } from '#kit/system.ts';
+import { spawnService, startService, type TestService, VOTER_KEY, voteEnv } from '#kit/system.ts';
 import { mirrorEntry } from '#kit/tables.ts';
 import { until } from '#kit/until.ts';
 import { batch, OTHER_SOURCE, POLL, SOURCE, vote } from '#kit/votes.ts';
@@ -39,6 +40,10 @@ let redis: TestRedis;
 let capture: TestService;
 let results: TestService;
 let dashboard: TestService;
+let provider: TestProvider;
+let issuer: TestService;
+/** An issuer that takes one request of each address. */
+let busyIssuer: TestService;
 /** Results without a database. */
 let blind: Pick<TestService, 'url'>;
 
@@ -67,6 +72,16 @@ beforeAll(async () => {
   results = await start({ bundle: 'results', env: { DATABASE_URL: database.url } });
   const linked = { RECEIPTS_URL: results.url };
   capture = await start({ bundle: 'vote', env: { ...voteEnv('frontend', redis.socket), ...linked } });
+  provider = await startProvider();
+  cleanups.push(() => provider.close());
+  const startIssuer = (name: string, rateMax: number) =>
+    start({
+      bundle: 'issuer',
+      name,
+      env: { ...linked, ...provider.env, VOTER_KEY, TOKEN_RATE_MAX: String(rateMax) },
+    });
+  issuer = await startIssuer('issuer', 0);
+  busyIssuer = await startIssuer('busy-issuer', 1);
   dashboard = await start({
     bundle: 'dashboard',
     env: {
@@ -181,6 +196,40 @@ describe('the vote handler', () => {
       await redis.up();
     }
     await until('votes are accepted again', async () => (await post(votes(), 'choice=cats', FORM_TYPE)).ok);
+  });
+});
+
+describe('the issuer', () => {
+  const ask = (credential: string, headers = {}, { url } = issuer) =>
+    post(`${url}/tokens`, JSON.stringify({ credential }), { ...JSON_TYPE, ...headers });
+
+  test('answers tokens as described, to programs and browsers', async () => {
+    const response = await ask(await provider.sign());
+    await api.accept('issueToken', response);
+    expect(response.status).toBe(201);
+    const form = new URLSearchParams({ credential: await provider.sign() }).toString();
+    const redirect = await post(`${issuer.url}/tokens`, form, { ...FORM_TYPE, ...BROWSER });
+    await api.accept('issueToken', redirect);
+    expect(redirect.status).toBe(303);
+  });
+
+  test('answers its refusals as described', async () => {
+    const refusals: [number, string, Response][] = [
+      [400, 'malformed', await ask('')],
+      [401, 'bad_credentials', await ask(await provider.sign({ aud: 'another-show' }))],
+      [403, 'cross_site', await ask('any', { origin: 'http://evil.test' })],
+      [405, 'method_not_allowed', await get(`${issuer.url}/tokens`)],
+      [413, 'too_large', await ask('x'.repeat(20_000))],
+      [415, 'unsupported_media_type', await ask('any', { 'content-type': 'text/plain' })],
+    ];
+    provider.fault = 'error';
+    refusals.push([503, 'not_issued', await ask(await provider.sign(), {}, busyIssuer)]);
+    refusals.push([429, 'too_many', await ask(await provider.sign(), {}, busyIssuer)]);
+    provider.fault = undefined;
+    for (const [status, code, response] of refusals) {
+      const problem = await api.accept('issueToken', response);
+      expect(problem).toMatchObject({ status, code, type: `${results.url}/problems/${code}` });
+    }
   });
 });
 

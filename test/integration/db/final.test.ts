@@ -81,6 +81,20 @@ describe('a poll becomes final', () => {
     expect((await result())?.finalAt).toEqual(expect.any(Number));
   });
 
+  test('with the fence of a source as its last job in the evidence', async () => {
+    await mirrorEntry(database.db, OTHER_SOURCE, { seq: 0, votes: 0 });
+    await completeNode();
+    await recordClosings(database.db, [closing(OTHER_NODE)]);
+    await recordFences(database.db, new Map([[OTHER_SOURCE, { seq: 0, votes: 0 }]]));
+    expect(await finalize()).toBe(true);
+    const { result: stored } = await database.db
+      .selectFrom('polls')
+      .select('result')
+      .where('id', '=', POLL)
+      .executeTakeFirstOrThrow();
+    expect(stored).toMatchObject({ sources: { [SOURCE]: 1, [OTHER_SOURCE]: 0 } });
+  });
+
   test('not while it is open', async () => {
     await completeNode();
     await database.db.updateTable('polls').set({ closed_at: null }).execute();

@@ -7,7 +7,7 @@ import { PROBLEMS, type ProblemCode } from '#handlers/web/problems.ts';
 import { ApiDescription } from '#kit/openapi.ts';
 
 /** Answered by the proxy, not by a handler. */
-const OF_THE_PROXY: readonly ProblemCode[] = ['too_many', 'no_backend'];
+const OF_THE_PROXY: readonly ProblemCode[] = ['no_backend'];
 
 const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
 
