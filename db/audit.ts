@@ -124,7 +124,7 @@ export async function knownSources(db: Db): Promise<ReadonlySet<string>> {
 
 /**
  * Recounts all votes and returns the tallies that differ. It reads every vote. A commit writes votes and tallies together, and
- * one statement reads one snapshot, so commits in progress cause no mismatch.
+ * one statement reads one snapshot, so commits in progress cause no mismatch. Polls whose votes are deleted have none to recount.
  */
 export async function auditTallies(db: Db): Promise<TallyMismatch[]> {
   const { rows } = await sql<TallyMismatch>`
@@ -134,7 +134,7 @@ export async function auditTallies(db: Db): Promise<TallyMismatch[]> {
       using (poll_no, choice_no)
     join polls on polls.no = poll_no
     join choices on choices.poll_no = polls.no and choices.no = choice_no
-    where coalesce(tally, 0) <> coalesce(recount, 0)
+    where coalesce(tally, 0) <> coalesce(recount, 0) and forgotten_at is null
     order by polls.id, choices.id
   `.execute(db);
   return rows;

@@ -8,8 +8,8 @@ interface Grantee {
   readonly reads: readonly string[];
   /** Single columns that the role may read, by table. */
   readonly columns?: Readonly<Record<string, readonly string[]>>;
-  /** Columns of `nodes` that the role may change. */
-  readonly nodesColumns?: readonly string[];
+  /** Columns that the role may change, by table. */
+  readonly updates?: Readonly<Record<string, readonly string[]>>;
   /** Columns that the role may set in new rows, by table. The others keep their defaults. */
   readonly inserts?: Readonly<Record<string, readonly string[]>>;
 }
@@ -29,9 +29,13 @@ const GRANTEES: readonly Grantee[] = [
       'operator_actions',
       ...ANOMALY_VIEWS,
     ],
-    nodesColumns: ['retiring_at', 'written_off_at', 'written_off_reason'],
+    updates: {
+      nodes: ['retiring_at', 'written_off_at', 'written_off_reason'],
+      // What operators change of a poll at run time. Neither a result nor that it is final is among them.
+      polls: ['opens_at', 'closes_at', 'closed_at', 'results', 'revision', 'forgotten_at'],
+    },
     inserts: {
-      operator_actions: ['who', 'what', 'why'],
+      operator_actions: ['who', 'what', 'why', 'poll'],
       written_off_jobs: ['source', 'seq', 'reason'],
       // A receipt without votes. Without a write-off beside it, the audit reports the votes of its job as lost.
       receipts: ['source', 'seq'],
@@ -81,7 +85,7 @@ async function ownedTables(db: Db): Promise<string[]> {
 async function grant(
   db: Db,
   tables: readonly string[],
-  { role, reads, columns = {}, nodesColumns, inserts = {} }: Grantee,
+  { role, reads, columns = {}, updates = {}, inserts = {} }: Grantee,
 ): Promise<void> {
   const grantee = sql.id(role);
   // Revokes privileges on single columns as well.
@@ -93,8 +97,10 @@ async function grant(
   for (const [table, names] of Object.entries(inserts)) {
     await sql`grant insert (${list(names)}) on ${sql.id(table)} to ${grantee}`.execute(db);
   }
-  // "for update" on a row needs the privilege to change one of its columns.
-  if (nodesColumns) await sql`grant update (${list(nodesColumns)}) on nodes to ${grantee}`.execute(db);
+  for (const [table, names] of Object.entries(updates)) {
+    // "for update" on a row needs the privilege to change one of its columns.
+    await sql`grant update (${list(names)}) on ${sql.id(table)} to ${grantee}`.execute(db);
+  }
 }
 
 const list = (names: readonly string[]) => sql.join(names.map((name) => sql.id(name)));

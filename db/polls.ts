@@ -28,19 +28,35 @@ interface StoredPoll extends Poll {
   readonly revision: number;
   readonly isClosed: boolean;
   readonly position: number | null;
+  readonly isForgotten?: boolean | undefined;
 }
 
 /**
  * Result of `applyPollsFile`. `older`: a higher version has been applied. `conflict`: this version has been applied with
- * other content. Neither changes anything.
+ * other content. `refused`: what it changes must not change, with every fault. None of these changes anything.
  */
-export type PollsFileOutcome = 'applied' | 'unchanged' | 'older' | 'conflict';
+export type PollsFileOutcome =
+  | 'applied'
+  | 'unchanged'
+  | 'older'
+  | 'conflict'
+  | { readonly refused: readonly string[] };
 
 type Trx = Transaction<Database>;
 
+/** A poll that a polls file adds or changes. `before` is its entry in the last file, `stored` what is true now. */
+interface FileChange {
+  readonly after: Poll;
+  readonly position: number;
+  readonly before: Poll | undefined;
+  readonly stored: StoredPoll | undefined;
+}
+
 /**
- * Applies a polls file. It changes only what differs from the file applied last, so what an operator changed since stays
- * unless this file changes it too. A poll that is missing is withdrawn: closed, and shown no more. Final polls do not change.
+ * Applies a polls file. It changes only what differs from the file applied last, field by field, so what an operator changed
+ * since stays unless this file changes the same field. A poll that is missing is withdrawn: closed, and shown no
+ * more. Final polls do not change; a file that would change when one opens or closes is refused, and so is one that removes a
+ * choice with votes.
  */
 export async function applyPollsFile(db: Db, file: PollsFile): Promise<PollsFileOutcome> {
   return db.transaction().execute(async (trx) => {
@@ -56,22 +72,82 @@ export async function applyPollsFile(db: Db, file: PollsFile): Promise<PollsFile
     const previous = (last?.content ?? []) as readonly Poll[];
     const isSame = last !== undefined && isEqual(previous, file.polls);
     if (last?.version === file.version) return isSame ? 'unchanged' : 'conflict';
+
+    const changes = await changesOf(trx, previous, file.polls);
+    const refused = await faultsOf(trx, changes);
+    if (refused.length > 0) return { refused };
     await trx
       .insertInto('polls_files')
       .values({ version: file.version, content: sql`${content}::jsonb` })
       .execute();
-
-    const before = new Map(previous.map((poll, position) => [poll.id, { poll, position }]));
-    for (const [position, poll] of file.polls.entries()) {
-      const old = before.get(poll.id);
-      before.delete(poll.id);
-      if (!old || old.position !== position || !isEqual(old.poll, poll)) {
-        await putPoll(trx, poll, position);
-      }
+    const request = { who: 'polls file', why: last ? `differs from version ${last.version}` : 'first file' };
+    const what = `apply version ${file.version}`;
+    for (const { after, before, stored, position } of changes) {
+      const isChanged = await putPoll(trx, merge(after, before, stored), position, {
+        isReopened: before === undefined || before.closesAt !== after.closesAt,
+      });
+      if (isChanged) await recordPollChange(trx, { ...request, what, poll: after.id });
     }
-    for (const id of before.keys()) await withdrawPoll(trx, id);
+    const kept = new Set(file.polls.map(({ id }) => id));
+    for (const { id } of previous.filter((poll) => !kept.has(poll.id))) {
+      if (await withdrawPoll(trx, id)) await recordPollChange(trx, { ...request, what, poll: id });
+    }
     return 'applied';
   });
+}
+
+/** Returns what a file changes. Locks the rows, so that no vote is counted for a choice once it is found to have none. */
+async function changesOf(trx: Trx, previous: readonly Poll[], polls: readonly Poll[]): Promise<FileChange[]> {
+  const before = new Map(previous.map((poll, position) => [poll.id, { poll, position }]));
+  const changed = polls
+    .map((after, position) => ({ after, position, old: before.get(after.id) }))
+    .filter(({ after, position, old }) => old?.position !== position || !isEqual(old.poll, after));
+  const ids = changed.map(({ after }) => after.id);
+  await sql`select no from polls where id = any (${ids}::text[]) order by no for update`.execute(trx);
+  const stored = new Map((await readStoredPolls(trx)).map((poll) => [poll.id, poll]));
+  return changed.map(({ after, position, old }) => ({
+    after,
+    position,
+    before: old?.poll,
+    stored: stored.get(after.id),
+  }));
+}
+
+/** Returns every reason to refuse a file, as sentences. */
+async function faultsOf(trx: Trx, changes: readonly FileChange[]): Promise<string[]> {
+  const { rows } = await sql<{ poll: string; choice: string; isFinal: boolean; votes: number }>`
+    select polls.id as poll, choices.id as choice, final_at is not null as "isFinal",
+      (
+        select coalesce(sum(votes), 0)::bigint from tallies
+        where tallies.poll_no = choices.poll_no and choice_no = choices.no
+      ) as votes
+    from polls
+    join choices on choices.poll_no = polls.no
+    where polls.id = any (${changes.map(({ after }) => after.id)}::text[]) and choices.position is not null
+    order by polls.id, choices.no
+  `.execute(trx);
+  const choicesOf = Map.groupBy(rows, ({ poll }) => poll);
+  return changes.flatMap(({ after, before }) => {
+    const choices = choicesOf.get(after.id) ?? [];
+    const offered = new Set(after.choices.map(({ id }) => id));
+    const isMoved = before?.closesAt !== after.closesAt || before?.opensAt !== after.opensAt;
+    return [
+      ...(choices[0]?.isFinal && before && isMoved
+        ? [`poll ${after.id} is final, so its opensAt and closesAt must stay as in the last file`]
+        : []),
+      ...choices
+        .filter(({ choice, votes }) => votes > 0 && !offered.has(choice))
+        .map(({ choice, votes }) => `choice ${choice} of poll ${after.id} has ${votes} votes and must stay`),
+    ];
+  });
+}
+
+/** Returns the stored poll with the fields that differ between the two files; of a poll that was in no file before, all. */
+function merge(after: Poll, before: Poll | undefined, stored: StoredPoll | undefined): Poll {
+  if (!before || !stored) return after;
+  const names = Object.keys({ ...before, ...after }) as (keyof Poll)[];
+  const changed = names.filter((name) => !isEqual(before[name], after[name]));
+  return { ...stored, ...Object.fromEntries(changed.map((name) => [name, after[name]])) };
 }
 
 /** Closes the polls whose time has come, by the clock of Postgres. @returns their ids */
@@ -88,7 +164,8 @@ export async function closeDuePolls(db: Db): Promise<string[]> {
 /** Returns all polls as they are stored in the nodes. */
 export async function readStoredPolls(db: Db): Promise<StoredPoll[]> {
   const { rows } = await sql<
-    Omit<StoredPoll, 'opensAt' | 'closesAt' | 'retainVotesDays'> & {
+    Omit<StoredPoll, 'opensAt' | 'closesAt' | 'retainVotesDays' | 'isForgotten'> & {
+      isForgotten: boolean;
       opensMs: number | null;
       closesMs: number | null;
       retainVotesDays: number | null;
@@ -99,6 +176,7 @@ export async function readStoredPolls(db: Db): Promise<StoredPoll[]> {
       floor(extract(epoch from opens_at) * 1000)::bigint as "opensMs",
       floor(extract(epoch from closes_at) * 1000)::bigint as "closesMs",
       results, is_hidden as hidden, retain_votes_days as "retainVotesDays", presentation,
+      forgotten_at is not null as "isForgotten",
       (
         select coalesce(json_agg(json_build_object('id', choices.id, 'label', label) order by position, choices.no), '[]')
         from choices
@@ -107,9 +185,10 @@ export async function readStoredPolls(db: Db): Promise<StoredPoll[]> {
     from polls
     order by position nulls last, id
   `.execute(db);
-  return rows.map(({ opensMs, closesMs, retainVotesDays, presentation, ...poll }) => ({
+  return rows.map(({ opensMs, closesMs, retainVotesDays, presentation, isForgotten, ...poll }) => ({
     ...poll,
     ...presentation,
+    ...(isForgotten && { isForgotten }),
     ...(retainVotesDays !== null && { retainVotesDays }),
     ...(opensMs !== null && { opensAt: opensMs }),
     ...(closesMs !== null && { closesAt: closesMs }),
@@ -117,8 +196,8 @@ export async function readStoredPolls(db: Db): Promise<StoredPoll[]> {
 }
 
 /**
- * Stores polls found in a node with a higher revision than here, or unknown here: Postgres was restored from a backup.
- * Final polls do not change.
+ * Stores polls found in a node with a higher revision than here, or unknown here: Postgres was restored from a backup. Final
+ * polls do not change, but any poll that a node holds as forgotten is forgotten again.
  *
  * @returns the ids of the polls adopted
  */
@@ -128,56 +207,97 @@ export async function adoptPolls(db: Db, polls: readonly StoredPoll[]): Promise<
     await lockPolls(trx);
     const adopted: string[] = [];
     for (const poll of polls) {
-      const stored = await trx
-        .selectFrom('polls')
-        .select(['revision', 'closed_at', 'final_at'])
-        .where('id', '=', poll.id)
-        .forUpdate()
-        .executeTakeFirst();
-      if (stored && (stored.final_at || stored.revision >= poll.revision)) continue;
-      await putPoll(trx, poll, poll.position);
-      await trx
-        .updateTable('polls')
-        .set({ revision: poll.revision, closed_at: poll.isClosed ? sql`now()` : null })
-        .where('id', '=', poll.id)
-        .execute();
+      const isAdopted = await adoptRevision(trx, poll);
+      const isForgotten = poll.isForgotten === true && (await adoptForgotten(trx, poll.id));
+      if (!isAdopted && !isForgotten) continue;
+      const what = `adopt revision ${poll.revision}${isForgotten ? ', forgotten' : ''}`;
+      const request = { who: 'worker', why: 'found in a node after Postgres was restored' };
+      await recordPollChange(trx, { ...request, what, poll: poll.id });
       adopted.push(poll.id);
     }
     return adopted;
   });
 }
 
+async function adoptRevision(trx: Trx, poll: StoredPoll): Promise<boolean> {
+  const stored = await trx
+    .selectFrom('polls')
+    .select(['revision', 'final_at'])
+    .where('id', '=', poll.id)
+    .forUpdate()
+    .executeTakeFirst();
+  if (stored && (stored.final_at || stored.revision >= poll.revision)) return false;
+  await putPoll(trx, poll, poll.position, { isReopened: !poll.isClosed });
+  await trx
+    .updateTable('polls')
+    .set({ revision: poll.revision, closed_at: poll.isClosed ? sql`now()` : null })
+    .where('id', '=', poll.id)
+    .execute();
+  return true;
+}
+
+async function adoptForgotten(trx: Trx, id: string): Promise<boolean> {
+  const { numUpdatedRows } = await trx
+    .updateTable('polls')
+    .set({ forgotten_at: sql`now()` })
+    .where('id', '=', id)
+    .where('forgotten_at', 'is', null)
+    .executeTakeFirst();
+  return numUpdatedRows > 0n;
+}
+
 /** Serializes changes of polls: workers that start together could lock the same rows in different orders. */
-async function lockPolls(trx: Trx): Promise<void> {
+export async function lockPolls(trx: Trx): Promise<void> {
   await sql`select pg_advisory_xact_lock(hashtext('turnout polls'))`.execute(trx);
 }
 
+/** Records a change of a poll in the transaction that makes it. */
+export async function recordPollChange(
+  trx: Trx,
+  change: { readonly who: string; readonly what: string; readonly why: string; readonly poll: string },
+): Promise<void> {
+  await trx.insertInto('operator_actions').values(change).execute();
+}
+
 /**
- * Inserts a poll, or changes it unless it is final: a new revision, which reopens the poll if it has closed and its time to
- * close has not passed.
+ * Inserts a poll, or changes it unless it is final: a new revision. A poll that has closed stays closed unless `isReopened`, and
+ * one whose time to close has passed begins as closed: handlers must not depend on their clocks.
+ *
+ * @returns whether it was inserted or changed
  */
-async function putPoll(trx: Trx, poll: Poll, position: number | null): Promise<void> {
+async function putPoll(
+  trx: Trx,
+  poll: Poll,
+  position: number | null,
+  { isReopened }: { readonly isReopened: boolean },
+): Promise<boolean> {
   const stored = await trx
     .selectFrom('polls')
     .select(['no', 'final_at'])
     .where('id', '=', poll.id)
     .forUpdate()
     .executeTakeFirst();
-  if (stored?.final_at) return;
+  if (stored?.final_at) return false;
+  const closesAt = poll.closesAt === undefined ? null : new Date(poll.closesAt);
   const values = {
     question: poll.question,
     opens_at: poll.opensAt === undefined ? null : new Date(poll.opensAt),
-    closes_at: poll.closesAt === undefined ? null : new Date(poll.closesAt),
+    closes_at: closesAt,
     position,
     results: poll.results ?? 'live',
     is_hidden: poll.hidden ?? false,
     retain_votes_days: poll.retainVotesDays ?? null,
     presentation: sql`${JSON.stringify({ lang: poll.lang, texts: poll.texts, colours: poll.colours })}::jsonb`,
   };
+  const closedAt = sql<Date | null>`case
+    when ${closesAt}::timestamptz <= now() then coalesce(closed_at, now())
+    when ${isReopened} then null
+    else closed_at
+  end`;
   const { no } = stored
     ? await trx
         .updateTable('polls')
-        .set({ ...values, revision: sql`revision + 1`, closed_at: null })
+        .set({ ...values, revision: sql`revision + 1`, closed_at: closedAt })
         .where('no', '=', stored.no)
         .returning('no')
         .executeTakeFirstOrThrow()
@@ -187,9 +307,10 @@ async function putPoll(trx: Trx, poll: Poll, position: number | null): Promise<v
         .returning('no')
         .executeTakeFirstOrThrow();
   await putChoices(trx, no, poll.choices);
+  return true;
 }
 
-/** A choice that is no longer offered stays, because votes for it count; its number is never used again. */
+/** A choice that is no longer offered stays: votes for it may still be on their way. Its number is never used again. */
 async function putChoices(trx: Trx, pollNo: number, choices: Poll['choices']): Promise<void> {
   await trx.updateTable('choices').set({ position: null }).where('poll_no', '=', pollNo).execute();
   await sql`
@@ -202,14 +323,16 @@ async function putChoices(trx: Trx, pollNo: number, choices: Poll['choices']): P
   `.execute(trx);
 }
 
-async function withdrawPoll(trx: Trx, id: string): Promise<void> {
+/** Returns whether the poll has changed. */
+async function withdrawPoll(trx: Trx, id: string): Promise<boolean> {
   await trx.selectFrom('polls').select('no').where('id', '=', id).forUpdate().execute();
-  await trx
+  const { numUpdatedRows } = await trx
     .updateTable('polls')
     .set({ position: null, closed_at: sql`coalesce(closed_at, now())`, revision: sql`revision + 1` })
     .where('id', '=', id)
     .where('final_at', 'is', null)
-    .execute();
+    .executeTakeFirst();
+  return numUpdatedRows > 0n;
 }
 
 function isEqual(a: unknown, b: unknown): boolean {

@@ -9,7 +9,8 @@
 --   turnout_worker     owns, migrates and writes the tables
 --   turnout_results    reads counts, sources and receipts of jobs, but no votes
 --   turnout_dashboard  reads nodes, sources and receipts of jobs, and sums over votes for the anomaly report, requests
---                      retirements and write-offs of nodes, and writes off jobs: it can add receipts, but only without votes
+--                      retirements and write-offs of nodes, changes when polls open and close, and writes off jobs: it can
+--                      add receipts, but only without votes
 --   turnout_audit      for npm run audit: reads what the dashboard reads, the tallies, and poll and choice of the votes for
 --                      a recount, but no voters
 --

@@ -45,7 +45,8 @@ create table operator_actions (
   at timestamp with time zone not null default now(),
   who text not null,
   what text not null,
-  why text not null
+  why text not null,
+  poll text collate "C"
 );
 
 create table polls (
@@ -63,6 +64,7 @@ create table polls (
   closed_at timestamp with time zone,
   final_at timestamp with time zone,
   result jsonb,
+  forgotten_at timestamp with time zone,
   constraint polls_check CHECK (((final_at IS NULL) OR ((closed_at IS NOT NULL) AND (result IS NOT NULL)))),
   constraint polls_id_key UNIQUE (id),
   constraint polls_pkey PRIMARY KEY (no),
@@ -98,6 +100,7 @@ create table rejected_votes (
   vote jsonb not null,
   constraint rejected_votes_pkey PRIMARY KEY (source, seq, index)
 );
+CREATE INDEX rejected_votes_poll ON public.rejected_votes USING btree (((vote ->> 0)));
 
 create table seals (
   poll_no smallint not null,

@@ -36,6 +36,8 @@ interface PollsTable {
   final_at: Date | null;
   /** The counts and their evidence, see `finalizePoll`. */
   result: unknown;
+  /** From then on its votes are deleted once it is final, see `deleteForgotten`. */
+  forgotten_at: Date | null;
 }
 
 interface ChoicesTable {
@@ -161,12 +163,14 @@ interface RejectedVotesTable {
   vote: unknown;
 }
 
-/** What operators changed. */
+/** What operators changed, and every change of a poll by a polls file or by a rule. */
 interface OperatorActionsTable {
   at: Generated<Date>;
   who: string;
   what: string;
   why: string;
+  /** The id of the poll that changed; null for a change of something else. */
+  poll: string | null;
 }
 
 /** Leases, see `acquireLease`. */

@@ -3,6 +3,7 @@ import type { Db } from '#db/client.ts';
 import { readFenced, readOverdueSources, recordFences } from '#db/fences.ts';
 import { finalizePoll, readClosedPolls, recordClosings, recordSeals } from '#db/final.ts';
 import { foldReceipts } from '#db/fold.ts';
+import { deleteForgotten, forgetExpired } from '#db/forget.ts';
 import { acquireLease, type Lease, releaseLease } from '#db/leases.ts';
 import { finishRetirement, insertNode, readRetiringNodes } from '#db/nodes.ts';
 import { adoptPolls, closeDuePolls, readStoredPolls } from '#db/polls.ts';
@@ -21,6 +22,8 @@ const ROUND_INTERVAL_MS = 1_000;
 const EXCHANGE_MS_MAX = 500;
 /** Folds per round: bounds its length when a backlog of receipts has to be folded. */
 const FOLDS_PER_ROUND_MAX = 20;
+/** A round deletes votes of forgotten polls for this long, and one batch more. */
+const DELETION_MS_MAX = 200;
 /** Clocks further apart than this are reported: votes of one voter on two nodes may then be ordered wrongly. */
 const CLOCK_SKEW_MS_MAX = 1_000;
 /** Longest wait of a stopping worker for a round and the release of the lease. */
@@ -58,7 +61,8 @@ interface Reading {
  *   3. enrols the nodes that have no id: row in Postgres, then polls, then id;
  *   4. mirrors the ledgers, then records fences, then which closes are stored in which nodes, then seals;
  *   5. fences the sources that have not sealed in time, and all sources of retiring nodes;
- *   6. folds receipts, and makes polls final whose sources are all sealed or fenced, and counted.
+ *   6. folds receipts, and makes polls final whose sources are all sealed or fenced, and counted;
+ *   7. deletes some of the votes of polls that are forgotten.
  *
  * The order within 2 to 4 is what finality depends on: every source that can still accept a vote for a closed poll is in the
  * ledger that is read in the same transaction as, or after, the close was stored in the node. `test/model` explores it.
@@ -128,6 +132,7 @@ export class Coordinator {
       if (await finalizePoll(db, poll)) log.info('poll final', { poll });
     }
     await this.#forget(readings, fenced);
+    await this.#deleteForgotten();
   }
 
   /** Returns what the nodes have answered since the last round, at most once per node. */
@@ -166,10 +171,13 @@ export class Coordinator {
 
   /** Adopts what is in the nodes and not in Postgres, after it was restored from a backup. */
   async #adopt(readings: readonly Reading[], polls: readonly StoredPoll[]): Promise<void> {
-    const revisions = new Map(polls.map(({ id, revision }) => [id, revision]));
+    const stored = new Map(polls.map((poll) => [poll.id, poll]));
     const newer = readings
       .flatMap(({ contents }) => contents.polls)
-      .filter(({ id, revision }) => revision > (revisions.get(id) ?? 0));
+      .filter(({ id, revision, isForgotten }) => {
+        const poll = stored.get(id);
+        return revision > (poll?.revision ?? 0) || (isForgotten && !poll?.isForgotten);
+      });
     const adopted = await adoptPolls(this.#options.db, newer);
     if (adopted.length > 0) this.#options.log.warn('polls adopted from nodes', { polls: adopted });
   }
@@ -254,6 +262,13 @@ export class Coordinator {
       const done = [...contents.ledger.keys()].filter((source) => fenced.get(source)?.isForgettable);
       await this.#try('sources not forgotten', () => registry.forget(done, contents.seals));
     }
+  }
+
+  async #deleteForgotten(): Promise<void> {
+    const { db, log } = this.#options;
+    for (const poll of await forgetExpired(db)) log.info('poll forgotten', { poll });
+    const deadline = performance.now() + DELETION_MS_MAX;
+    while ((await deleteForgotten(db)) > 0 && performance.now() < deadline);
   }
 
   /** A node that fails must not keep the round from the others. */

@@ -44,13 +44,17 @@ export interface NodeContents {
   readonly clockSkewMs: number;
 }
 
-/** Writes each poll that is newer than the stored one: a higher revision, or closed where the same one is open. */
+/**
+ * Writes each poll that is newer than the stored one: a higher revision, or the same one with a state that it never leaves, closed
+ * or forgotten, that the stored one does not have.
+ */
 const PUT_POLLS = `
   local function put(key, id, text)
     local isStored, stored = pcall(cjson.decode, redis.call('HGET', key, id) or '')
     local poll = cjson.decode(text)
     local isNewer = not isStored or poll.revision > stored.revision
-      or (poll.revision == stored.revision and poll.isClosed and not stored.isClosed)
+      or (poll.revision == stored.revision and (poll.isClosed or not stored.isClosed)
+        and ((poll.isClosed and not stored.isClosed) or (poll.isForgotten and not stored.isForgotten)))
     if isNewer then redis.call('HSET', key, id, text) end
   end
 `;

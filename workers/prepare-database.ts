@@ -39,6 +39,12 @@ export async function prepareDatabase(
           version,
         });
       }
+      if (typeof outcome === 'object') {
+        log.error('polls file refused, nothing of it applied', {
+          version,
+          faults: outcome.refused.join('; '),
+        });
+      }
       readiness.ready('postgres');
       return;
     } catch (error) {

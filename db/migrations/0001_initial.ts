@@ -35,6 +35,7 @@ const POLLS = [
       closed_at timestamptz,
       final_at timestamptz,
       result jsonb,
+      forgotten_at timestamptz,
       check (final_at is null or (closed_at is not null and result is not null))
     )`,
   sql`
@@ -151,6 +152,8 @@ const COUNTS = [
       vote jsonb not null,
       primary key (source, seq, index)
     )`,
+  // By poll. A malformed vote is a string there, and has none.
+  sql`create index rejected_votes_poll on rejected_votes ((vote ->> 0))`,
 ];
 
 /*
@@ -201,7 +204,8 @@ const OPERATIONS = [
       at timestamptz not null default now(),
       who text not null,
       what text not null,
-      why text not null
+      why text not null,
+      poll text collate "C"
     )`,
   sql`
     create table leases (

@@ -172,6 +172,8 @@ export interface StoredPoll extends Poll {
   readonly isClosed: boolean;
   /** Order of display; `null` once a newer polls file has withdrawn the poll. */
   readonly position: number | null;
+  /** Its votes are deleted once it is final, also from a restored backup. Never revoked. */
+  readonly isForgotten?: boolean | undefined;
 }
 
 /**
@@ -182,6 +184,7 @@ const storedPoll = v.object({
   revision: v.pipe(v.number(), v.integer(), v.minValue(1)),
   isClosed: v.boolean(),
   position: v.nullable(v.number()),
+  isForgotten: v.optional(v.boolean()),
   question: v.string(),
   choices: v.array(v.object({ id: v.string(), label: v.string() })),
   opensAt: v.optional(v.number()),

@@ -55,5 +55,7 @@ export async function emptyTables(db: Db): Promise<void> {
   await sql`
     truncate votes, receipts, written_off_jobs, tallies, closings, seals, sources, nodes, rejected_votes, operator_actions, leases
   `.execute(db);
-  await sql`update polls set revision = 1, closed_at = null, final_at = null, result = null`.execute(db);
+  await sql`
+    update polls set revision = 1, closed_at = null, final_at = null, result = null, forgotten_at = null
+  `.execute(db);
 }

@@ -1,10 +1,13 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { commitBatches } from '#db/commit.ts';
+import { closePoll, extendPoll } from '#db/control.ts';
+import { readPollStates } from '#db/poll-states.ts';
 import { adoptPolls, applyPollsFile, closeDuePolls, readStoredPolls } from '#db/polls.ts';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
 import { storedTallies } from '#kit/tables.ts';
 import { batch, vote } from '#kit/votes.ts';
 
+const OPERATOR = { who: 'ada', why: 'the host talks' };
 const A = { id: 'a', question: 'A?', choices: [choice('yes'), choice('no')] };
 const B = { id: 'b', question: 'B?', choices: [choice('yes'), choice('no')] };
 
@@ -15,7 +18,15 @@ beforeAll(async () => {
 });
 afterAll(() => database.remove());
 beforeEach(async () => {
-  for (const table of ['polls_files', 'choices', 'polls'] as const) {
+  for (const table of [
+    'polls_files',
+    'choices',
+    'polls',
+    'tallies',
+    'votes',
+    'receipts',
+    'operator_actions',
+  ] as const) {
     await database.db.deleteFrom(table).execute();
   }
 });
@@ -82,12 +93,85 @@ test('a poll that is missing from a newer file is closed and hidden, and its vot
   expect(await storedTallies(database.db)).toEqual(new Map([['b yes', 1]]));
 });
 
-test('a choice that is no longer offered keeps its votes, and its number', async () => {
-  await apply(1, [{ ...A, id: 'c' }]);
-  await commitBatches(database.db, [batch(2, [vote(1, 'no', 0, 'c')])], 1);
-  await apply(2, [{ ...A, id: 'c', choices: [choice('yes'), choice('maybe')] }]);
+test('a choice without votes may go, and one that has votes only in a queue keeps its number for them', async () => {
+  const c = { ...A, id: 'c' };
+  await apply(1, [c]);
+  await apply(2, [{ ...c, choices: [choice('yes'), choice('maybe')] }]);
   expect((await stored()).get('c')?.choices.map(({ id }) => id)).toEqual(['yes', 'maybe']);
+  await commitBatches(database.db, [batch(2, [vote(1, 'no', 0, 'c')])], 1);
   expect((await storedTallies(database.db)).get('c no')).toBe(1);
+});
+
+test('a file with changes that must not be is refused as a whole, with every fault', async () => {
+  await apply(1, [A, B, { ...A, id: 'c', closesAt: 1 }]);
+  await commitBatches(database.db, [batch(3, [vote(1, 'no', 0, 'a'), vote(2, 'yes', 0, 'b')])], 1);
+  await closeDuePolls(database.db);
+  await database.db
+    .updateTable('polls')
+    .set({ final_at: new Date(), result: '{}' })
+    .where('id', '=', 'c')
+    .execute();
+  const others = [choice('maybe'), choice('never')];
+  const file = [
+    { ...A, choices: [choice('yes'), choice('maybe')] },
+    { ...B, choices: others },
+  ];
+  expect(
+    await apply(2, [...file, { ...A, id: 'c', closesAt: Date.now() + 60_000 }, { ...A, id: 'd' }]),
+  ).toEqual({
+    refused: [
+      'choice no of poll a has 1 votes and must stay',
+      'choice yes of poll b has 1 votes and must stay',
+      'poll c is final, so its opensAt and closesAt must stay as in the last file',
+    ],
+  });
+  expect([...(await stored()).values()].map(({ id, revision }) => [id, revision])).toEqual([
+    ['a', 1],
+    ['b', 1],
+    ['c', 1],
+  ]);
+  expect(await apply(2, [A, B, { ...A, id: 'c', closesAt: 1 }, { ...A, id: 'd' }])).toBe('applied');
+});
+
+test('what an operator changed stays unless a newer file changes the same field', async () => {
+  const closesAt = Date.now() + 3_600_000;
+  await apply(1, [{ ...A, closesAt }, B]);
+  const until = closesAt + 60_000;
+  await extendPoll(database.db, 'a', { closesAt: until }, OPERATOR);
+  await closePoll(database.db, 'b', OPERATOR);
+  await apply(2, [
+    { ...A, closesAt, question: 'A, really?' },
+    { ...B, question: 'B, really?' },
+  ]);
+  const changed = await stored();
+  expect(changed.get('a')).toMatchObject({
+    question: 'A, really?',
+    closesAt: until,
+    isClosed: false,
+    revision: 3,
+  });
+  expect(changed.get('b')).toMatchObject({ question: 'B, really?', isClosed: true, revision: 3 });
+  await apply(3, [
+    { ...A, closesAt: closesAt + 1 },
+    { ...B, closesAt },
+  ]);
+  expect((await stored()).get('a')).toMatchObject({ closesAt: closesAt + 1 });
+  expect((await stored()).get('b')).toMatchObject({ isClosed: false });
+});
+
+test('a file that moves a close into the past closes the poll with the new revision', async () => {
+  await apply(1, [A, B]);
+  await apply(2, [{ ...A, closesAt: Date.now() - 1_000 }, B]);
+  expect((await stored()).get('a')).toMatchObject({ isClosed: true, revision: 2 });
+});
+
+test('each change of a poll is recorded with the file that made it', async () => {
+  await apply(1, [A, B]);
+  await apply(2, [A, { ...B, question: 'B, really?' }]);
+  await apply(3, [A]);
+  const changes = new Map((await readPollStates(database.db)).map(({ id, change }) => [id, change]));
+  expect(changes.get('a')).toMatchObject({ who: 'polls file', what: 'apply version 1', why: 'first file' });
+  expect(changes.get('b')).toMatchObject({ what: 'apply version 3', why: 'differs from version 2' });
 });
 
 test('a scheduled close does not raise the revision, an extension does and opens the poll again', async () => {
@@ -122,4 +206,6 @@ test('higher revisions and unknown polls are adopted from nodes, lower ones are 
   const polls = await stored();
   expect(polls.get('a')).toMatchObject({ question: 'Newer?', revision: 3, isClosed: true });
   expect(polls.get('b')).toMatchObject({ revision: 2, isClosed: false });
+  const [state] = await readPollStates(database.db);
+  expect(state?.change).toMatchObject({ who: 'worker', what: 'adopt revision 3' });
 });

@@ -5,10 +5,12 @@ import { collectAnomalies } from '#audit/anomalies.ts';
 import { auditLateVotes, auditSources, auditTallies, knownSources } from '#db/audit.ts';
 import type { Db } from '#db/client.ts';
 import { commitBatches } from '#db/commit.ts';
+import { closePoll, openPoll } from '#db/control.ts';
 import { readAwaited } from '#db/final.ts';
 import { grantReaders } from '#db/grants.ts';
 import { migrate } from '#db/migrate.ts';
 import { readNodes, requestRetirement, writeOffNode } from '#db/nodes.ts';
+import { readPollStates } from '#db/poll-states.ts';
 import { applyPollsFile } from '#db/polls.ts';
 import { readReceipt, readResults } from '#db/results.ts';
 import { writeOffJobs } from '#db/write-off.ts';
@@ -141,12 +143,29 @@ test('of the readers, only the dashboard role writes off jobs', async () => {
   expect(await readReceipt(as.turnout_results, `${SOURCE}.2`)).toBe('written_off');
 });
 
+test('of the readers, only the dashboard role changes polls, and it records why', async () => {
+  for (const change of [closePoll, openPoll]) {
+    expect(await change(as.turnout_dashboard, POLL, OPERATOR)).toEqual({ outcome: 'done' });
+    for (const role of ['turnout_results', 'turnout_audit'] as const) {
+      await expect(change(as[role], POLL, OPERATOR)).rejects.toThrow(NOT_ALLOWED);
+    }
+  }
+  const [state] = await readPollStates(as.turnout_dashboard);
+  expect(state).toMatchObject({ closedAt: null, change: { ...OPERATOR, what: 'open' } });
+});
+
 test.each([
   `insert into receipts (source, seq, votes, counted) values ('${SOURCE}', 3, 1, 1)`,
   "update receipts set source = 'x'",
   "update written_off_jobs set reason = 'x'",
   "insert into written_off_jobs (source, seq, reason, at) values ('x', 1, 'x', now())",
   "insert into operator_actions (at, who, what, why) values (now(), 'x', 'x', 'x')",
+  'update polls set final_at = now()',
+  "update polls set result = '{}'",
+  "update polls set question = 'x'",
+  'update polls set is_hidden = true',
+  'delete from polls',
+  'delete from votes',
   'update nodes set retired_at = now()',
   "update nodes set name = 'x'",
   'update nodes set read_at = now()',

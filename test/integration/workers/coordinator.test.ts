@@ -1,6 +1,8 @@
 import { Redis } from 'ioredis';
+import { sql } from 'kysely';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { commitBatches } from '#db/commit.ts';
+import { closePoll, forgetPoll } from '#db/control.ts';
 import { readAwaited } from '#db/final.ts';
 import { readNodes, requestRetirement, writeOffNode } from '#db/nodes.ts';
 import { readResults } from '#db/results.ts';
@@ -8,6 +10,7 @@ import { FENCED_KEY, LEDGER_KEY, NODE_KEY, nodeOf, POLLS_KEY, SEALED_KEY, source
 import { recordLog } from '#kit/log.ts';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
 import { startRedis, type TestRedis } from '#kit/redis.ts';
+import { storedVotes } from '#kit/tables.ts';
 import { until } from '#kit/until.ts';
 import { batch, POLL, vote } from '#kit/votes.ts';
 import { parseStoredPoll } from '#runtime/polls.ts';
@@ -187,6 +190,9 @@ describe('a closed poll', () => {
     expect(await pollIn(one)).toMatchObject({ revision: 2, isClosed: false });
     await registry.exchange([poll]);
     expect(await pollIn(one)).toMatchObject({ revision: 2, isClosed: false });
+    await registry.exchange([{ ...poll, revision: 2, isClosed: true }]);
+    await registry.exchange([{ ...poll, revision: 2, isClosed: false, isForgotten: true }]);
+    expect(await pollIn(one)).toMatchObject({ revision: 2, isClosed: true });
   });
 });
 
@@ -270,6 +276,31 @@ test('after a restore of Postgres, nodes and higher revisions are adopted from t
   expect((await readNodes(database.db)).map(({ id }) => id)).toContain(nodeOf(source).id);
   expect((await readResults(database.db)).polls[0]).toMatchObject({ question: 'Restored?' });
   expect(messages()).toContain('polls adopted from nodes');
+});
+
+test('the votes of a forgotten poll are deleted, and again in a Postgres restored from a backup', async () => {
+  await coordinator.round();
+  const [one] = redises as [TestRedis];
+  const source = await register(one);
+  await commit(1, source);
+  await one.client.hset(LEDGER_KEY, source, '1:1');
+  await one.client.hset(SEALED_KEY, `${source}/${POLL}`, '2:1');
+  expect(await closePoll(database.db, POLL, OPERATOR)).toEqual({ outcome: 'done' });
+  for (let round = 0; round < 3 && (await finalAt()) === null; round += 1) await coordinator.round();
+  expect(await forgetPoll(database.db, POLL, OPERATOR)).toEqual({ outcome: 'done' });
+  const votes = async () => (await storedVotes(database.db)).size;
+  expect(await votes()).toBe(1);
+  await coordinator.round();
+  expect(await votes()).toBe(0);
+  expect(await pollIn(one)).toMatchObject({ revision: 2, isClosed: true, isForgotten: true });
+
+  // What a backup from before the command holds.
+  await database.db.updateTable('polls').set({ forgotten_at: null }).execute();
+  const [poll, choice] = [sql`(select no from polls where id = ${POLL})`, 1];
+  await sql`insert into votes values (1, gen_random_uuid(), ${poll}, ${choice})`.execute(database.db);
+  await coordinator.round();
+  await coordinator.round();
+  expect(await votes()).toBe(0);
 });
 
 test('the clock of each node is measured, and one that is a second off is reported', async () => {

@@ -1,0 +1,69 @@
+import { sql } from 'kysely';
+import type { Db } from './client.ts';
+
+/** Votes deleted by one statement: a few hundred milliseconds of work, and as much to repeat after a failure. */
+const VOTES_PER_BATCH = 20_000;
+
+/** Marks the final polls whose `retain_votes_days` have passed as forgotten. @returns their ids */
+export async function forgetExpired(db: Db): Promise<string[]> {
+  const { rows } = await sql<{ poll: string }>`
+    with due as (
+      select no from polls
+      where final_at + retain_votes_days * interval '1 day' <= now() and forgotten_at is null
+      order by no
+      for update
+    ),
+    expired as (
+      update polls set forgotten_at = now() from due where polls.no = due.no returning id, retain_votes_days
+    )
+    insert into operator_actions (who, what, why, poll)
+    select 'retainVotesDays', 'forget', 'final for ' || retain_votes_days || ' days', id from expired
+    returning poll
+  `.execute(db);
+  return rows.map(({ poll }) => poll);
+}
+
+/**
+ * Deletes votes of forgotten polls, and what was rejected for them, up to `batchMax` of each; of hidden polls also the result.
+ * Repeat it until it returns 0. Interrupted, it goes on with what is left: that a poll is forgotten is all it has to remember. So
+ * votes that arrive later are deleted too, and those of a restored backup again.
+ *
+ * Correct under concurrency: only final polls lose votes, and commits no longer change those. The rows keep their place
+ * (`ctid`) therefore, and of two calls one finds them gone.
+ *
+ * @returns how many rows were deleted
+ */
+export async function deleteForgotten(db: Db, batchMax = VOTES_PER_BATCH): Promise<number> {
+  const { rows } = await sql<{ no: number; id: string; isHidden: boolean }>`
+    select no, id, is_hidden as "isHidden"
+    from polls
+    where forgotten_at is not null and final_at is not null and (
+      exists (select from votes where poll_no = polls.no)
+      or exists (select from rejected_votes where vote ->> 0 = polls.id)
+      or is_hidden and exists (select from tallies where poll_no = polls.no)
+    )
+    order by no
+    limit 1
+  `.execute(db);
+  const [poll] = rows;
+  if (!poll) return 0;
+  const { no, id, isHidden } = poll;
+  const votes = await sql`
+    delete from votes where ctid = any (array(select ctid from votes where poll_no = ${no} limit ${batchMax}))
+  `.execute(db);
+  const rejected = await sql`
+    delete from rejected_votes
+    where ctid = any (array(select ctid from rejected_votes where vote ->> 0 = ${id} limit ${batchMax}))
+  `.execute(db);
+  const tallies = isHidden ? await deleteResult(db, no) : 0;
+  return Number(votes.numAffectedRows ?? 0) + Number(rejected.numAffectedRows ?? 0) + tallies;
+}
+
+/** Deletes the tallies and the result of a poll. Its row stays, so that its id is not taken for a new poll. */
+async function deleteResult(db: Db, no: number): Promise<number> {
+  const { numAffectedRows = 0n } = await sql`
+    with emptied as (update polls set result = '{}' where no = ${no})
+    delete from tallies where poll_no = ${no}
+  `.execute(db);
+  return Number(numAffectedRows);
+}
