@@ -35,8 +35,8 @@ const UNITS: readonly Unit[] = [
   { path: 'handlers/issuer/', mayImport: [RUNTIME, 'handlers/web/', 'handlers/vote/'] },
   { path: 'handlers/dashboard/', mayImport: [...CAPTURED, 'db/', 'workers/audit/'] },
   { path: JOB, mayImport: [] },
-  // `npm run audit` never ships, so it shares the host tools of `stack/dev/`.
-  { path: 'workers/audit/cli/', mayImport: ['workers/audit/', 'db/', RUNTIME, 'stack/dev/'] },
+  // `npm run audit` and `npm run polls` never ship, so they share the host tools of `stack/dev/`.
+  { path: 'workers/audit/cli/', mayImport: [JOB, 'workers/audit/', 'db/', RUNTIME, 'stack/dev/'] },
   { path: 'workers/audit/', mayImport: [JOB, 'db/', RUNTIME] },
   { path: 'workers/', mayImport: [JOB, 'db/', RUNTIME] },
   { path: 'db/', mayImport: [JOB] },

@@ -8,7 +8,7 @@ export const JOB_NAME = 'batch';
 /** Version of the data of a job. Raise it for every change that an older worker would misread. */
 export const JOB_VERSION = 2;
 
-// Beside the queue, each node's Redis holds these keys. Handlers write the ledger and the seals, workers the rest.
+// Beside the queue, each node's Redis holds these keys. Handlers write ledger, seals and applied revisions, workers the rest.
 
 /** The id proposed for a node that is not enrolled yet: workers that race agree on it. */
 export const CANDIDATE_KEY = 'turnout:candidate';
@@ -18,6 +18,8 @@ export const NODE_KEY = 'turnout:node';
 export const LEDGER_KEY = 'turnout:ledger';
 /** A hash: `<source>/<poll>` → `<revision>:<seq>`, see `Seal`. */
 export const SEALED_KEY = 'turnout:sealed';
+/** A hash: source → the revision of each poll that it has applied, see `formatApplied`. For operators; nothing is decided by it. */
+export const APPLIED_KEY = 'turnout:applied';
 /** The set of sources that must not accept votes any more. */
 export const FENCED_KEY = 'turnout:fenced';
 /** A hash: poll → its definition and state, see `formatStoredPoll`. */
@@ -112,6 +114,11 @@ export function nodeOf(source: string): { readonly name: string; readonly id: st
   return { name, id };
 }
 
+/** Returns when a source started, in milliseconds since 1970 by its clock: the first part of its epoch. */
+export function startOf(source: string): number {
+  return Number.parseInt(source.slice(source.lastIndexOf('.') + 1), 36);
+}
+
 /** A source accepts no more votes for this revision of a poll; its votes for it are in the jobs up to `seq`. */
 export interface Seal {
   readonly revision: number;
@@ -140,6 +147,54 @@ export function readSeals(
     const seal = { revision: Number(match[1]), seq: Number(match[2]) };
     return [{ source, poll: field.slice(slash + 1), seal }];
   });
+}
+
+/** A revision of a poll that a source has applied, and when, in milliseconds since 1970 by its clock. */
+export interface Applied {
+  readonly revision: number;
+  readonly at: number;
+}
+
+/** Returns what a source has applied, by poll, as a value of the hash of applied revisions. */
+export function formatApplied(applied: ReadonlyMap<string, Applied>): string {
+  return JSON.stringify(
+    Object.fromEntries(Array.from(applied, ([poll, { revision, at }]) => [poll, [revision, at]])),
+  );
+}
+
+/** Parses a node's hash of applied revisions, by source and poll. Fields and values of any other form are skipped. */
+export function readApplied(
+  fields: Readonly<Record<string, string>>,
+): Map<string, ReadonlyMap<string, Applied>> {
+  const sources = new Map<string, ReadonlyMap<string, Applied>>();
+  for (const [source, value] of Object.entries(fields)) {
+    if (isSource(source)) sources.set(source, new Map(parseApplied(value)));
+  }
+  return sources;
+}
+
+function parseApplied(value: string): [string, Applied][] {
+  let json: unknown;
+  try {
+    json = JSON.parse(value);
+  } catch {
+    return [];
+  }
+  if (typeof json !== 'object' || json === null) return [];
+  return Object.entries(json).flatMap(([poll, entry]: [string, unknown]) => {
+    const [revision, at] = Array.isArray(entry) ? (entry as unknown[]) : [];
+    return Number.isSafeInteger(revision) && Number.isSafeInteger(at)
+      ? [[poll, { revision: revision as number, at: at as number }] as [string, Applied]]
+      : [];
+  });
+}
+
+/**
+ * Returns the name that a handler gives its connection to its node's Redis. While Redis lists it, the source of this epoch runs,
+ * or is frozen: its end closes the connection.
+ */
+export function connectionName(epoch: string): string {
+  return `turnout-vote.${epoch}`;
 }
 
 /** The totals of a source: the sequence number of its last job, and the votes in all its jobs. */

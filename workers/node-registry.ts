@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Redis } from 'ioredis';
 import {
+  APPLIED_KEY,
   CANDIDATE_KEY,
   FENCED_KEY,
   isNodeId,
@@ -171,7 +172,10 @@ export class NodeRegistry {
     const fields = seals
       .filter(({ source }) => forgotten.has(source))
       .map(({ source, poll }) => `${source}/${poll}`);
-    const transaction = this.#redis.multi().hdel(LEDGER_KEY, ...sources);
+    const transaction = this.#redis
+      .multi()
+      .hdel(LEDGER_KEY, ...sources)
+      .hdel(APPLIED_KEY, ...sources);
     if (fields.length > 0) transaction.hdel(SEALED_KEY, ...fields);
     await this.#within(transaction.srem(FENCED_KEY, ...sources).exec());
   }

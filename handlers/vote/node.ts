@@ -1,6 +1,16 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
-import { FENCED_KEY, formatLedgerEntry, isNodeId, LEDGER_KEY, NODE_KEY, POLLS_KEY, sourceName } from '#job';
+import {
+  APPLIED_KEY,
+  FENCED_KEY,
+  formatApplied,
+  formatLedgerEntry,
+  isNodeId,
+  LEDGER_KEY,
+  NODE_KEY,
+  POLLS_KEY,
+  sourceName,
+} from '#job';
 import type { Log } from '#runtime/log.ts';
 import type { PollBook } from './polls.ts';
 
@@ -70,7 +80,7 @@ export interface NodeReaderOptions {
   readonly redis: Redis;
   readonly source: string;
   /** Receives the polls. */
-  readonly polls: Pick<PollBook, 'apply' | 'latch'>;
+  readonly polls: Pick<PollBook, 'apply' | 'applied' | 'latch'>;
   readonly log: Log;
   /** Called twice a second, after a read or instead of one that fails. */
   readonly onTick: () => void;
@@ -79,13 +89,14 @@ export interface NodeReaderOptions {
 }
 
 /**
- * Reads the polls and the source's fence from the node's Redis, twice a second. A read that fails changes nothing; polls
- * still close by the clock.
+ * Reads the polls and the source's fence from the node's Redis, twice a second, and after a change of any poll records there which
+ * revisions it has applied. A read that fails changes nothing; polls still close by the clock.
  */
 export class NodeReader {
   readonly #options: NodeReaderOptions;
   #timer: NodeJS.Timeout | undefined;
   #isReading = false;
+  #recorded: PollBook['applied'] | undefined;
 
   constructor(options: NodeReaderOptions) {
     this.#options = options;
@@ -106,6 +117,22 @@ export class NodeReader {
     if (!this.#isReading) await this.#read();
     this.#options.polls.latch();
     this.#options.onTick();
+    await this.#record();
+  }
+
+  /** Records what has been applied since the last time. Only operators read it, so a failure is left to the next tick. */
+  async #record(): Promise<void> {
+    const { redis, source, polls, log } = this.#options;
+    const { applied } = polls;
+    const before = this.#recorded;
+    if (applied === before) return;
+    this.#recorded = applied;
+    try {
+      await redis.hset(APPLIED_KEY, source, formatApplied(applied));
+    } catch (error) {
+      this.#recorded = before;
+      log.repeated('applied revisions not recorded, retrying', { error });
+    }
   }
 
   /** Returns whether Redis answered. */

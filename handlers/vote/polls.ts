@@ -1,3 +1,4 @@
+import type { Applied } from '#job';
 import type { Log } from '#runtime/log.ts';
 import { parseStoredPoll, phaseOf, type StoredPoll } from '#runtime/polls.ts';
 
@@ -11,6 +12,8 @@ export type Phase = ReturnType<typeof phaseOf>;
 
 interface Entry {
   readonly poll: StoredPoll;
+  /** When this revision was first read. */
+  readonly appliedAt: number;
   isLatched: boolean;
 }
 
@@ -34,6 +37,7 @@ export class PollBook {
   readonly #log: Log;
   readonly #now: () => number;
   #listed: readonly StoredPoll[] = [];
+  #applied: ReadonlyMap<string, Applied> = new Map();
 
   /** @param now milliseconds since 1970; may jump in both directions */
   constructor(log: Log, now: () => number = Date.now) {
@@ -46,9 +50,18 @@ export class PollBook {
     return this.#listed;
   }
 
-  /** Returns a poll, listed or not: a hidden one is reached by its address, and voters may still have that of a withdrawn one. */
+  /** The revision of each poll. A new map after each change of any poll. */
+  get applied(): ReadonlyMap<string, Applied> {
+    return this.#applied;
+  }
+
+  /**
+   * Returns a poll, listed or not: a hidden one is reached by its address, and voters may still have that of a withdrawn one. A
+   * hidden poll that is forgotten is gone.
+   */
   get(id: string): StoredPoll | undefined {
-    return this.#entries.get(id)?.poll;
+    const poll = this.#entries.get(id)?.poll;
+    return poll?.hidden && poll.isForgotten ? undefined : poll;
   }
 
   /** Returns the phase of a poll now; `closed` for an unknown one. */
@@ -94,9 +107,12 @@ export class PollBook {
     this.#listed = Array.from(this.#entries.values(), ({ poll }) => poll)
       .filter(({ position, hidden }) => position !== null && !hidden)
       .toSorted((a, b) => Number(a.position) - Number(b.position));
+    this.#applied = new Map(
+      Array.from(this.#entries, ([id, { poll, appliedAt: at }]) => [id, { revision: poll.revision, at }]),
+    );
     if (isFirst) return;
     for (const [id] of changed) {
-      const { revision, isClosed } = this.get(id) as StoredPoll;
+      const { revision, isClosed } = (this.#entries.get(id) as Entry).poll;
       this.#log.info('poll changed', { poll: id, revision, isClosed });
     }
   }
@@ -115,7 +131,8 @@ export class PollBook {
       return false;
     }
     const isSameRevision = poll.revision === known?.poll.revision;
-    const entry = { poll, isLatched: isSameRevision && known.isLatched };
+    const appliedAt = isSameRevision ? known.appliedAt : this.#now();
+    const entry = { poll, appliedAt, isLatched: isSameRevision && known.isLatched };
     this.#entries.set(id, entry);
     if (!isSameRevision) this.#unsealed.delete(id);
     if (poll.isClosed) this.#latch(entry);

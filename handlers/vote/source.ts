@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { connectionName } from '#job';
 import type { ProcessParts } from '#runtime/process.ts';
 import type { Readiness } from '#runtime/readiness.ts';
 import { connectFailingFast, type RedisAddress } from '#runtime/redis.ts';
@@ -29,16 +30,18 @@ export interface Source {
  * Makes this process a source of votes. Resolves once it is registered at its node and has read the polls, in this order,
  * see `registerSource`. Waits without a limit for the node's Redis and its enrolment.
  */
-export async function openSource(options: SourceOptions): Promise<Source> {
-  const { address, nodeName, readiness, log, shutdown, votesPerJobMax, bufferVotesMax, onWrite } = options;
-  const redis = connectFailingFast(address);
+export async function openSource(parts: SourceOptions): Promise<Source> {
+  const { address, nodeName, readiness, log, shutdown, votesPerJobMax, bufferVotesMax, onWrite } = parts;
+  const epoch = `${Date.now().toString(36)}-${randomBytes(3).toString('hex')}`;
+  const options = { ...address.options, connectionName: connectionName(epoch) };
+  const redis = connectFailingFast({ name: address.name, options });
   const queue = new VoteQueue(redis, log);
   queue.watch((fault) => (fault ? readiness.notReady('queue', fault) : readiness.ready('queue')));
   shutdown.defer('close the queue', () => queue.close());
   const source = await registerSource({
     redis,
     nodeName,
-    epoch: `${Date.now().toString(36)}-${randomBytes(3).toString('hex')}`,
+    epoch,
     fault: () => queue.fault,
     onWait: (reason) => readiness.notReady('node', reason),
     log,

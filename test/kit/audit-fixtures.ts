@@ -1,6 +1,7 @@
 import type { NodeState } from '#audit/queues.ts';
 import type { SourceAudit } from '#db/audit.ts';
 import type { NodeState as EnrolledNode } from '#db/nodes.ts';
+import type { PollState } from '#db/poll-states.ts';
 import { jobKey, type LedgerEntry, nodeOf } from '#job';
 
 /** A node, its source, and an older one. */
@@ -50,6 +51,8 @@ interface NodeParts {
   /** Whether the jobs were listed; otherwise they are only counted. */
   readonly isListed?: boolean;
   readonly source?: string;
+  readonly polls?: NodeState['polls'];
+  readonly handlers?: NodeState['handlers'];
 }
 
 /** A reachable node with 10 votes per job. */
@@ -73,6 +76,8 @@ export function node(parts: NodeParts = {}): NodeState {
     delayed: 0,
     memory: { used: 2 ** 20, max: 2 ** 30 },
     appendOnlyFile: 'on',
+    polls: parts.polls ?? new Map(),
+    handlers: parts.handlers ?? new Map(),
     jobs: isListed && !fault ? { queued: idsOf(queued), failed: idsOf(failed) } : undefined,
   };
 }
@@ -90,6 +95,25 @@ export function enrolled(changes: Partial<EnrolledNode> = {}): EnrolledNode {
     sources: 1,
     uncountedJobs: 0,
     uncountedVotes: 0,
+    ...changes,
+  };
+}
+
+/** An open poll, changed by an operator a minute before noon. */
+export function pollState(changes: Partial<PollState> = {}): PollState {
+  return {
+    id: 'cats-vs-dogs',
+    question: 'Cats or dogs?',
+    revision: 3,
+    opensAt: null,
+    closesAt: null,
+    closedAt: null,
+    finalAt: null,
+    forgottenAt: null,
+    results: 'live',
+    isHidden: false,
+    isListed: true,
+    change: { at: Date.UTC(2027, 1, 7, 11, 59), who: 'ada', what: 'open', why: 'the host talks' },
     ...changes,
   };
 }

@@ -1,19 +1,25 @@
 import { Queue, type RedisQueueBackend } from 'bullmq';
 import type { Redis } from 'ioredis';
 import {
+  APPLIED_KEY,
+  type Applied,
+  connectionName,
   FENCED_KEY,
   isNodeId,
   isSource,
   LEDGER_KEY,
   NODE_KEY,
   nodeOf,
+  POLLS_KEY,
   parseJobKey,
   QUEUE_NAME,
+  readApplied,
   readLedger,
 } from '#job';
 import { withDeadline } from '#runtime/deadline.ts';
 import type { Discover } from '#runtime/discovery.ts';
 import type { Log } from '#runtime/log.ts';
+import { parseStoredPoll } from '#runtime/polls.ts';
 import { connectFailingFast, type RedisAddress } from '#runtime/redis.ts';
 import type { NodeReading } from './ownership.ts';
 
@@ -39,6 +45,10 @@ export interface NodeState extends NodeReading {
   readonly memory: { readonly used: number; readonly max: number };
   /** State of the append-only file. */
   readonly appendOnlyFile: 'on' | 'off' | 'failing' | 'unknown';
+  /** The revision of each poll that the node holds. */
+  readonly polls: ReadonlyMap<string, number>;
+  /** The sources that are connected to it, frozen ones included, and what each has applied, by poll. */
+  readonly handlers: ReadonlyMap<string, ReadonlyMap<string, Applied>>;
 }
 
 /** The queue of one node, through a connection that fails fast. */
@@ -143,6 +153,28 @@ export class NodeQueue {
       delayed,
       jobs: isListed ? await this.#nameJobs(queued + failed, isSearched) : undefined,
       ...readInfo(await this.#redis.info()),
+      ...(await this.#readControl()),
+    };
+  }
+
+  /** Reads how far changes of polls have come. */
+  async #readControl(): Promise<Pick<NodeState, 'polls' | 'handlers'>> {
+    const [texts, fields, clients] = await Promise.all([
+      this.#redis.hgetall(POLLS_KEY),
+      this.#redis.hgetall(APPLIED_KEY),
+      this.#redis.client('LIST') as Promise<string>,
+    ]);
+    const names = new Set(clients.split(/\s/).filter((field) => field.startsWith('name=')));
+    const applied = readApplied(fields);
+    // Every source is in the ledger, also one that has not applied anything.
+    const running = [...this.#identity.ledger.keys()].filter((source) =>
+      names.has(`name=${connectionName(source.slice(source.lastIndexOf('.') + 1))}`),
+    );
+    return {
+      polls: new Map(
+        Object.entries(texts).map(([id, text]) => [id, parseStoredPoll(id, text)?.revision ?? 0]),
+      ),
+      handlers: new Map(running.map((source) => [source, applied.get(source) ?? new Map()])),
     };
   }
 
@@ -225,6 +257,8 @@ export class NodeQueue {
       delayed: 0,
       memory: { used: 0, max: 0 },
       appendOnlyFile: 'unknown',
+      polls: new Map(),
+      handlers: new Map(),
     };
   }
 

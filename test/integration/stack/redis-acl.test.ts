@@ -6,7 +6,7 @@ import { createBoard } from '#handlers/dashboard/board.ts';
 import { NodeReader, registerSource } from '#handlers/vote/node.ts';
 import { PollBook } from '#handlers/vote/polls.ts';
 import { VoteQueue } from '#handlers/vote/queue.ts';
-import { jobKey, NODE_KEY, sourceName } from '#job';
+import { APPLIED_KEY, jobKey, NODE_KEY, sourceName } from '#job';
 import { openCapture } from '#kit/capture.ts';
 import { startDrain } from '#kit/drain.ts';
 import { type GuardedRedis, type GuardedUser, startGuardedRedis } from '#kit/guarded-redis.ts';
@@ -113,6 +113,7 @@ const ALWAYS_REFUSED: readonly Command[] = [
 ];
 const OTHERS_LEDGER: Command = ['HSET', 'turnout:ledger', SOURCE, '9:9'];
 const OTHERS_SEAL: Command = ['HSET', 'turnout:sealed', `${SOURCE}/${POLL}`, '1:9'];
+const OTHERS_APPLIED: Command = ['HSET', 'turnout:applied', SOURCE, '{}'];
 
 test('captured jobs survive a crash under the rules', async () => {
   await captureVotes([1, 2]);
@@ -168,6 +169,7 @@ describe('the vote handler', () => {
     await reader.start();
     expect(polls.get(POLL)?.revision).toBe(1);
     expect(fences).toBe(0);
+    await until('what it has applied is recorded', () => redis.client.hexists(APPLIED_KEY, SOURCE));
     await fenceSources(redis.client, SOURCE);
     await until('the fence is read', () => fences > 0);
     expect(await refusals()).toEqual([]);
@@ -308,6 +310,7 @@ describe('the worker', () => {
     expect(await registry.exchange([])).toMatchObject({ id: undefined, fenced: new Set([SOURCE]) });
     await registry.releaseRetired(false);
     await registry.releaseRetired(true);
+    await redis.client.hset(APPLIED_KEY, SOURCE, '{}');
     await registry.forget([SOURCE], [{ source: SOURCE, poll: POLL, seal: { revision: 1, seq: 1 } }]);
     expect((await redis.client.keys('turnout:*')).toSorted()).toEqual(['turnout:polls']);
     expect(await refusals()).toEqual([]);
@@ -320,6 +323,7 @@ describe('the worker', () => {
       ...ALWAYS_REFUSED,
       OTHERS_LEDGER,
       OTHERS_SEAL,
+      OTHERS_APPLIED,
       ['EVAL', `return redis.call('HSET', 'turnout:ledger', '${SOURCE}', '9:9')`, '0'],
       ['EVAL', 'return 1', '1', 'turnout:ledger'],
       ['CONFIG', 'GET', 'appendfsync'],
@@ -386,6 +390,7 @@ describe('the dashboard', () => {
       ...ALWAYS_REFUSED,
       OTHERS_LEDGER,
       OTHERS_SEAL,
+      OTHERS_APPLIED,
       ['HDEL', 'turnout:ledger', SOURCE],
       ['DEL', JOB],
       ['UNLINK', JOB],

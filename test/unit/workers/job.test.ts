@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import {
   encodeBatch,
+  formatApplied,
   formatLedgerEntry,
   formatSeal,
   JOB_VERSION,
@@ -11,8 +12,11 @@ import {
   parseBatch,
   parseJobKey,
   parseLedgerEntry,
+  readApplied,
   readSeals,
   sealField,
+  sourceName,
+  startOf,
   UnreadableJobError,
 } from '#job';
 import { batch, vote } from '#kit/votes.ts';
@@ -51,6 +55,25 @@ describe('a ledger entry', () => {
   test.each(['', '1', '1:', ':1', '1:2:3', '-1:2', '1.5:2', 'a:b'])('is not parsed from %j', (text) => {
     expect(parseLedgerEntry(text)).toBeUndefined();
   });
+});
+
+describe('what a source has applied', () => {
+  test('is parsed back as formatted', () => {
+    const applied = new Map([['cats-vs-dogs', { revision: 3, at: 1_763_812_345_678 }]]);
+    expect(readApplied({ [SOURCE]: formatApplied(applied) })).toEqual(new Map([[SOURCE, applied]]));
+  });
+
+  test.each(['', 'null', '7', '[]', '{"a":1}', '{"a":[1]}', '{"a":["1",2]}', '{"a":[1.5,2]}'])(
+    'is nothing when a handler writes %j',
+    (value) => {
+      expect(readApplied({ [SOURCE]: value, other: '{"a":[1,2]}' })).toEqual(new Map([[SOURCE, new Map()]]));
+    },
+  );
+});
+
+test('the start of a source is in its name', () => {
+  const startedAt = 1_763_812_345_678;
+  expect(startOf(sourceName('a.b', 'aaaaaaaaaaaaa', `${startedAt.toString(36)}-x7`))).toBe(startedAt);
 });
 
 describe('a job', () => {

@@ -1,5 +1,6 @@
 import { renderTable } from '#dev/table.ts';
 import { type Paint, plain } from '#dev/terminal.ts';
+import { startOf } from '#job';
 import {
   nameJobs,
   OUTCOME_WORDS,
@@ -54,11 +55,6 @@ function sumOldOnes(rows: readonly SourceAccount[]): { shown: SourceAccount[]; s
   const isOld = ({ source, node, jobs, unexplained }: SourceAccount): boolean =>
     jobs.accepted === jobs.committed && unexplained === 0 && startOf(source) < (newest.get(node) ?? 0);
   return { shown: rows.filter((row) => !isOld(row)), summed: rows.filter(isOld) };
-}
-
-/** Returns the start time of a source, which its name holds in base 36. */
-function startOf(source: string): number {
-  return Number.parseInt(source.slice(source.lastIndexOf('.') + 1), 36);
 }
 
 function conclusions(report: AuditReport, paint: Paint): string[] {

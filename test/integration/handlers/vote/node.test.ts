@@ -2,7 +2,7 @@ import type { Redis } from 'ioredis';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { NOT_ENROLLED, NodeReader, READ_INTERVAL_MS, registerSource } from '#handlers/vote/node.ts';
 import { PollBook } from '#handlers/vote/polls.ts';
-import { FENCED_KEY, LEDGER_KEY, NODE_KEY, sourceName } from '#job';
+import { APPLIED_KEY, FENCED_KEY, LEDGER_KEY, NODE_KEY, readApplied, sourceName } from '#job';
 import { recordLog } from '#kit/log.ts';
 import { changePoll, enrolNode, fenceSources } from '#kit/node.ts';
 import { startRedis, type TestRedis } from '#kit/redis.ts';
@@ -138,6 +138,34 @@ describe('NodeReader', () => {
     await until('the poll is open', () => polls.phaseOf(POLL) === 'open', CHANGE_MS_MAX);
     expect(polls.get(POLL)?.question).toBe('Again?');
     expect(fences).toBe(0);
+  });
+
+  test('records the revisions that it has applied, once after each change', async () => {
+    const applied = async () =>
+      readApplied(await redis.client.hgetall(APPLIED_KEY))
+        .get(SOURCE)
+        ?.get(POLL);
+    now = 1_000;
+    await reader.start();
+    await until('the first is recorded', async () => (await applied())?.revision === 1, CHANGE_MS_MAX);
+    now = 2_000;
+    await changePoll(redis.client, POLL, { revision: 2, question: 'Again?' });
+    await until('the second is recorded', async () => (await applied())?.revision === 2, CHANGE_MS_MAX);
+    expect(await applied()).toEqual({ revision: 2, at: 2_000 });
+    await redis.client.del(APPLIED_KEY);
+    const before = ticks;
+    await until('it has ticked', () => ticks > before + 1);
+    expect(await applied()).toBeUndefined();
+  });
+
+  test('records what it has applied later when Redis refuses it', async () => {
+    await redis.client.set(APPLIED_KEY, 'not a hash');
+    await reader.start();
+    const before = ticks;
+    await until('it has ticked', () => ticks > before + 1);
+    await redis.client.del(APPLIED_KEY);
+    await until('it is recorded', () => redis.client.hexists(APPLIED_KEY, SOURCE), CHANGE_MS_MAX);
+    expect(polls.phaseOf(POLL)).toBe('open');
   });
 
   test('starts once Redis answers', async () => {

@@ -32,6 +32,14 @@ test('lists polls by position, without hidden and withdrawn ones, which keep the
   expect(book.get('none')).toBeUndefined();
 });
 
+test('has no more page for a rehearsal that is forgotten', () => {
+  apply({ id: 'rehearsal', hidden: true }, { id: 'show', isForgotten: true });
+  expect(book.get('rehearsal')).toBeDefined();
+  apply({ id: 'rehearsal', hidden: true, isForgotten: true });
+  expect(book.get('rehearsal')).toBeUndefined();
+  expect(book.get('show')).toBeDefined();
+});
+
 test('gives a new list after a change, and the same one without', () => {
   apply({});
   const before = book.listed;
