@@ -1,4 +1,5 @@
 import { Hono } from 'hono';
+import { pollsText } from '#audit/polls.ts';
 import { jobsAtFault } from '#audit/reconcile.ts';
 import type { Secret } from '#runtime/secret.ts';
 import { SAFE_HEADERS } from '../web/layout.ts';
@@ -11,12 +12,15 @@ import { createJobChanges, type JobChangesParts } from './job-changes.ts';
 import type { LiveAnomalies } from './live-anomalies.ts';
 import { NODE_PAGE_HEADERS, nodePage } from './node-page.ts';
 import { DASHBOARD_PAGE_HEADERS, dashboardPage } from './page.ts';
+import { createPollChanges, type PollChangesParts } from './poll-changes.ts';
+import { POLL_PAGE_HEADERS, pollPage } from './poll-page.ts';
+import { pollViews } from './polls-cards.ts';
 import { auditView } from './view.ts';
 
 /** Path of the queue board. */
 export const BOARD_PATH = '/queues';
 
-export interface DashboardAppParts extends NodeChangesParts, JobChangesParts {
+export interface DashboardAppParts extends NodeChangesParts, JobChangesParts, PollChangesParts {
   readonly users: ReadonlyMap<string, Secret>;
   readonly anomalies: Pick<LiveAnomalies, 'latest'>;
   readonly board: Hono;
@@ -33,9 +37,10 @@ export function createDashboardApp(parts: DashboardAppParts): Hono<UserVariables
   const app = new Hono<UserVariables>();
   app.use(linkProblems(resultsUrl), requireUser(users), refuseOtherSites);
 
-  app.get('/', async (c) =>
-    c.body(dashboardPage(auditView(await audit.latest())), 200, DASHBOARD_PAGE_HEADERS),
-  );
+  app.get('/', async (c) => {
+    const report = await audit.latest();
+    return c.body(dashboardPage(auditView(report), pollViews(report)), 200, DASHBOARD_PAGE_HEADERS);
+  });
 
   app.get('/ledger', async (c) =>
     c.json(auditView(await audit.latest()), 200, { ...SAFE_HEADERS, 'Cache-Control': 'no-store' }),
@@ -56,6 +61,25 @@ export function createDashboardApp(parts: DashboardAppParts): Hono<UserVariables
   app.route('/nodes', createNodeChanges(parts));
 
   app.route('/jobs', createJobChanges(parts));
+
+  app.get('/polls', async (c) =>
+    c.json(pollViews(await audit.latest()), 200, { ...SAFE_HEADERS, 'Cache-Control': 'no-store' }),
+  );
+
+  // For people at a terminal, see `stack/swarm/polls.sh`.
+  app.get('/polls.txt', async (c) =>
+    c.text(`${pollsText(pollViews(await audit.latest()))}\n`, 200, {
+      ...SAFE_HEADERS,
+      'Cache-Control': 'no-store',
+    }),
+  );
+
+  app.get('/polls/:poll', async (c) => {
+    const poll = pollViews(await audit.latest()).find(({ id }) => id === c.req.param('poll'));
+    return poll ? c.body(pollPage(poll), 200, POLL_PAGE_HEADERS) : answerProblem(c, NOT_FOUND);
+  });
+
+  app.route('/polls', createPollChanges(parts));
 
   app.route(BOARD_PATH, board);
 

@@ -4,6 +4,7 @@ import { type AuditInputs, nodesToList, reconcile, type SourceAccount } from '#a
 import type { SourceAudit } from '#db/audit.ts';
 import type { Awaited } from '#db/final.ts';
 import type { NodeState as EnrolledNode } from '#db/nodes.ts';
+import type { PollState } from '#db/poll-states.ts';
 import { withDeadline } from '#runtime/deadline.ts';
 import type { Log } from '#runtime/log.ts';
 
@@ -18,6 +19,7 @@ export interface DatabaseState {
   readonly enrolled: readonly EnrolledNode[];
   /** What each closed poll that is not final awaits. */
   readonly awaited: ReadonlyMap<string, Awaited>;
+  readonly polls: readonly PollState[];
 }
 
 /** The latest audit. `asOf` and `reconciledAt` are milliseconds since 1970. */
@@ -30,6 +32,7 @@ export interface LiveReport {
   readonly foreign: readonly ForeignSource[];
   readonly enrolled: DatabaseState['enrolled'];
   readonly awaited: DatabaseState['awaited'];
+  readonly polls: DatabaseState['polls'];
   /** Why Postgres is unavailable; `undefined` when it is available. */
   readonly postgresFault: string | undefined;
 }
@@ -85,13 +88,14 @@ export class LiveAudit {
         nodes = await this.#readNodes();
         inputs = await this.#withDatabase(nodes);
       }
-      const { enrolled, awaited } = inputs;
+      const { enrolled, awaited, polls } = inputs;
       this.#fromDatabase = {
         reconciledAt: asOf,
         rows: reconcile(inputs),
         foreign: findForeign(inputs),
         enrolled,
         awaited,
+        polls,
       };
       this.#report = { asOf, nodes, ...this.#fromDatabase, postgresFault: undefined };
     } catch (error) {
@@ -123,4 +127,5 @@ const NOTHING_READ: FromDatabase = {
   foreign: [],
   enrolled: [],
   awaited: new Map(),
+  polls: [],
 };

@@ -2,8 +2,10 @@ import { collectAnomalies } from '#audit/anomalies.ts';
 import { NodeQueues } from '#audit/queues.ts';
 import { auditSources } from '#db/audit.ts';
 import { openDb } from '#db/client.ts';
+import { closePoll, extendPoll, forgetPoll, openPoll, setEmbargo } from '#db/control.ts';
 import { readAwaited } from '#db/final.ts';
 import { readNodes, requestRetirement, writeOffNode } from '#db/nodes.ts';
+import { readPollStates } from '#db/poll-states.ts';
 import { writeOffJobs } from '#db/write-off.ts';
 import { createAdminApp } from '#runtime/admin.ts';
 import { readConfig, settings } from '#runtime/config.ts';
@@ -60,12 +62,13 @@ await runProcess('dashboard', async ({ log, shutdown }) => {
   const audit = new LiveAudit({
     queues,
     readDatabase: async () => {
-      const [audits, enrolled, awaited] = await Promise.all([
+      const [audits, enrolled, awaited, polls] = await Promise.all([
         auditSources(db),
         readNodes(db),
         readAwaited(db),
+        readPollStates(db),
       ]);
-      return { audits, enrolled, awaited };
+      return { audits, enrolled, awaited, polls };
     },
     log,
   });
@@ -81,6 +84,13 @@ await runProcess('dashboard', async ({ log, shutdown }) => {
     writeOff: (node, request) => writeOffNode(db, node, request),
     writeOffJobs: (jobs, request) => writeOffJobs(db, jobs, request),
     resultsUrl: config.receiptsUrl,
+    control: {
+      open: (poll, request) => openPoll(db, poll, request),
+      close: (poll, request) => closePoll(db, poll, request),
+      extend: (poll, extension, request) => extendPoll(db, poll, extension, request),
+      embargo: (poll, results, request) => setEmbargo(db, poll, results, request),
+      forget: (poll, request) => forgetPoll(db, poll, request),
+    },
     log,
   });
   const server = await listen(app, config.port);

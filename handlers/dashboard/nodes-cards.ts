@@ -44,25 +44,6 @@ export function isChangeable({ state, enrolledAt }: NodeView): boolean {
   return state !== 'retired' && enrolledAt !== null;
 }
 
-/** Lists the closed polls that are not final, and why. */
-export function pollsCard({ polls }: AuditView): Html | '' {
-  if (polls.length === 0) return '';
-  return card(
-    'polls',
-    'Closed polls, not final yet',
-    'a poll becomes final when every node was read, every source has sealed it or is fenced, and every job is counted',
-    html`<thead><tr><th scope="col">Poll</th><th scope="col">Awaits</th></tr></thead>
-<tbody>${polls.map(
-      ({ poll, reasons }) => html`
-<tr><th scope="row">${poll}</th><td>${
-        reasons.length === 0
-          ? 'Nothing: it becomes final within seconds.'
-          : reasons.map((reason) => html`<p>${reason}</p>`)
-      }</td></tr>`,
-    )}</tbody>`,
-  );
-}
-
 /** Lists the sources found on nodes that are not theirs. */
 export function foreignCard({ foreign }: AuditView): Html | '' {
   if (foreign.length === 0) return '';

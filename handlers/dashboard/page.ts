@@ -3,7 +3,8 @@ import { nameJobs, OUTCOME_WORDS, OUTCOMES, writtenOffJobs } from '#audit/reconc
 import { type Html, page, pageHeaders } from '../web/layout.ts';
 import { UPDATE_SCRIPT } from '../web/update.ts';
 import { alarmCell, card, NUMBER, numberCells, numberHeads, time } from './html.ts';
-import { enrolledCard, foreignCard, pollsCard } from './nodes-cards.ts';
+import { enrolledCard, foreignCard } from './nodes-cards.ts';
+import { type PollView, pollCards } from './polls-cards.ts';
 import type { AuditView } from './view.ts';
 
 const REFRESH_SECONDS = 5;
@@ -57,7 +58,7 @@ document.addEventListener('visibilitychange', refresh);
 export const DASHBOARD_PAGE_HEADERS = { ...pageHeaders(SCRIPT), 'Cache-Control': 'no-store' };
 
 /** Returns the operators' page. */
-export function dashboardPage(view: AuditView): string {
+export function dashboardPage(view: AuditView, polls: readonly PollView[]): string {
   return String(
     page({
       title: view.total.lost > 0 ? `${NUMBER.format(view.total.lost)} votes lost` : 'Turnout audit',
@@ -69,11 +70,11 @@ export function dashboardPage(view: AuditView): string {
 <p class="notice error" id="offline" role="alert" hidden>No connection. These are the last known numbers; retrying.</p>
 ${view.postgres.reachable ? '' : postgresNotice(view)}
 ${figures(view)}
+${pollCards(polls)}
 ${foreignCard(view)}
 ${lostJobsCard(view)}
 ${unexplainedCard(view)}
 ${writtenOffCard(view)}
-${pollsCard(view)}
 ${enrolledCard(view)}
 ${queuesCard(view)}
 ${nodesCard(view)}

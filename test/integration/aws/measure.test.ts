@@ -54,6 +54,7 @@ function measure(
     foreign: [],
     enrolled: [],
     awaited: new Map(),
+    polls: [],
     nodes,
   });
   const { status, stdout, stderr, error } = spawnSync(

@@ -59,6 +59,7 @@ function newLedger(): LiveAudit {
       audits: await auditSources(db),
       enrolled: await readNodes(db),
       awaited: await readAwaited(db),
+      polls: [],
     }),
     log: recordLog().log,
   });

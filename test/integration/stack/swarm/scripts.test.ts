@@ -104,6 +104,7 @@ describe('retire.sh', () => {
       foreign: [],
       enrolled: [enrolled({ state })],
       awaited: new Map(),
+      polls: [],
       postgresFault: undefined,
       ...changes,
     });

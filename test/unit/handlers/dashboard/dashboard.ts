@@ -1,5 +1,6 @@
 import { Hono } from 'hono';
 import { reconcile } from '#audit/reconcile.ts';
+import type { ControlOutcome } from '#db/control.ts';
 import type { NodeRequestOutcome } from '#db/nodes.ts';
 import type { WriteOffOutcome } from '#db/write-off.ts';
 import { createDashboardApp } from '#handlers/dashboard/app.ts';
@@ -25,12 +26,13 @@ interface Change {
   readonly why: string;
 }
 
-/** An app with one node and one pending job; `made` are the changes requested. */
+/** An app with one node and one pending job; `made` and `pollChanges` are the changes requested. */
 export function createApp(
   changes: Partial<LiveReport> = {},
   outcome: NodeRequestOutcome = 'done',
   jobsOutcome: WriteOffOutcome = { outcome: 'done' },
   anomalies: AnomalyOutcome = { fault: 'too slow' },
+  pollOutcome: ControlOutcome = { outcome: 'done' },
 ) {
   const nodes = [node({ seqs: { [SOURCE]: 3 }, queued: [3] })];
   const report: LiveReport = {
@@ -41,6 +43,7 @@ export function createApp(
     foreign: [],
     enrolled: [enrolled()],
     awaited: new Map(),
+    polls: [],
     postgresFault: undefined,
     ...changes,
   };
@@ -49,6 +52,13 @@ export function createApp(
     made.push({ what, node, ...request });
     return outcome;
   };
+  const pollChanges: unknown[] = [];
+  const changePoll =
+    (action: string) =>
+    async (...change: readonly unknown[]) => {
+      pollChanges.push([action, ...change]);
+      return pollOutcome;
+    };
   let expiries = 0;
   const app = createDashboardApp({
     users: USERS,
@@ -67,7 +77,14 @@ export function createApp(
       await change('write off jobs')(keys.join(' '), request);
       return jobsOutcome;
     },
+    control: {
+      open: changePoll('open'),
+      close: changePoll('close'),
+      extend: changePoll('extend'),
+      embargo: changePoll('embargo'),
+      forget: changePoll('forget'),
+    },
     log: recordLog().log,
   });
-  return Object.assign(app, { made, expiries: () => expiries });
+  return Object.assign(app, { made, pollChanges, expiries: () => expiries });
 }

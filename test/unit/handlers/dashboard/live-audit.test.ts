@@ -27,7 +27,7 @@ beforeEach(() => {
     readDatabase: async () => {
       steps.push('audit');
       if (audits instanceof Error) throw audits;
-      return { audits, enrolled: [enrolled()], awaited: new Map() };
+      return { audits, enrolled: [enrolled()], awaited: new Map(), polls: [] };
     },
     log: recordLog().log,
   });

@@ -2,7 +2,7 @@ import type { Hono } from 'hono';
 import { describe, expect, test } from 'vitest';
 import type { NodeState as EnrolledNode } from '#db/nodes.ts';
 import type { LiveReport } from '#handlers/dashboard/live-audit.ts';
-import { ELSEWHERE, enrolled, NODE, node, OTHER_NODE, SOURCE } from '#kit/audit-fixtures.ts';
+import { enrolled, NODE, node, OTHER_NODE } from '#kit/audit-fixtures.ts';
 import { createApp, KNOWN, NOON } from './dashboard.ts';
 
 describe('the nodes', () => {
@@ -41,22 +41,6 @@ describe('the nodes', () => {
     expect(retired).not.toContain(`href="/nodes/${OTHER_NODE}"`);
     const gone = await pageWith({ state: 'written off', writtenOffReason: 'its disk <died>' });
     expect(gone).toContain('Written off</span> <small>its disk &lt;died&gt;</small>');
-  });
-
-  test('show in words what each closed poll awaits', async () => {
-    const awaited = new Map([
-      ['cats-vs-dogs', { nodes: [OTHER_NODE], unsealed: [SOURCE], uncounted: [ELSEWHERE], unexplained: [] }],
-      ['best-snack', { nodes: [], unsealed: [], uncounted: [], unexplained: [] }],
-    ]);
-    const text = await pageWith({}, { awaited });
-    expect(text).toContain(`frontend02 (${OTHER_NODE}) was not read since the poll closed.`);
-    expect(text).toContain(`${SOURCE} has not sealed the poll.`);
-    expect(text).toContain(`${ELSEWHERE} has uncounted jobs.`);
-    expect(text).toContain('it becomes final within seconds');
-    const response = await createApp({ awaited }).request('/ledger', { headers: KNOWN });
-    expect(await response.json()).toMatchObject({
-      polls: [{ poll: 'cats-vs-dogs', nodes: [OTHER_NODE], unsealed: [SOURCE] }, { poll: 'best-snack' }],
-    });
   });
 
   test('have a page each, which offers a write-off only while the node is unreachable', async () => {
