@@ -12,6 +12,10 @@ TURNOUT_ROLES='interlock frontend worker store'
 TURNOUT_SECRETS='voter_key siteverify_secret redis_acl vote_redis_url worker_queue_nodes dashboard_queue_nodes postgres_password
   postgres_roles worker_database_url results_database_url dashboard_database_url dashboard_users proxy_users'
 
+DASHBOARD_HOST=${DASHBOARD_HOST:-dashboard.votingapp.local}
+# The passwords that secrets.sh generated.
+CREDENTIALS=${TURNOUT_CREDENTIALS:-/etc/turnout/credentials}
+
 say() { printf '%s\n' "$*"; }
 
 fail() {
@@ -35,6 +39,8 @@ require_manager() {
   require_engine
   is_manager || fail "this must run on a manager of the Swarm"
 }
+
+require_credentials() { [ -r "$CREDENTIALS" ] || fail "$CREDENTIALS is missing; run this where secrets.sh was run"; }
 
 # wait_until SECONDS WHAT COMMAND…: runs the command once a second until it succeeds.
 wait_until() {
@@ -61,6 +67,11 @@ request() {
       ;;
     *) curl --silent --show-error --fail --max-time 20 --header "Host: $host" "$@" "$url$path" ;;
   esac
+}
+
+# dashboard PATH [OPTION…]: a request to the dashboard. The password is passed in a file, so that the process list does not show it.
+dashboard() {
+  request "$DASHBOARD_HOST" "$@" --config <(sed -n 's/^operator=\(.*\)/user = "operator:\1"/p' "$CREDENTIALS")
 }
 
 # A version that is a hash of the content, so that a deployment replaces only what differs.

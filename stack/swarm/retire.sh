@@ -9,8 +9,6 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
-DASHBOARD_HOST=${DASHBOARD_HOST:-dashboard.votingapp.local}
-CREDENTIALS=${TURNOUT_CREDENTIALS:-/etc/turnout/credentials}
 STOP_SECONDS_MAX=120
 REQUEST_SECONDS_MAX=${TURNOUT_REQUEST_SECONDS_MAX:-60}
 COUNT_SECONDS_MAX=${TURNOUT_RETIRE_SECONDS_MAX:-900}
@@ -30,7 +28,7 @@ while [ $# -gt 0 ]; do
 done
 require_manager
 docker node inspect "$node" >/dev/null 2>&1 || fail "no node is named $node"
-[ -r "$CREDENTIALS" ] || fail "$CREDENTIALS is missing; run this where secrets.sh was run"
+require_credentials
 url=${url:-$(proxy_url)}
 name=$(docker node inspect --format '{{.Description.Hostname}}' "$node")
 case $(role_of "$node") in
@@ -38,11 +36,6 @@ case $(role_of "$node") in
   '') [ -n "$(docker node inspect --format '{{index .Spec.Labels "retiring"}}' "$node")" ] || fail "$node is not a frontend" ;;
   *) fail "$node is not a frontend" ;;
 esac
-
-# dashboard PATH [OPTION…]. The password is passed in a file, so that the process list does not show it.
-dashboard() {
-  request "$DASHBOARD_HOST" "$@" --config <(sed -n 's/^operator=\(.*\)/user = "operator:\1"/p' "$CREDENTIALS")
-}
 
 # grace_of SERVICE: the seconds that its tasks have to stop.
 grace_of() {

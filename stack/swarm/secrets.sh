@@ -11,7 +11,6 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
-CREDENTIALS=${TURNOUT_CREDENTIALS:-/etc/turnout/credentials}
 NAMES='voter_key siteverify redis_vote redis_worker redis_dashboard postgres worker results dashboard audit operator
   statistics'
 

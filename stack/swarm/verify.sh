@@ -10,7 +10,6 @@ set -euo pipefail
 
 VOTE_HOST=${VOTE_HOST:-votingapp.local}
 RESULTS_HOST=${RESULTS_HOST:-results.votingapp.local}
-DASHBOARD_HOST=${DASHBOARD_HOST:-dashboard.votingapp.local}
 COUNTED_SECONDS_MAX=60
 
 case "${1-} $#" in

@@ -37,7 +37,7 @@ export async function collectAudit({ db, discover, recount }: AuditParts): Promi
     unreachable.push({ what: 'the nodes', reason: `discovery failed (${code ?? message})` });
     return [];
   });
-  const queues = await connect(addresses);
+  const queues = await connectNodes(addresses);
   try {
     const report = await account(db, queues, unreachable);
     if (!recount || report.rows === undefined) return { asOf, ...report, mismatches: undefined };
@@ -51,7 +51,7 @@ export async function collectAudit({ db, discover, recount }: AuditParts): Promi
 }
 
 /** Connects to the nodes, and waits for those that respond within `CONNECT_MS_MAX`. */
-async function connect(addresses: readonly RedisAddress[]): Promise<NodeQueues> {
+export async function connectNodes(addresses: readonly RedisAddress[]): Promise<NodeQueues> {
   const silent = createLog('audit', () => {});
   const queues = new NodeQueues({ discover: async () => addresses, log: silent });
   await queues.follow();

@@ -123,7 +123,9 @@ export function timesOf({
 /** Returns the last change of a poll: when, who, what and why. */
 export function changeSentence({ change }: PollReport): string {
   if (change === null) return 'No change is recorded.';
-  return `Last change ${utc(change.at)} by ${change.who}: ${change.what} (${change.why}).`;
+  const sentence = `Last change ${utc(change.at)} by ${change.who}: ${change.what} (${change.why}).`;
+  // What operators write must neither begin a line nor control a terminal.
+  return sentence.replaceAll(/\p{Cc}+/gu, ' ');
 }
 
 /** Returns polls as text, a few lines each. The first word of a line that is not indented is the id. */

@@ -6,12 +6,13 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { pollsText, reportPolls } from '#audit/polls.ts';
 import { reconcile, type SourceAccount } from '#audit/reconcile.ts';
 import type { NodeState as EnrolledNode } from '#db/nodes.ts';
 import { ROOT } from '#dev/root.ts';
 import type { LiveReport } from '#handlers/dashboard/live-audit.ts';
 import { auditView } from '#handlers/dashboard/view.ts';
-import { audit, enrolled, NODE, node, OTHER_NODE, SOURCE } from '#kit/audit-fixtures.ts';
+import { audit, enrolled, NODE, node, OTHER_NODE, pollState, SOURCE } from '#kit/audit-fixtures.ts';
 import { scratchFolder } from '#kit/process.ts';
 
 const SCRIPTS = join(ROOT, 'stack/swarm');
@@ -44,7 +45,7 @@ let answer: (
   path: string,
   method: string,
   body: string,
-) => { status?: number; headers?: Record<string, string>; body?: unknown };
+) => { status?: number; headers?: Record<string, string>; body?: unknown; text?: string };
 
 beforeEach(async () => {
   folder = await scratchFolder();
@@ -56,8 +57,13 @@ beforeEach(async () => {
   await writeFile(join(folder.path, 'grace'), '0');
   server = createServer(async (request, response) => {
     const sent = await text(request);
-    const { status = 200, headers = {}, body } = answer(request.url ?? '', request.method ?? '', sent);
-    response.writeHead(status, headers).end(body === undefined ? '' : JSON.stringify(body));
+    const {
+      status = 200,
+      headers = {},
+      body,
+      text: plain,
+    } = answer(request.url ?? '', request.method ?? '', sent);
+    response.writeHead(status, headers).end(body === undefined ? plain : JSON.stringify(body));
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
 });
@@ -234,6 +240,125 @@ describe('retire.sh', () => {
 
   test.each([[['--reason']], [['--nope', 'x']]])('refuses the arguments %j', async (args) => {
     expect(await retire([ledger('retired')], args)).toMatchObject(kept);
+  });
+});
+
+describe('polls.sh', () => {
+  const POLL = 'cats-vs-dogs';
+  const WHY = ['--reason', 'the host says "now" & more'];
+  let changes: Record<string, string>[];
+
+  /** What the dashboard shows: of one node, which holds these revisions one after the other, then the last. */
+  const states = (revisions: readonly number[], why = 'x'): (() => string) => {
+    const left = [...revisions];
+    return () => {
+      const revision = (left.length > 1 ? left.shift() : left[0]) ?? 0;
+      const polls = ['a', POLL, `${POLL}-2`].map((id) =>
+        pollState({ id, revision: id === POLL ? 3 : 9, change: { at: 0, who: 'ada', what: 'open', why } }),
+      );
+      const nodes = [node({ polls: new Map([[POLL, revision]]) })];
+      return `${pollsText(reportPolls({ polls, awaited: new Map(), enrolled: [enrolled()], nodes }, 1))}\n`;
+    };
+  };
+
+  /** Runs the script; the dashboard answers a change with this, and shows these polls. */
+  async function polls(
+    args: readonly string[],
+    outcome: { status?: number; body?: unknown } = {},
+    show = states([3]),
+  ) {
+    changes = [];
+    answer = (path, method, body) => {
+      if (path === '/polls.txt') return { text: show() };
+      if (method !== 'POST') return {};
+      changes.push({ path, ...Object.fromEntries(new URLSearchParams(body)) });
+      return { status: 202, body: { poll: POLL, action: 'x', status: 'done' }, ...outcome };
+    };
+    return run('polls.sh', [...args, '--url', url()], { TURNOUT_TAKEN_SECONDS_MAX: '2' });
+  }
+
+  test.each([
+    [['open', POLL], { path: `/polls/${POLL}/open` }],
+    [['close', POLL], { path: `/polls/${POLL}/close` }],
+    [['forget', POLL], { path: `/polls/${POLL}/forget` }],
+    [['extend', POLL, '--minutes', '5'], { path: `/polls/${POLL}/extend`, minutes: '5' }],
+    [
+      ['extend', POLL, '--until', '2027-02-07T23:30:00+01:00'],
+      { path: `/polls/${POLL}/extend`, closesAt: '2027-02-07T23:30:00+01:00' },
+    ],
+    [['embargo', POLL], { path: `/polls/${POLL}/embargo`, results: 'closed' }],
+    [['embargo', POLL, '--lift'], { path: `/polls/${POLL}/embargo`, results: 'live' }],
+  ])('%j requests the change once, with the reason, and shows the poll alone', async (args, change) => {
+    const { succeeded, said } = await polls([...args, ...WHY]);
+    expect(said).toMatch(
+      /^cats-vs-dogs {2}open, revision 3\n {2}Taken by 1 of 1 nodes[^\n]*\n {2}Last change[^\n]*\n$/,
+    );
+    expect(succeeded).toBe(true);
+    expect(changes).toEqual([{ ...change, reason: WHY[1] }]);
+  });
+
+  test('waits until every node and handler has taken the change', async () => {
+    const { succeeded, said } = await polls(['close', POLL, ...WHY], {}, states([2, 3]));
+    expect(succeeded).toBe(true);
+    expect(said).toContain('Taken by 1 of 1 nodes');
+  });
+
+  test('fails with the names of those that have not taken it', async () => {
+    const { succeeded, said } = await polls(['close', POLL, ...WHY], {}, states([2]));
+    expect(succeeded).toBe(false);
+    expect(said).toContain(`not yet by frontend01 (${NODE})`);
+    expect(changes).toHaveLength(1);
+  });
+
+  test('is not misled by what an operator wrote', async () => {
+    const why = 'x).\n  Taken by 0 of 1 nodes; not yet by y';
+    expect(await polls(['close', POLL, ...WHY], {}, states([3], why))).toMatchObject({
+      succeeded: true,
+    });
+  });
+
+  test('says that nothing changed, and why', async () => {
+    const body = { status: 'unchanged', reason: 'it has closed' };
+    const { succeeded, said } = await polls(['close', POLL, ...WHY], { body });
+    expect(succeeded).toBe(true);
+    expect(said).toMatch(/^Nothing changed: it has closed\.\n/);
+  });
+
+  test.each([
+    [
+      { status: 409, body: { code: 'poll_final', detail: 'its result is "final"' } },
+      'does not change: its result is "final"',
+    ],
+    [{ status: 404, body: { code: 'unknown_poll', detail: 'no poll has this id' } }, 'no poll has this id'],
+    [{ status: 503, body: undefined }, 'did not change cats-vs-dogs (status 503)'],
+    [{ status: 200, body: { status: 'done' } }, 'did not change'],
+  ])('fails with the reason for %j', async (outcome, words) => {
+    const { succeeded, said } = await polls(['close', POLL, ...WHY], outcome);
+    expect(succeeded).toBe(false);
+    expect(said).toContain(words);
+  });
+
+  test('lists all polls', async () => {
+    const { succeeded, said } = await polls(['list']);
+    expect(succeeded).toBe(true);
+    expect(said.match(/^\S+/gm)).toEqual(['a', POLL, `${POLL}-2`]);
+  });
+
+  test.each([
+    [[]],
+    [['close', POLL]],
+    [['close', ...WHY]],
+    [['close', 'a/../b', ...WHY]],
+    [['shut', POLL, ...WHY]],
+    [['close', POLL, ...WHY, '--minutes', '5']],
+    [['close', POLL, ...WHY, '--lift']],
+    [['list', ...WHY]],
+    [['close', POLL, '--reason']],
+  ])('refuses the arguments %j', async (args) => {
+    const { succeeded, said } = await polls(args);
+    expect(succeeded).toBe(false);
+    expect(said).toContain('polls.sh close POLL --reason TEXT');
+    expect(changes).toEqual([]);
   });
 });
 

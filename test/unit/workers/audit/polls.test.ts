@@ -118,6 +118,11 @@ b  not open, revision 3, hidden, not in the polls file
   No change is recorded.`);
 });
 
+test('what an operator wrote stays in its line, without control characters', () => {
+  const change = { at: CHANGED, who: 'ada', what: 'open', why: 'x\nb  open\u001b[2J' };
+  expect(pollsText([report({ polls: [pollState({ change })] })])).toContain('(x b  open [2J).');
+});
+
 test('the text names ten of many that are behind', () => {
   const handlers = Array.from({ length: 12 }, (_, index): [string, ReturnType<typeof applied>] => [
     `${EARLY}${index}`,
