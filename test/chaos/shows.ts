@@ -1,7 +1,8 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Db } from '#db/client.ts';
-import { applyPollsFile } from '#db/polls.ts';
+import { closePoll, extendPoll, setEmbargo } from '#db/control.ts';
+import { applyPollsFile, type PollsFileOutcome } from '#db/polls.ts';
 import { readResults } from '#db/results.ts';
 import { ROOT } from '#dev/root.ts';
 import { readPollsFile } from '#runtime/polls.ts';
@@ -11,7 +12,10 @@ const POLLS_FILE = join(ROOT, 'stack/polls.json');
 const OPEN_MS_MIN = 2_000;
 const OPEN_MS_MAX = 9_000;
 const PAUSE_MS_MAX = 3_000;
-/** The share of shows whose poll is opened again a moment after it has closed, as an operator would. */
+/** The share of shows that an operator closes early, or whose result an operator hides at a random moment. */
+const EARLY_CLOSE_SHARE = 0.3;
+const EMBARGO_SHARE = 0.3;
+/** The share of shows whose poll is opened again a moment after it has closed, half of them by an operator, half by a newer file. */
 const EXTENSION_SHARE = 0.3;
 const EXTENSION_DELAY_MS_MAX = 3_000;
 const WATCH_INTERVAL_MS = 200;
@@ -23,8 +27,12 @@ const CHOICES = [
 
 interface Show {
   readonly id: string;
+  /** What the polls file says. */
+  declaredAt: number;
   closesAt: number;
 }
+
+const OPERATOR = { who: 'chaos', why: 'a random moment' };
 
 /**
  * Polls that open and close during a run, so that closes coincide with faults, and a watch on their results: once final, a
@@ -86,29 +94,67 @@ export class Shows {
   async #broadcast(): Promise<void> {
     for (let number = 1; !this.#stopped.signal.aborted; number++) {
       const openMs = this.#random.between(OPEN_MS_MIN, OPEN_MS_MAX);
-      const show = { id: `show-${number}`, closesAt: Date.now() + openMs };
+      const closesAt = Date.now() + openMs;
+      const show: Show = { id: `show-${number}`, declaredAt: closesAt, closesAt };
       this.#shows.push(show);
       await this.#apply();
-      await this.#pause(openMs);
+      await this.#operate(show, openMs);
+      await this.#pause(show.closesAt - Date.now());
       if (this.#random.next() < EXTENSION_SHARE) {
         await this.#pause(this.#random.between(0, EXTENSION_DELAY_MS_MAX));
-        show.closesAt = Date.now() + this.#random.between(OPEN_MS_MIN, OPEN_MS_MAX);
-        await this.#apply();
+        await this.#extend(show, Date.now() + this.#random.between(OPEN_MS_MIN, OPEN_MS_MAX));
       }
       await this.#pause(this.#random.between(0, PAUSE_MS_MAX));
     }
   }
 
-  /** Applies a newer polls file, as a worker does that was deployed with it. Retries while Postgres is away. */
-  async #apply(): Promise<void> {
+  /** Changes an open poll at a random moment, as an operator does. */
+  async #operate(show: Show, openMs: number): Promise<void> {
+    const isHidden = this.#random.next() < EMBARGO_SHARE;
+    const isClosed = this.#random.next() < EARLY_CLOSE_SHARE;
+    if (!isHidden && !isClosed) return;
+    await this.#pause(this.#random.between(0, openMs));
+    if (isHidden) await this.#untilDone(() => setEmbargo(this.#db, show.id, 'closed', OPERATOR));
+    if (!isClosed) return;
+    await this.#untilDone(() => closePoll(this.#db, show.id, OPERATOR));
+    show.closesAt = Math.min(show.closesAt, Date.now());
+  }
+
+  /** Opens a closed poll again, unless it is final by then. */
+  async #extend(show: Show, closesAt: number): Promise<void> {
+    const { declaredAt } = show;
+    if (this.#random.next() < 0.5) {
+      const result = await this.#untilDone(() => extendPoll(this.#db, show.id, { closesAt }, OPERATOR));
+      if (result?.outcome === 'done') show.closesAt = closesAt;
+      return;
+    }
+    show.declaredAt = closesAt;
+    const outcome = await this.#apply();
+    if (typeof outcome === 'object') show.declaredAt = declaredAt;
+    else show.closesAt = closesAt;
+  }
+
+  /** Applies a newer polls file, as a worker does that was deployed with it. */
+  #apply(): Promise<PollsFileOutcome | undefined> {
     this.#version += 1;
-    const shows = this.#shows.map(({ id, closesAt }) => ({ id, question: id, choices: CHOICES, closesAt }));
+    const shows = this.#shows.map(({ id, declaredAt: closesAt }) => ({
+      id,
+      question: id,
+      choices: CHOICES,
+      closesAt,
+    }));
     const file = { version: this.#version, polls: [...this.#file.polls, ...shows] };
+    return this.#untilDone(() => applyPollsFile(this.#db, file));
+  }
+
+  /** Retries while Postgres is away; `undefined` when the run has ended before. */
+  async #untilDone<T>(change: () => Promise<T>): Promise<T | undefined> {
     while (!this.#stopped.signal.aborted) {
-      const outcome = await applyPollsFile(this.#db, file).catch(() => undefined);
-      if (outcome !== undefined) return;
+      const outcome = await change().catch(() => undefined);
+      if (outcome !== undefined) return outcome;
       await this.#pause(RETRY_DELAY_MS);
     }
+    return undefined;
   }
 
   async #watch(): Promise<void> {
@@ -132,6 +178,6 @@ export class Shows {
   }
 
   async #pause(ms: number): Promise<void> {
-    await sleep(ms, undefined, { signal: this.#stopped.signal }).catch(() => undefined);
+    await sleep(Math.max(0, ms), undefined, { signal: this.#stopped.signal }).catch(() => undefined);
   }
 }
