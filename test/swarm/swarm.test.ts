@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect } from 'vitest';
 import { Cluster } from '#dev/cluster/cluster.ts';
 import { testAws } from './aws.ts';
+import { testControl } from './control.ts';
 import { testChange, testLoss } from './failing.ts';
 import { testIsolation } from './isolation.ts';
 import { testLabels } from './labels.ts';
@@ -32,6 +33,8 @@ describe('isolation', () => testIsolation(cluster));
 describe('overload', () => testOverload(cluster));
 describe('change', () => testChange(cluster));
 describe('operation', () => testOperation(cluster));
+// After the scripts were run again without a change: it deploys polls of its own.
+describe('control', () => testControl(cluster));
 describe('aws', () => testAws(cluster));
 describe('labels', () => testLabels(cluster));
 describe('loss', () => testLoss(cluster));

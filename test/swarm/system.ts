@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import type { Cluster } from '#dev/cluster/cluster.ts';
 import type { Engine } from '#dev/cluster/engine.ts';
+import type { PollView } from '#handlers/dashboard/polls-cards.ts';
 import { ask } from '#kit/raw-http.ts';
 import { until } from '#kit/until.ts';
 import type { Voters } from './voters.ts';
@@ -55,6 +56,15 @@ export const basicAuth = (cluster: Cluster, name: 'operator' | 'statistics'): Re
 /** Returns the audit of the dashboard. */
 export async function readAudit(cluster: Cluster): Promise<AuditView> {
   const { status, body } = await askProxy(cluster, DASHBOARD_HOST, '/ledger', {
+    headers: basicAuth(cluster, 'operator'),
+  });
+  if (status !== 200) throw new Error(`the dashboard responds ${status}: ${body}`);
+  return JSON.parse(body);
+}
+
+/** Returns the polls as the dashboard reports them. */
+export async function readPolls(cluster: Cluster): Promise<PollView[]> {
+  const { status, body } = await askProxy(cluster, DASHBOARD_HOST, '/polls', {
     headers: basicAuth(cluster, 'operator'),
   });
   if (status !== 200) throw new Error(`the dashboard responds ${status}: ${body}`);
@@ -123,12 +133,12 @@ export async function query(cluster: Cluster, statement: string): Promise<string
   return output.split('\n').filter(Boolean);
 }
 
-const VOTES = `
+const votesOf = (poll: string): string => `
   select voter_id, choices.id
   from votes
   join polls on polls.no = votes.poll_no
   join choices on choices.poll_no = votes.poll_no and choices.no = votes.choice_no
-  where polls.id = '${POLL}'`;
+  where polls.id = '${poll}'`;
 
 const TALLIES_THAT_DIFFER = `
   select choice_no, tally, recount
@@ -139,7 +149,7 @@ const TALLIES_THAT_DIFFER = `
 
 /** Returns the differences between the tables and the voters' records; none if every 202 counts exactly once. */
 export async function compare(cluster: Cluster, voters: Voters): Promise<string[]> {
-  const rows = await query(cluster, VOTES);
+  const rows = await query(cluster, votesOf(voters.poll));
   const stored = new Map(rows.map((row) => row.split('|') as [string, string]));
   const differences: string[] = [];
   if (voters.accepted.size === 0) differences.push('no vote was accepted');

@@ -59,6 +59,10 @@ export class Voters {
     this.#tokens = createVoterTokens(new Secret(options.voterKey));
   }
 
+  get poll(): string {
+    return this.#options.poll;
+  }
+
   start(): this {
     const people = Array.from({ length: this.#options.people }, (_, index) => this.#person(index));
     this.#people = Promise.all(people);

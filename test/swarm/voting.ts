@@ -19,9 +19,9 @@ const SPREAD_MS_MAX = 60_000;
 const ACCEPT_MS_MAX = 120_000;
 
 /** Returns voters who vote through the proxy of the cluster. */
-export function votersOf(cluster: Cluster, people: number): Voters {
+export function votersOf(cluster: Cluster, people: number, poll = POLL): Voters {
   const voterKey = credential(cluster, 'voter_key');
-  return new Voters({ address: cluster.proxyAddress, host: VOTE_HOST, poll: POLL, voterKey, people });
+  return new Voters({ address: cluster.proxyAddress, host: VOTE_HOST, poll, voterKey, people });
 }
 
 /** Waits until a node has accepted a vote of these voters. */
