@@ -21,7 +21,7 @@ export interface PollState {
 }
 
 /** An entry of `operator_actions`. */
-export interface PollChange {
+interface PollChange {
   readonly at: number;
   readonly who: string;
   readonly what: string;

@@ -12,7 +12,7 @@ const BODY_BYTES_MAX = 4_096;
 const MINUTES_MAX = 10_080;
 
 /** What operators may do with a poll, see `db/control.ts`. */
-export interface PollControl {
+interface PollControl {
   readonly open: (poll: string, request: OperatorRequest) => Promise<ControlOutcome>;
   readonly close: (poll: string, request: OperatorRequest) => Promise<ControlOutcome>;
   readonly extend: (poll: string, extension: Extension, request: OperatorRequest) => Promise<ControlOutcome>;

@@ -6,7 +6,7 @@ import type { NodeState } from './queues.ts';
 import { nodeLabel } from './report.ts';
 
 /** `closing`: its time to close has passed, and a handler may still accept votes. `closed`: none does, and it is not final yet. */
-export type PollPhase = 'not open' | 'open' | 'closing' | 'closed' | 'final' | 'forgotten';
+type PollPhase = 'not open' | 'open' | 'closing' | 'closed' | 'final' | 'forgotten';
 
 /** How many of the nodes or handlers have the present revision of a poll, and who has not. */
 interface Share {
