@@ -157,7 +157,11 @@ describe('POST /polls/{poll}/{action}', () => {
       { code: 'invalid_change', detail: 'it has passed' },
     ],
   ])('answers %j with %i', async (outcome, status, body) => {
-    const response = await post(createApp({}, undefined, undefined, undefined, outcome), 'open', '{"reason":"now"}');
+    const response = await post(
+      createApp({}, undefined, undefined, undefined, outcome),
+      'open',
+      '{"reason":"now"}',
+    );
     expect([response.status, await response.json()]).toEqual([status, expect.objectContaining(body)]);
   });
 });
