@@ -94,7 +94,7 @@ export function extendPoll(
   });
 }
 
-/** Hides the result of a poll until it is final (`closed`), or shows it (`live`). */
+/** Embargoes the result of a poll until it is final (`closed`), or shows it (`live`). */
 export function setEmbargo(
   db: Db,
   id: string,
@@ -104,7 +104,7 @@ export function setEmbargo(
   return changePoll(db, id, request, (poll) => {
     if (poll.isFinal) return { outcome: 'final', reason: 'its result is final and shown' };
     if (poll.results === results)
-      return { outcome: 'unchanged', reason: `its result is ${results === 'live' ? 'live' : 'hidden'}` };
+      return { outcome: 'unchanged', reason: `its result is ${results === 'live' ? 'shown' : 'embargoed'}` };
     return { what: `embargo ${results}`, set: sql`results = ${results}, ${RAISE}` };
   });
 }

@@ -79,7 +79,7 @@ export async function readResults(db: Db): Promise<Results> {
           )) end
         ) order by polls.position), '[]')
         from polls
-        where polls.position is not null
+        where polls.position is not null and not (is_hidden and forgotten_at is not null)
       ) as polls,
       (
         select json_build_object('accepted', coalesce(sum(accepted), 0), 'committed', coalesce(sum(committed), 0))

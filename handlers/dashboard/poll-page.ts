@@ -38,7 +38,7 @@ function forms(poll: PollView): Html {
   }
   const isOpen = phase === 'open';
   return html`
-${isOpen ? form(id, 'close', 'Close now', 'Handlers accept no more votes within a second; the result is final seconds later.') : ''}
+${isOpen ? form(id, 'close', 'Close now', 'Within two seconds no handler accepts a vote; the result is final seconds later.') : ''}
 ${isOpen ? '' : form(id, 'open', 'Open now', 'A time to close that has passed is removed.')}
 ${form(
   id,
@@ -56,8 +56,8 @@ ${form(
 )}
 ${
   results === 'live'
-    ? form(id, 'embargo', 'Hide the result', 'It is shown once it is final.', embargo('closed'))
-    : form(id, 'embargo', 'Show the result', 'It is shown while votes are counted.', embargo('live'))
+    ? form(id, 'embargo', 'Embargo', 'The result is shown once it is final.', embargo('closed'))
+    : form(id, 'embargo', 'Lift the embargo', 'The result is shown while votes are counted.', embargo('live'))
 }`;
 }
 

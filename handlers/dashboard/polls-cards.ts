@@ -30,7 +30,7 @@ export function pollCards(polls: readonly PollView[]): Html {
 <section class="card" aria-labelledby="poll-${poll.id}">
 <header><h2 id="poll-${poll.id}">${poll.question}</h2>${phaseBadge(poll)}</header>
 ${pollState(poll)}
-<footer><a id="change-poll-${poll.id}" href="/polls/${poll.id}">Open, close, extend or hide ${poll.id}</a></footer>
+<footer><a id="change-poll-${poll.id}" href="/polls/${poll.id}">Change ${poll.id}</a></footer>
 </section>`,
   )}`;
 }

@@ -3,7 +3,7 @@
 # polls.sh open POLL --reason TEXT: opens it now, again if it has closed.
 # polls.sh close POLL --reason TEXT: closes it now.
 # polls.sh extend POLL --minutes N | --until TIME --reason TEXT: closes it later; TIME is like 2027-02-07T23:30:00Z.
-# polls.sh embargo POLL [--lift] --reason TEXT: hides its result until it is final, or shows it.
+# polls.sh embargo POLL [--lift] --reason TEXT: shows its result only once it is final, or now.
 # polls.sh forget POLL --reason TEXT: deletes the votes of a final poll; its result stays. A hidden poll disappears.
 # Each takes --url http://ADDRESS, the proxy's; the default is the first node with role=interlock (run this on a manager then).
 #

@@ -104,7 +104,7 @@ test('an operator extends, hides and closes a poll by the command, and forgets i
   expect(await statuses(SHOW)).toEqual([202, 202]);
   const extended = await by('extend', SHOW, '--until', new Date(Date.now() + 3_600_000).toISOString());
   expect(extended).toMatchObject({ code: 0, said: expect.stringContaining('by ada: extend to') });
-  expect((await by('embargo', SHOW)).said).toContain('result hidden until it is final');
+  expect((await by('embargo', SHOW)).said).toContain('embargoed until it is final');
   expect(await statuses(SHOW)).toEqual([202, 202]);
 
   const closed = await by('close', SHOW);

@@ -98,7 +98,7 @@ export function takenSentence({ nodes, handlers, takenMs }: PollReport): string 
   return `Taken by ${shares}${takenMs === null ? '' : `, within ${(takenMs / 1_000).toFixed(1)} s`}.`;
 }
 
-/** Returns when a poll opens and closes, has closed and became final, and whether its result is hidden until then. */
+/** Returns when a poll opens and closes, has closed and became final, and whether its result is embargoed until then. */
 export function timesOf({
   opensAt,
   closesAt,
@@ -116,7 +116,7 @@ export function timesOf({
         : [`closes ${utc(closesAt)}`]),
     ...(finalAt === null ? [] : [`final ${utc(finalAt)}`]),
     ...(forgottenAt === null ? [] : [`forgotten ${utc(forgottenAt)}`]),
-    ...(results === 'closed' && finalAt === null ? ['result hidden until it is final'] : []),
+    ...(results === 'closed' && finalAt === null ? ['embargoed until it is final'] : []),
   ];
 }
 

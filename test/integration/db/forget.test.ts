@@ -134,7 +134,10 @@ test('retainVotesDays forgets a final poll when they have passed, and records it
 
 test('a hidden poll disappears with its result', async () => {
   await castVotes({ hidden: true });
+  const shown = async () => (await readResults(database.db)).polls.map(({ poll }) => poll);
+  expect(await shown()).toEqual(['a', 'b']);
   await forgetPoll(database.db, 'a', OPERATOR);
+  expect(await shown()).toEqual(['b']);
   await deleteAll();
   const [row] = await database.db.selectFrom('polls').select('result').where('id', '=', 'a').execute();
   expect(row).toEqual({ result: {} });

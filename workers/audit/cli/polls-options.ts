@@ -17,7 +17,7 @@ Shows and changes polls while people vote.
   close POLL                     closes it now
   extend POLL --minutes N        closes it later than planned; N minutes from now if it has closed
   extend POLL --until TIME       closes it at a time like 2027-02-07T23:30:00Z
-  embargo POLL [--lift]          hides its result until it is final; --lift shows it
+  embargo POLL [--lift]          shows its result only once it is final; --lift shows it now
   forget POLL                    deletes the votes of a final poll, keeps its result; a hidden poll disappears
 
   --reason TEXT  why; recorded with every change

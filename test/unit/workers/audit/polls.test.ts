@@ -109,7 +109,7 @@ test('the text names state, times, takers and the last change', () => {
     nodes: [holding(3, [[EARLY, applied(3)]])],
   });
   expect(pollsText([done, behind])).toBe(`cats-vs-dogs  open, revision 3
-  closes 2027-02-07 12:00:01 UTC, result hidden until it is final
+  closes 2027-02-07 12:00:01 UTC, embargoed until it is final
   Taken by 1 of 1 nodes and 1 of 1 handlers, within 0.6 s.
   Last change 2027-02-07 11:59:00 UTC by ada: open (the host talks).
 b  not open, revision 3, hidden, not in the polls file
