@@ -11,6 +11,9 @@ const BODY_BYTES_MAX = 4_096;
 /** A week. */
 const MINUTES_MAX = 10_080;
 
+/** Other ids reach no route, since Postgres cannot compare every text. */
+const POLL_PATH = '/:poll{[a-z0-9-]+}';
+
 /** What operators may do with a poll, see `db/control.ts`. */
 interface PollControl {
   readonly open: (poll: string, request: OperatorRequest) => Promise<ControlOutcome>;
@@ -56,7 +59,7 @@ export function createPollChanges({ audit, control, log }: PollChangesParts): Ho
   app.use(limitBody(BODY_BYTES_MAX));
 
   for (const action of ['open', 'close', 'forget'] as const) {
-    app.post(`/:poll/${action}`, async (c) => {
+    app.post(`${POLL_PATH}/${action}`, async (c) => {
       const why = reasonIn(await fieldsOf(c));
       if (why === undefined) return answerProblem(c, MISSING_REASON);
       const poll = c.req.param('poll');
@@ -64,7 +67,7 @@ export function createPollChanges({ audit, control, log }: PollChangesParts): Ho
     });
   }
 
-  app.post('/:poll/extend', async (c) => {
+  app.post(`${POLL_PATH}/extend`, async (c) => {
     const fields = await fieldsOf(c);
     const why = reasonIn(fields);
     if (why === undefined) return answerProblem(c, MISSING_REASON);
@@ -75,7 +78,7 @@ export function createPollChanges({ audit, control, log }: PollChangesParts): Ho
     return answer(c, { poll, action: 'extend' }, outcome);
   });
 
-  app.post('/:poll/embargo', async (c) => {
+  app.post(`${POLL_PATH}/embargo`, async (c) => {
     const fields = await fieldsOf(c);
     const why = reasonIn(fields);
     if (why === undefined) return answerProblem(c, MISSING_REASON);

@@ -129,6 +129,15 @@ describe('POST /polls/{poll}/{action}', () => {
     },
   );
 
+  test('answers 404 for what cannot be the id of a poll', async () => {
+    const app = createApp();
+    for (const id of ['%00', 'A', 'a%2Fb']) {
+      const options = { method: 'POST', body: '{"reason":"now"}', headers: JSON_TYPE };
+      expect((await app.request(`/polls/${id}/close`, options)).status, id).toBe(404);
+    }
+    expect(app.pollChanges).toEqual([]);
+  });
+
   test.each([
     ['extend', {}, 'invalid_time'],
     ['extend', { minutes: 0 }, 'invalid_time'],
