@@ -65,6 +65,7 @@ create table polls (
   final_at timestamp with time zone,
   result jsonb,
   forgotten_at timestamp with time zone,
+  forgotten_to uuid,
   constraint polls_check CHECK (((final_at IS NULL) OR ((closed_at IS NOT NULL) AND (result IS NOT NULL)))),
   constraint polls_id_key UNIQUE (id),
   constraint polls_pkey PRIMARY KEY (no),

@@ -38,6 +38,8 @@ interface PollsTable {
   result: unknown;
   /** From then on its votes are deleted once it is final, see `deleteForgotten`. */
   forgotten_at: Date | null;
+  /** The votes of the voters up to this one are deleted. */
+  forgotten_to: string | null;
 }
 
 interface ChoicesTable {

@@ -36,6 +36,7 @@ const POLLS = [
       final_at timestamptz,
       result jsonb,
       forgotten_at timestamptz,
+      forgotten_to uuid,
       check (final_at is null or (closed_at is not null and result is not null))
     )`,
   sql`

@@ -56,6 +56,6 @@ export async function emptyTables(db: Db): Promise<void> {
     truncate votes, receipts, written_off_jobs, tallies, closings, seals, sources, nodes, rejected_votes, operator_actions, leases
   `.execute(db);
   await sql`
-    update polls set revision = 1, closed_at = null, final_at = null, result = null, forgotten_at = null
+    update polls set revision = 1, closed_at = null, final_at = null, result = null, forgotten_at = null, forgotten_to = null
   `.execute(db);
 }

@@ -8,7 +8,7 @@ import { adoptPolls, applyPollsFile, readStoredPolls } from '#db/polls.ts';
 import { readResults } from '#db/results.ts';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
 import { mirrorEntry, storedTallies, storedVotes } from '#kit/tables.ts';
-import { batch, SOURCE, vote } from '#kit/votes.ts';
+import { batch, SOURCE, vote, voterId } from '#kit/votes.ts';
 
 const OPERATOR = { who: 'ada', why: 'the season is over' };
 const CHOICES = ['yes', 'no'].map((id) => ({ id, label: id }));
@@ -101,6 +101,18 @@ test('deletion goes on in batches, wherever it was interrupted, and takes what a
   await forgetPoll(database.db, 'a', OPERATOR);
   expect(await deleteForgotten(database.db, 1)).toBe(2);
   expect(await votesOf('a')).toBe(1);
+  // A batch goes on behind the last voter of the one before.
+  await database.db
+    .updateTable('polls')
+    .set({ forgotten_to: voterId(2) })
+    .where('id', '=', 'a')
+    .execute();
+  expect(await deleteForgotten(database.db, 1)).toBe(0);
+  await database.db
+    .updateTable('polls')
+    .set({ forgotten_to: voterId(1) })
+    .where('id', '=', 'a')
+    .execute();
   expect(await deleteAll(1)).toBe(1);
   await commitBatches(database.db, [batch(2, [vote(9, 'yes', 0, 'a')])], 1);
   expect(await rejectedOf('a')).toBe(1);

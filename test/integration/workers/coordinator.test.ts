@@ -295,7 +295,7 @@ test('the votes of a forgotten poll are deleted, and again in a Postgres restore
   expect(await pollIn(one)).toMatchObject({ revision: 2, isClosed: true, isForgotten: true });
 
   // What a backup from before the command holds.
-  await database.db.updateTable('polls').set({ forgotten_at: null }).execute();
+  await database.db.updateTable('polls').set({ forgotten_at: null, forgotten_to: null }).execute();
   const [poll, choice] = [sql`(select no from polls where id = ${POLL})`, 1];
   await sql`insert into votes values (1, gen_random_uuid(), ${poll}, ${choice})`.execute(database.db);
   await coordinator.round();
