@@ -76,7 +76,7 @@ export function createDashboardApp(parts: DashboardAppParts): Hono<UserVariables
 
   app.get('/polls/:poll', async (c) => {
     const poll = pollViews(await audit.latest()).find(({ id }) => id === c.req.param('poll'));
-    return poll ? c.body(pollPage(poll), 200, POLL_PAGE_HEADERS) : answerProblem(c, NOT_FOUND);
+    return poll ? c.body(pollPage(poll), 200, POLL_PAGE_HEADERS) : answerProblem(c, problem('not_found'));
   });
 
   app.route('/polls', createPollChanges(parts));

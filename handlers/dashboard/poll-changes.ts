@@ -2,7 +2,8 @@ import { type Context, Hono } from 'hono';
 import type { ControlOutcome, Extension } from '#db/control.ts';
 import type { OperatorRequest } from '#db/nodes.ts';
 import type { Log } from '#runtime/log.ts';
-import { answerProblem, type Problem } from '../web/problem.ts';
+import { answerProblem } from '../web/problem.ts';
+import { problem } from '../web/problems.ts';
 import type { UserVariables } from './auth.ts';
 import { answerDone, fieldsOf, limitBody, MISSING_REASON, reasonIn } from './changes.ts';
 import type { LiveAudit } from './live-audit.ts';
@@ -33,25 +34,17 @@ export interface PollChangesParts {
   readonly log: Log;
 }
 
-const INVALID_TIME: Problem = {
-  status: 400,
-  code: 'invalid_time',
-  title: 'Time required',
-  detail: `either "minutes", 1 to ${MINUTES_MAX}, or "closesAt", a time like 2027-02-07T23:30:00Z, must be given`,
-};
-const INVALID_RESULTS: Problem = {
-  status: 400,
-  code: 'invalid_results',
-  title: 'State of the result required',
-  detail: 'the field "results" must be "live" or "closed"',
-};
+const INVALID_TIME = problem(
+  'invalid_time',
+  `either "minutes", 1 to ${MINUTES_MAX}, or "closesAt", a time like 2027-02-07T23:30:00Z, must be given`,
+);
 
 /** Errors by the outcome of a change. */
-const REFUSALS: Readonly<Record<'unknown' | 'final' | 'invalid', Omit<Problem, 'detail'>>> = {
-  unknown: { status: 404, code: 'unknown_poll', title: 'Unknown poll' },
-  final: { status: 409, code: 'poll_final', title: 'Poll final' },
-  invalid: { status: 409, code: 'invalid_change', title: 'Change refused' },
-};
+const REFUSALS = {
+  unknown: 'unknown_poll',
+  final: 'poll_final',
+  invalid: 'invalid_change',
+} as const;
 
 /** Returns the routes that change polls: POST with a reason, as a form or as JSON. They are recorded with the user's name. */
 export function createPollChanges({ audit, control, log }: PollChangesParts): Hono<UserVariables> {
@@ -83,7 +76,7 @@ export function createPollChanges({ audit, control, log }: PollChangesParts): Ho
     const why = reasonIn(fields);
     if (why === undefined) return answerProblem(c, MISSING_REASON);
     const { results } = fields;
-    if (results !== 'live' && results !== 'closed') return answerProblem(c, INVALID_RESULTS);
+    if (results !== 'live' && results !== 'closed') return answerProblem(c, problem('invalid_results'));
     const poll = c.req.param('poll');
     const outcome = await control.embargo(poll, results, { who: c.get('user'), why });
     return answer(c, { poll, action: 'embargo' }, outcome);
@@ -104,7 +97,7 @@ export function createPollChanges({ audit, control, log }: PollChangesParts): Ho
       case 'unknown':
       case 'final':
       case 'invalid':
-        return answerProblem(c, { ...REFUSALS[result.outcome], detail: result.reason });
+        return answerProblem(c, problem(REFUSALS[result.outcome], result.reason));
       default: {
         const never: never = result;
         throw new TypeError(`unknown outcome: ${String(never)}`);

@@ -2,6 +2,7 @@ import { toJsonSchema } from '@valibot/to-json-schema';
 import * as v from 'valibot';
 import { JOBS_PER_WRITE_OFF_MAX } from '#db/write-off.ts';
 import { REASON_CHARACTERS_MAX } from '../dashboard/changes.ts';
+import type { PollView } from '../dashboard/polls-cards.ts';
 import type { AuditView } from '../dashboard/view.ts';
 import type { EvidenceView, ResultView } from '../results/view.ts';
 import { problemType } from '../web/problem.ts';
@@ -224,6 +225,44 @@ const ledger: v.GenericSchema<AuditView> = v.strictObject({
   queues: v.array(queue),
 });
 
+const millis = (description: string) =>
+  v.nullable(v.pipe(integer, v.description(`${description} In milliseconds since 1970.`)));
+const share = v.strictObject({ taken: count, of: count, missing: v.array(v.string()) });
+
+const polls: v.GenericSchema<PollView[]> = v.array(
+  v.strictObject({
+    id: pollId,
+    question: v.string(),
+    revision: count,
+    phase: v.picklist(['not open', 'open', 'closing', 'closed', 'final', 'forgotten']),
+    opensAt: millis('When it opens.'),
+    closesAt: millis('When it closes.'),
+    closedAt: millis('When this revision closed.'),
+    finalAt: millis('When its result became final.'),
+    forgottenAt: millis('When its votes were to be deleted.'),
+    results: v.picklist(['live', 'closed']),
+    isHidden: v.boolean(),
+    isListed: v.pipe(v.boolean(), v.description('Whether the last polls file contains it.')),
+    change: v.nullable(v.strictObject({ at: integer, who: v.string(), what: v.string(), why: v.string() })),
+    nodes: v.pipe(share, v.description('Nodes that hold the present revision.')),
+    handlers: v.pipe(share, v.description('Handlers that apply it.')),
+    takenMs: v.nullable(v.pipe(integer, v.description('How long that took; null until all have.'))),
+    reasons: v.pipe(v.array(v.string()), v.description('What its final result awaits.')),
+  }),
+);
+
+const extension = v.union([
+  v.object({ minutes: v.pipe(v.number(), v.integer(), v.minValue(1)), reason: why }),
+  v.object({ closesAt: time('The new time to close.'), reason: why }),
+]);
+const embargo = v.object({ results: v.picklist(['live', 'closed']), reason: why });
+const pollChange = v.strictObject({
+  poll: pollId,
+  action: v.picklist(['open', 'close', 'extend', 'embargo', 'forget']),
+  status: v.picklist(['done', 'unchanged']),
+  reason: v.exactOptional(text('Why nothing changed.')),
+});
+
 const SCHEMAS = {
   Ballot: ballot,
   AcceptedVote: accepted,
@@ -238,6 +277,10 @@ const SCHEMAS = {
   JobsToWriteOff: jobsToWriteOff,
   JobsChange: jobsChange,
   Ledger: ledger,
+  Polls: polls,
+  Extension: extension,
+  Embargo: embargo,
+  PollChange: pollChange,
 } as const;
 
 export type SchemaName = keyof typeof SCHEMAS;

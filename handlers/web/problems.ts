@@ -42,6 +42,21 @@ export const PROBLEMS = {
     cause: 'The request names no job to write off, too many, or something that is not the key of a job.',
     remedy: 'Send the field "jobs" with keys as the audit shows them. The detail states how many.',
   },
+  invalid_time: {
+    status: 400,
+    title: 'Time required',
+    detail: 'either "minutes", 1 to 10080, or "closesAt", a time like 2027-02-07T23:30:00Z, must be given',
+    cause:
+      'A poll is extended by minutes or to a time, and the request has neither, both, or one that is not valid.',
+    remedy: 'Send exactly one of the fields "minutes" and "closesAt".',
+  },
+  invalid_results: {
+    status: 400,
+    title: 'State of the result required',
+    detail: 'the field "results" must be "live" or "closed"',
+    cause: 'An embargo is set or lifted, and the request does not say which.',
+    remedy: 'Send the field "results" with "closed" to embargo the result, or "live" to show it.',
+  },
   bad_voter_token: {
     status: 401,
     title: 'Invalid voter token',
@@ -130,6 +145,20 @@ export const PROBLEMS = {
     detail: 'the address names no poll',
     cause: 'The address names no poll.',
     remedy: 'Compare the id with the polls file. A new poll reaches every handler within seconds.',
+  },
+  poll_final: {
+    status: 409,
+    title: 'Poll final',
+    detail: 'its result is final, so it cannot be opened again',
+    cause: 'The result of the poll is final, and a final result never changes.',
+    remedy: 'Declare a new poll.',
+  },
+  invalid_change: {
+    status: 409,
+    title: 'Change refused',
+    detail: 'the new time to close has passed; close the poll instead',
+    cause: 'The change makes no sense for the present state of the poll.',
+    remedy: 'The detail states why. Read the state of the poll, then send another change.',
   },
   method_not_allowed: {
     status: 405,

@@ -439,6 +439,79 @@ describe('the dashboard', () => {
   });
 });
 
+describe('the polls of the dashboard', () => {
+  const SHOW = 'best-snack';
+  const change = (action: string, fields: object = {}, headers = {}, poll = SHOW) =>
+    post(`${dashboard.url}/polls/${poll}/${action}`, JSON.stringify({ reason: 'the host', ...fields }), {
+      ...JSON_TYPE,
+      ...BASIC,
+      ...headers,
+    });
+  const operations = [
+    ['openPoll', 'open', {}],
+    ['closePoll', 'close', {}],
+    ['extendPoll', 'extend', { minutes: 5 }],
+    ['embargoPoll', 'embargo', { results: 'live' }],
+    ['forgetPoll', 'forget', {}],
+  ] as const;
+
+  test('are answered as described, to operators only', async () => {
+    const response = await get(`${dashboard.url}/polls`, BASIC);
+    expect(await api.accept('getPolls', response)).toHaveLength(2);
+    await api.accept('getPolls', await get(`${dashboard.url}/polls`));
+  });
+
+  test.each(operations)('%s and its refusals are answered as described', async (id, action, fields) => {
+    const refusals: [number, string, Response][] = [
+      [400, 'missing_reason', await change(action, { ...fields, reason: ' ' })],
+      [401, 'unauthorized', await change(action, fields, { authorization: 'Basic nobody' })],
+      [403, 'cross_site', await change(action, fields, { origin: 'http://evil.test' })],
+      [404, 'unknown_poll', await change(action, fields, {}, 'birds')],
+      [413, 'too_large', await change(action, { ...fields, reason: 'x'.repeat(5_000) })],
+    ];
+    for (const [status, code, response] of refusals) {
+      expect(await api.accept(id, response)).toMatchObject({ status, code });
+    }
+    if (action === 'forget') return;
+    expect(await api.accept(id, await change(action, fields))).toMatchObject({ status: 'done' });
+    const again = await change(action, fields, BROWSER);
+    expect(again.status).toBe(303);
+    await api.accept(id, again);
+  });
+
+  test('what does not fit the state of a poll is refused as described', async () => {
+    const refusals: [string, number, string, Response][] = [
+      ['extendPoll', 400, 'invalid_time', await change('extend')],
+      ['embargoPoll', 400, 'invalid_results', await change('embargo')],
+      ['openPoll', 409, 'poll_final', await change('open', {}, {}, POLL)],
+      ['extendPoll', 409, 'poll_final', await change('extend', { minutes: 5 }, {}, POLL)],
+      ['embargoPoll', 409, 'poll_final', await change('embargo', { results: 'live' }, {}, POLL)],
+      ['extendPoll', 409, 'invalid_change', await change('extend', { closesAt: '2001-01-01T00:00:00Z' })],
+      ['forgetPoll', 409, 'invalid_change', await change('forget')],
+    ];
+    for (const [id, status, code, response] of refusals) {
+      expect(await api.accept(id, response)).toMatchObject({ status, code });
+    }
+    for (const headers of [{}, {}, BROWSER]) {
+      await api.accept('forgetPoll', await change('forget', {}, headers, POLL));
+    }
+    for (const [id, action] of [
+      ['openPoll', 'open'],
+      ['openPoll', 'open'],
+      ['closePoll', 'close'],
+      ['closePoll', 'close'],
+    ] as const) {
+      await api.accept(id, await change(action));
+    }
+    for (const results of ['closed', 'closed'])
+      await api.accept('embargoPoll', await change('embargo', { results }));
+    const closesAt = new Date(Date.now() + 3_600_000).toISOString();
+    for (const time of [closesAt, closesAt])
+      await api.accept('extendPoll', await change('extend', { closesAt: time }));
+    await api.accept('getPolls', await get(`${dashboard.url}/polls`, BASIC));
+  });
+});
+
 test('every part of the description was covered, or is listed with a reason', () => {
   const uncovered = api.uncovered.filter((part) => !INTERNAL.test(part));
   expect(uncovered).toEqual(Object.keys(NOT_COVERED).toSorted());
