@@ -33,6 +33,7 @@ retire_leaving() {
 }
 
 if ! is_leader; then exit 0; fi
-"$SWARM/label.sh"
 forget_gone
 retire_leaving
+# Last, because it fails on a second store. A terminated one has been forgotten above.
+"$SWARM/label.sh"

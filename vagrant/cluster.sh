@@ -56,6 +56,7 @@ nodes() {
 
 roles_are_right() {
   local node seen
+  forget_former_selves
   "$SWARM/label.sh"
   seen=$(nodes)
   for node in "$@"; do
@@ -84,7 +85,6 @@ export TURNOUT_VERSION
 "$SWARM/init.sh" --advertise "$manager"
 join_all "$@"
 wait_until "$READY_SECONDS_MAX" 'all nodes with their roles' roles_are_right "$@"
-forget_former_selves
 say "Building the images, version $TURNOUT_VERSION. The first time takes minutes."
 "$SWARM/images.sh" build
 bring_images "$@"

@@ -43,6 +43,8 @@ failed_updates() {
 }
 
 require_manager
+stores=$(nodes_with store)
+[ "$(wc -l <<<"$stores")" = 1 ] || fail "only one node may have role=store, because the votes are on its disk; these have it: ${stores//$'\n'/, }"
 files=(-c "$TURNOUT_ROOT/stack/turnout.yml")
 for file in ${TURNOUT_STACK_FILES-}; do files+=(-c "$file"); done
 options=(--with-registry-auth)

@@ -81,6 +81,12 @@ content_version() {
 
 role_of() { docker node inspect --format '{{index .Spec.Labels "role"}}' "$1"; }
 
+# nodes_with ROLE: prints the host names of all nodes with this role, one a line.
+nodes_with() {
+  docker node ls --quiet | xargs docker node inspect --format '{{.Description.Hostname}} {{index .Spec.Labels "role"}}' |
+    awk -v role="$1" '$2 == role { print $1 }'
+}
+
 # Prints the URL of the proxy: the first ready node with role=interlock.
 proxy_url() {
   local node
