@@ -2,7 +2,7 @@
 # install-docker.sh [--role ROLE]: installs the Docker engine if it is missing, and starts it.
 #
 # With --role the engine declares the role of this node; label.sh on a manager turns it into the node's label.
-# Supports Debian, Ubuntu and Amazon Linux 2023. On other systems install Docker 20.10 or newer first.
+# Supports Debian 12 and 13, Ubuntu 24.04 and Amazon Linux 2023. On other systems install Docker 20.10 or newer first.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -31,11 +31,14 @@ if [ -n "$role" ]; then
   fi
 fi
 
-if ! command -v dockerd >/dev/null; then
+if ! command -v dockerd >/dev/null || ! command -v docker >/dev/null; then
   if command -v apt-get >/dev/null; then
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq
-    apt-get install -y -qq --no-install-recommends docker.io
+    packages=(docker.io ca-certificates curl openssl)
+    # From Debian 13 on the client is a package of its own; before, it is in docker.io.
+    if apt-cache show docker-cli >/dev/null 2>&1; then packages+=(docker-cli); fi
+    apt-get install -y -qq --no-install-recommends "${packages[@]}"
   elif command -v dnf >/dev/null; then
     dnf install -y -q docker
   else

@@ -2,6 +2,9 @@
 # join.sh --manager ADDRESS --advertise ADDRESS [--token-file FILE]: joins this machine to a Swarm, unless it is in one.
 #
 # The token is read from the file or from standard input: arguments are visible to every user of the machine.
+#
+# A worker that its managers have removed leaves their Swarm first. A manager never does, nor does a locked or failed node: its
+# disk may hold the last copy of the Swarm's state.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -24,6 +27,9 @@ require_engine
 
 state() { docker info --format '{{.Swarm.LocalNodeState}}'; }
 
+# A manager keeps the Swarm's state in this folder, also while it waits for the others.
+holds_state() { [ -e "$(docker info --format '{{.DockerRootDir}}')/swarm/raft" ]; }
+
 # shellcheck disable=SC2016
 has_manager() { timeout 5 bash -c 'exec 3<>"/dev/tcp/${1%:*}/${1##*:}"' _ "$manager" 2>/dev/null; }
 
@@ -37,10 +43,15 @@ case $(state) in
     ;;
   inactive) ;;
   pending)
+    if holds_state; then fail 'this machine is a manager that waits for the others; start them'; fi
     has_manager || fail "this machine is in a Swarm whose managers do not respond"
     docker swarm leave --force >/dev/null
     ;;
-  *) docker swarm leave --force >/dev/null ;;
+  locked) fail 'this machine is a locked manager; run docker swarm unlock' ;;
+  *)
+    fail "this machine's Swarm has failed: $(docker info --format '{{.Swarm.Error}}')
+repair it or, if another manager works, run docker swarm leave --force and this again"
+    ;;
 esac
 [ -z "$token_file" ] || exec <"$token_file"
 token=''

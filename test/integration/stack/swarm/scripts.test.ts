@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { chmod, readFile, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -28,6 +28,8 @@ case "$*" in
   'version '*) echo 1 ;;
   info*ControlAvailable*) echo true ;;
   info*LocalNodeState*) cat "$FAKE/state" ;;
+  info*DockerRootDir*) echo "$FAKE/docker-root" ;;
+  info*Swarm.Error*) echo 'x509: certificate has expired' ;;
   'node inspect --format {{index .Spec.Labels "role"}}'*) echo frontend ;;
   'node inspect --format {{.Description.Hostname}}'*) echo frontend01 ;;
   'node ls --quiet') echo 1 ;;
@@ -417,12 +419,56 @@ describe('verify.sh', () => {
 });
 
 describe('join.sh', () => {
+  const joinSwarm = async (state: string, manager = '127.0.0.1:1') => {
+    await writeFile(join(folder.path, 'state'), `${state}\n`);
+    await writeFile(join(folder.path, 'token'), 'SWMTKN-1-secret\n');
+    const args = [
+      '--manager',
+      manager,
+      '--advertise',
+      '127.0.0.1',
+      '--token-file',
+      join(folder.path, 'token'),
+    ];
+    return run('join.sh', args, { TURNOUT_PENDING_SECONDS_MAX: '0' });
+  };
+  const address = () => `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const hasLeft = async () => (await commands()).includes('swarm leave --force');
+
   test('stays in a Swarm whose managers do not respond yet', async () => {
-    await writeFile(join(folder.path, 'state'), 'pending\n');
-    const args = ['--manager', '127.0.0.1:1', '--advertise', '127.0.0.1'];
-    const { succeeded, said } = await run('join.sh', args, { TURNOUT_PENDING_SECONDS_MAX: '0' });
+    const { succeeded, said } = await joinSwarm('pending');
     expect(succeeded).toBe(false);
     expect(said).toContain('whose managers do not respond');
-    expect(await commands()).not.toContain('swarm leave --force');
+    expect(await hasLeft()).toBe(false);
+  });
+
+  test('leaves a Swarm whose managers respond, but have removed this worker', async () => {
+    expect(await joinSwarm('pending', address())).toMatchObject({ succeeded: true });
+    expect(await hasLeft()).toBe(true);
+  });
+
+  test('stays a manager while it waits for the others', async () => {
+    await mkdir(join(folder.path, 'docker-root/swarm/raft'), { recursive: true });
+    const { succeeded, said } = await joinSwarm('pending', address());
+    expect(succeeded).toBe(false);
+    expect(said).toContain('a manager that waits for the others');
+    expect(await hasLeft()).toBe(false);
+  });
+
+  test.each([
+    ['locked', 'docker swarm unlock'],
+    ['error', 'has failed: x509: certificate has expired'],
+    ['', 'has failed'],
+  ])('neither leaves nor joins in the state "%s"', async (state, words) => {
+    const { succeeded, said } = await joinSwarm(state, address());
+    expect(succeeded).toBe(false);
+    expect(said).toContain(words);
+    expect(await hasLeft()).toBe(false);
+    expect((await commands()).some((command) => command.startsWith('swarm join'))).toBe(false);
+  });
+
+  test('joins from outside a Swarm', async () => {
+    expect(await joinSwarm('inactive')).toMatchObject({ succeeded: true });
+    expect(await hasLeft()).toBe(false);
   });
 });
