@@ -81,6 +81,10 @@ manager=$1
 shift
 TURNOUT_VERSION=$(content_version)
 export TURNOUT_VERSION
+set -a
+# shellcheck source-path=SCRIPTDIR source=settings.env
+. "$TURNOUT_ROOT/vagrant/settings.env"
+set +a
 
 "$SWARM/init.sh" --advertise "$manager"
 join_all "$@"

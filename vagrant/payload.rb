@@ -7,7 +7,7 @@ module Turnout
   # folder readable by its owner only.
   class Payload
     # Everything that stack/swarm/*.sh and stack/Dockerfile read.
-    CONTENT = %w[.dockerignore package.json stack dist db/roles.sql vagrant/cluster.sh].freeze
+    CONTENT = %w[.dockerignore package.json stack dist db/roles.sql vagrant/cluster.sh vagrant/settings.env].freeze
 
     FILES = %w[turnout.tar.gz key key.pub].freeze
 

@@ -36,7 +36,8 @@ async function replace(path: string, more = ''): Promise<void> {
 beforeEach(async () => {
   scratch = await scratchFolder();
   project = join(scratch.path, 'project');
-  await cp(join(ROOT, 'vagrant/cluster.sh'), join(project, 'vagrant/cluster.sh'), { recursive: true });
+  for (const file of ['cluster.sh', 'settings.env'])
+    await cp(join(ROOT, 'vagrant', file), join(project, 'vagrant', file), { recursive: true });
   await cp(join(ROOT, 'stack/swarm/lib.sh'), join(project, 'stack/swarm/lib.sh'), { recursive: true });
   for (const folder of ['dist', 'db']) {
     await mkdir(join(project, folder));
@@ -45,7 +46,10 @@ beforeEach(async () => {
   standIns = await placeStandIns(scratch.path, ['docker']);
   await standIns.write('docker.json', { isActive: true, isManager: true, nodes: READY });
   for (const name of ['init', 'label', 'secrets', 'deploy', 'verify']) {
-    await replace(join(project, `stack/swarm/${name}.sh`), 'echo "$TURNOUT_VERSION" >"$STAND_INS/version"');
+    await replace(
+      join(project, `stack/swarm/${name}.sh`),
+      'echo "$TURNOUT_VERSION" >"$STAND_INS/version"; echo "$REDIS_MAXMEMORY" >"$STAND_INS/maxmemory"',
+    );
   }
   await replace(join(project, 'stack/swarm/token.sh'), 'echo the-secret-token');
   await replace(join(project, 'stack/swarm/images.sh'), 'case $1 in save) echo the-images >"$2" ;; esac');
@@ -118,6 +122,11 @@ describe('cluster.sh', () => {
     expect(await version()).toBe(first);
     await writeFile(join(project, 'dist/content'), 'other');
     expect(await version()).not.toBe(first);
+  });
+
+  test('deploys with the settings for these machines', async () => {
+    await start('192.168.33.11', ...NODES);
+    expect(await readFile(join(standIns.state, 'maxmemory'), 'utf8')).toBe('160mb\n');
   });
 
   test('removes only the previous node of a recreated machine', async () => {
