@@ -12,6 +12,8 @@ set -euo pipefail
 . "$(dirname "$0")/../stack/swarm/lib.sh"
 
 ONLINE_SECONDS_MAX=900
+# Until a disk has its new size; its optimization may take hours and blocks nothing.
+ENLARGE_SECONDS_MAX=600
 COMMAND_SECONDS_MAX=3600
 # Systems Manager's data lags behind.
 ANSWER_SECONDS_MAX=300
@@ -38,6 +40,31 @@ output() {
   [ -n "$outputs" ] || outputs=$(aws cloudformation describe-stacks --stack-name "$name" --output text \
     --query 'Stacks[0].Outputs[].[OutputKey,OutputValue]')
   awk -F '\t' -v key="$1" '$1 == key { print $2 }' <<<"$outputs"
+}
+
+# setting NAME: prints the present value of a parameter; nothing for a new stack.
+setting() {
+  local answer
+  if answer=$(aws cloudformation describe-stacks --stack-name "$name" --output text \
+    --query "Stacks[0].Parameters[?ParameterKey=='$1'].ParameterValue | [0]" 2>&1); then
+    [ "$answer" = None ] || printf '%s' "$answer"
+  else
+    [[ $answer == *'does not exist'* ]] || fail "$answer"
+  fi
+}
+
+# CloudFormation would carry these changes out, and break the stack.
+refuse_harmful_changes() {
+  local pair parameter present
+  for pair in ${parameters[@]:+"${parameters[@]}"}; do
+    parameter=${pair%%=*}
+    [[ " Architecture Zones UseRds ManagerCount " == *" $parameter "* ]] || continue
+    present=$(setting "$parameter")
+    if [ -z "$present" ] || [ "$present" = "${pair#*=}" ]; then continue; fi
+    [ "$parameter" = ManagerCount ] || fail "$parameter is fixed when the stack is created; it is $present"
+    [ "$present" -lt "${pair#*=}" ] ||
+      fail "ManagerCount cannot shrink from $present: two managers would end at once, and the last one alone has no quorum"
+  done
 }
 
 # Settings for release.sh: NAME=value of the output after the colon.
@@ -88,7 +115,36 @@ invocation() {
   aws ssm get-command-invocation --command-id "$id" --instance-id "$manager" --query "$1" --output text 2>/dev/null || true
 }
 
+# Frontends create their disks themselves, so CloudFormation does not enlarge them.
+enlarge_frontend_disks() {
+  local gib volumes volume
+  gib=$(output FrontendDiskGiB)
+  volumes=$(aws ec2 describe-volumes --query "Volumes[?Size<\`$gib\`].VolumeId" --output text \
+    --filters "Name=tag:turnout:stack,Values=$name" Name=tag:turnout:role,Values=frontend)
+  for volume in $volumes; do
+    say "Enlarging $volume to $gib GiB."
+    aws ec2 modify-volume --volume-id "$volume" --size "$gib" >/dev/null
+  done
+  # shellcheck disable=SC2086
+  [ -z "$volumes" ] || wait_until "$ENLARGE_SECONDS_MAX" 'the disks enlarged' are_enlarged $volumes
+}
+
+are_enlarged() {
+  local left
+  left=$(aws ec2 describe-volumes-modifications --volume-ids "$@" --output text \
+    --query "VolumesModifications[?ModificationState=='modifying'].VolumeId") || return 1
+  [ -z "$left" ]
+}
+
+# Nodes with a data disk run node.sh again, which enlarges the file system. It retries until it succeeds.
+enlarge_file_systems() {
+  aws ssm send-command --document-name AWS-RunShellScript --query Command.CommandId --output text \
+    --targets "Key=tag:turnout:stack,Values=$name" Key=tag:turnout:role,Values=frontend,store \
+    --parameters '{"commands":["systemctl restart --no-block turnout-node.service"]}' >/dev/null
+}
+
 aws sts get-caller-identity --query Account --output text >/dev/null || fail 'the AWS command line has no credentials'
+refuse_harmful_changes
 npm --prefix "$TURNOUT_ROOT" run --silent build
 say "Creating or updating the stack $name. The first time takes five to ten minutes, with RDS twenty."
 aws cloudformation deploy --stack-name "$name" --template-file "$TURNOUT_ROOT/aws/turnout.yaml" \
@@ -106,6 +162,8 @@ wait_until "$ONLINE_SECONDS_MAX" "Systems Manager on $manager" is_online
 on_manager 'systemctl restart turnout-node.service'
 say 'Building the images and deploying. The first time takes some minutes.'
 on_manager /opt/turnout/aws/release.sh
+enlarge_frontend_disks
+enlarge_file_systems
 
 # Verify again from outside, by the path of a voter.
 VOTE_HOST=$(output VoteHost) RESULTS_HOST=$(output ResultsHost) DASHBOARD_HOST=$(output DashboardHost)

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # destroy.sh [--name NAME] [--region REGION] [--undrained] [--yes]: removes the CloudFormation stack NAME (turnout).
 #
-# It drains the frontends first, so that every accepted vote is counted; --undrained skips that. A last snapshot of the store's
-# disk, or of RDS, is kept; the script prints how to list it. Asks for confirmation unless --yes.
+# It drains the frontends first, so that every accepted vote is counted; --undrained skips that. Then it stops the store, and
+# deletes everything. A last snapshot of the store's disk, or of RDS, is kept; the script prints how to list it. Asks for
+# confirmation unless --yes. After an interruption, run it again with the same options.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../stack/swarm/lib.sh
@@ -22,22 +23,29 @@ while [ $# -gt 0 ]; do
   esac
 done
 
-has_stack() { aws cloudformation describe-stacks --stack-name "$name" >/dev/null 2>&1; }
+# A failed call is an error, not a missing stack.
+has_stack() {
+  local answer
+  if answer=$(aws cloudformation describe-stacks --stack-name "$name" 2>&1); then return 0; fi
+  [[ $answer == *'does not exist'* ]] || fail "$answer"
+  return 1
+}
 
 output() {
   aws cloudformation describe-stacks --stack-name "$name" --output text \
     --query "Stacks[0].Outputs[?OutputKey=='$1'].OutputValue | [0]"
 }
 
-frontends() {
+# group QUERY: reads the group of frontends.
+group() {
   aws autoscaling describe-auto-scaling-groups --auto-scaling-group-names "$name-frontend" --output text \
-    --query 'AutoScalingGroups[].Instances[].InstanceId'
+    --query "AutoScalingGroups$1"
 }
 
 # A failed call is an error, not an empty result.
 no_frontends() {
   local left
-  left=$(frontends) || return 1
+  left=$(group '[].Instances[].InstanceId') || return 1
   [ -z "$left" ]
 }
 
@@ -53,37 +61,86 @@ no_volumes_in_use() {
   [ -z "$left" ]
 }
 
-has_stack || fail "no stack is named $name in this region"
-if [ -z "$sure" ]; then
-  printf 'This removes everything of the stack %s. Type its name to go on: ' "$name"
-  read -r answer
-  [ "$answer" = "$name" ] || fail 'nothing removed'
-fi
-
-if [ -n "$drain" ]; then
-  say 'Draining the frontends.'
-  aws autoscaling update-auto-scaling-group --auto-scaling-group-name "$name-frontend" --min-size 0 --desired-capacity 0
+# drain_frontends: returns once every frontend has ended with an empty queue.
+drain_frontends() {
+  local exists left
+  # It has a status while it is being deleted.
+  exists=$(group '[?Status==null].AutoScalingGroupName')
+  [ -z "$exists" ] ||
+    aws autoscaling update-auto-scaling-group --auto-scaling-group-name "$name-frontend" --min-size 0 --desired-capacity 0
   wait_until "$DRAIN_SECONDS_MAX" 'the end of all frontends' no_frontends
   wait_until "$RELEASE_SECONDS_MAX" 'the release of all disks of frontends' no_volumes_in_use
   left=$(volumes available)
   [ -z "$left" ] || fail "these disks of frontends may hold uncounted votes: $left
 start a frontend in their zone, which takes them over, or run this with --undrained"
-fi
+}
 
-bucket=$(output Bucket)
-disk=$(output StoreDisk)
-[ "$bucket" = None ] || aws s3 rm --only-show-errors --recursive "s3://$bucket"
-aws cloudformation delete-stack --stack-name "$name"
-say 'Waiting for the stack to be deleted.'
-aws cloudformation wait stack-delete-complete --stack-name "$name"
-left=$(volumes available)
-for volume in $left; do
-  aws ec2 delete-volume --volume-id "$volume"
-  say "Removed the disk $volume."
-done
+# A disk is not detached while Postgres runs on it.
+stop_store() {
+  local store
+  store=$(aws ec2 describe-instances --query 'Reservations[].Instances[].InstanceId' --output text --filters \
+    "Name=tag:turnout:stack,Values=$name" Name=tag:turnout:role,Values=store Name=instance-state-name,Values=pending,running,stopping)
+  [ -n "$store" ] || return 0
+  say 'Stopping the store.'
+  # shellcheck disable=SC2086
+  aws ec2 stop-instances --instance-ids $store >/dev/null
+  # shellcheck disable=SC2086
+  aws ec2 wait instance-stopped --instance-ids $store
+}
+
+delete_stack() {
+  local bucket
+  bucket=$(output Bucket)
+  # A second run may find the bucket deleted.
+  if [ "$bucket" != None ] && aws s3api head-bucket --bucket "$bucket" >/dev/null 2>&1; then
+    aws s3 rm --only-show-errors --recursive "s3://$bucket"
+  fi
+  aws cloudformation delete-stack --stack-name "$name"
+  say 'Waiting for the stack to be deleted.'
+  aws cloudformation wait stack-delete-complete --stack-name "$name"
+}
+
+# Prints what no stack owns: the disks of frontends, and the parameters that the scripts wrote.
+leftovers() {
+  volumes available &&
+    aws ssm describe-parameters --query 'Parameters[].Name' --output text \
+      --parameter-filters "Key=Name,Option=BeginsWith,Values=/turnout/$name/"
+}
+
+disk=None
+if has_stack; then
+  disk=$(output StoreDisk)
+else
+  left=$(leftovers)
+  [ -n "${left//[[:space:]]/}" ] || fail "no stack is named $name in this region"
+fi
+if [ -z "$sure" ]; then
+  printf 'This removes everything of the stack %s. Type its name to go on: ' "$name"
+  read -r answer
+  [ "$answer" = "$name" ] || fail 'nothing removed'
+fi
+if [ -n "$drain" ]; then
+  say 'Draining the frontends.'
+  drain_frontends
+fi
+if has_stack; then
+  stop_store
+  delete_stack
+fi
+if [ -z "$drain" ]; then
+  left=$(volumes available)
+  for volume in $left; do
+    aws ec2 delete-volume --volume-id "$volume"
+    say "Removed the disk $volume."
+  done
+fi
 for parameter in worker-token manager-token release credentials; do
   aws ssm delete-parameter --name "/turnout/$name/$parameter" 2>/dev/null || true
 done
 say "The stack $name is deleted. Snapshots of its data remain and incur a small cost. List them with:"
-[ "$disk" = None ] || say "  aws ec2 describe-snapshots --owner-ids self --filters Name=volume-id,Values=$disk"
-[ "$disk" != None ] || say '  aws rds describe-db-snapshots --snapshot-type manual'
+if [ "$disk" != None ]; then
+  say "  aws ec2 describe-snapshots --owner-ids self --filters Name=volume-id,Values=$disk"
+else
+  say "  aws ec2 describe-snapshots --owner-ids self --filters Name=tag:turnout:snapshots,Values=$name"
+  say '  aws rds describe-db-snapshots --snapshot-type manual'
+fi

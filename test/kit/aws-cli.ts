@@ -1,4 +1,12 @@
-import { appendFileSync, copyFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  copyFileSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { basename, join } from 'node:path';
 
 /**
@@ -8,13 +16,19 @@ import { basename, join } from 'node:path';
 interface AwsState {
   /** Names of parameters that this machine's role may not read. */
   denied?: string[];
-  instances?: { id: string; state: string; role: string; lifecycle?: string }[];
-  volumes?: { id: string; zone: string; instance?: string }[];
+  instances?: { id: string; state: string; role?: string; lifecycle?: string }[];
+  volumes?: { id: string; zone: string; instance?: string; size?: number }[];
+  /** Parameters of the stack. */
+  parameters?: Record<string, string>;
   images?: string[];
   /** Outputs of the stack; absent when no stack is named. */
   outputs?: Record<string, string>;
   /** Calls about Auto Scaling groups fail. */
   isThrottled?: boolean;
+  /** Credentials have expired; the stack cannot be read. */
+  isExpired?: boolean;
+  /** The next call of this command fails, as after Ctrl-C. */
+  interrupted?: string;
   /** Status of Systems Manager's commands; default `Success`. */
   commandStatus?: string;
 }
@@ -30,8 +44,8 @@ const option = (name: string): string => {
   return at < 0 ? '' : (args[at + 1] ?? '');
 };
 
-function refuse(code: string): never {
-  process.stderr.write(`An error occurred (${code}) when calling ${command}\n`);
+function refuse(code: string, detail = ''): never {
+  process.stderr.write(`An error occurred (${code}) when calling ${command}: ${detail}\n`);
   process.exit(254);
 }
 
@@ -65,11 +79,13 @@ function describeVolumes(): void {
   const zones = filter('availability-zone');
   const holders = filter('attachment.instance-id');
   const statuses = filter('status');
+  const sizeBelow = /Size<`(\d+)`/.exec(option('query'))?.[1];
   const found = (state.volumes ?? []).filter(
-    ({ zone, instance }) =>
+    ({ zone, instance, size = 20 }) =>
       (!zones || zones.includes(zone)) &&
       (!holders || holders.includes(instance ?? '')) &&
-      (!statuses || statuses.includes(instance === undefined ? 'available' : 'in-use')),
+      (!statuses || statuses.includes(instance === undefined ? 'available' : 'in-use')) &&
+      (sizeBelow === undefined || size < Number(sizeBelow)),
   );
   say(found.map(({ id }) => id).join('\t'));
 }
@@ -95,24 +111,45 @@ function createVolume(): void {
   say(id);
 }
 
+function modifyVolume(): void {
+  const volume = state.volumes?.find(({ id }) => id === option('volume-id'));
+  if (!volume) refuse('InvalidVolume.NotFound');
+  volume.size = Number(option('size'));
+  save();
+}
+
 function describeInstances(): void {
   const states = filter('instance-state-name') ?? [];
-  const found = (state.instances ?? []).filter((one) => states.includes(one.state));
+  const roles = filter('tag:turnout:role');
+  const found = (state.instances ?? []).filter(
+    (one) => states.includes(one.state) && (!roles || roles.includes(one.role ?? '')),
+  );
   say(found.map(({ id }) => id).join('\t'));
 }
 
 /** Instances in the life-cycle state that the query filters by, or all. */
 function describeGroups(): void {
   if (state.isThrottled) refuse('Throttling');
+  if (option('query').endsWith('.AutoScalingGroupName')) {
+    if (state.outputs) say('turnout-frontend');
+    return;
+  }
   const wantsLeaving = option('query').includes('Terminating:Wait');
   const leaving = (state.instances ?? []).filter(
-    ({ lifecycle }) => !wantsLeaving || lifecycle === 'Terminating:Wait',
+    ({ role = 'frontend', lifecycle }) =>
+      role === 'frontend' && (!wantsLeaving || lifecycle === 'Terminating:Wait'),
   );
   say(leaving.map(({ id }) => id).join('\t'));
 }
 
 function describeStacks(): void {
-  if (!state.outputs) refuse('ValidationError');
+  if (state.isExpired) refuse('ExpiredToken', 'The security token included in the request is expired');
+  if (!state.outputs) refuse('ValidationError', `Stack with id ${option('stack-name')} does not exist`);
+  const parameter = option('query').match(/ParameterKey=='(\w+)'/)?.[1];
+  if (parameter) {
+    say(state.parameters?.[parameter] ?? 'None');
+    return;
+  }
   const name = option('query').match(/OutputKey=='(\w+)'/)?.[1];
   if (name) say(state.outputs[name] ?? 'None');
   else for (const [key, value] of Object.entries(state.outputs)) say(`${key}\t${value}`);
@@ -125,8 +162,28 @@ function describeCommand(): void {
 
 /** A group set to no machines terminates all of its own. */
 function updateGroup(): void {
-  state.instances = [];
+  state.instances = (state.instances ?? []).filter(({ role }) => role !== 'frontend');
   save();
+}
+
+function stopInstances(): void {
+  const running = state.instances?.filter(({ id }) => args.includes(id)) ?? [];
+  if (running.length === 0) refuse('InvalidInstanceID.NotFound');
+  for (const one of running) one.state = 'stopped';
+  save();
+}
+
+/** EC2 does not detach a disk that a running machine has mounted, and a bucket with objects stays. */
+function deleteStack(): void {
+  if (state.instances?.some(({ role, state }) => role === 'store' && state === 'running'))
+    refuse('the stand-in for CloudFormation', 'the disk of the running store stays busy');
+  delete state.outputs;
+  save();
+}
+
+function describeParameters(): void {
+  const names = readdirSync(join(folder, 'parameters')).map((name) => decodeURIComponent(name));
+  say(names.join('\t'));
 }
 
 /** Keeps uploaded files for assertions. */
@@ -139,10 +196,14 @@ const COMMANDS: Readonly<Record<string, () => void>> = {
   'sts get-caller-identity': () => say('123456789012'),
   'cloudformation describe-stacks': describeStacks,
   'cloudformation deploy': () => {},
-  'cloudformation delete-stack': () => {},
+  'cloudformation delete-stack': deleteStack,
   'cloudformation wait': () => {},
   's3 cp': copyToBucket,
   's3 rm': () => {},
+  's3api head-bucket': () => {
+    if (!state.outputs?.['Bucket']) refuse('404', 'Not Found');
+  },
+  'ssm describe-parameters': describeParameters,
   'ssm describe-instance-information': () => say('Online'),
   'ssm send-command': () => say('command-1'),
   'ssm get-command-invocation': describeCommand,
@@ -152,6 +213,9 @@ const COMMANDS: Readonly<Record<string, () => void>> = {
   'ssm put-parameter': putParameter,
   'ssm delete-parameter': () => rmSync(fileOf(option('name')), { force: true }),
   'ec2 describe-volumes': describeVolumes,
+  'ec2 modify-volume': modifyVolume,
+  'ec2 describe-volumes-modifications': () => {},
+  'ec2 stop-instances': stopInstances,
   'ec2 attach-volume': attachVolume,
   'ec2 create-volume': createVolume,
   'ec2 wait': () => {},
@@ -168,6 +232,11 @@ const COMMANDS: Readonly<Record<string, () => void>> = {
   'ecr get-login-password': () => say('registry-password'),
 };
 
+if (state.interrupted === command) {
+  delete state.interrupted;
+  save();
+  process.exit(130);
+}
 const run = COMMANDS[command];
 if (!run) {
   process.stderr.write(`the stand-in for aws does not implement: ${command}\n`);

@@ -19,6 +19,7 @@ const OUTPUTS = {
   Workers: '2',
   Bucket: 'the-bucket',
   FirstManager: 'i-0a1',
+  FrontendDiskGiB: '20',
   StoreDisk: 'vol-store',
 };
 
@@ -70,7 +71,11 @@ describe('deploy.sh', () => {
       calls
         .filter((call) => call.includes('send-command'))
         .map((call) => call.match(/"commands":\["(.*?)"/)?.[1]),
-    ).toEqual(['systemctl restart turnout-node.service', '/opt/turnout/aws/release.sh']);
+    ).toEqual([
+      'systemctl restart turnout-node.service',
+      '/opt/turnout/aws/release.sh',
+      'systemctl restart --no-block turnout-node.service',
+    ]);
     expect(said).toContain('Vote: http://vote.example.com');
   });
 
@@ -107,6 +112,58 @@ describe('deploy.sh', () => {
     expect(await operator.callsOf('verify.sh')).toEqual([]);
   });
 
+  test('enlarges smaller disks of frontends, then the file systems of frontends and store', async () => {
+    const volumes = [
+      { id: 'vol-small', zone: 'us-east-1a', size: 20 },
+      { id: 'vol-large', zone: 'us-east-1a', size: 60 },
+    ];
+    await operator.standIns.write('aws.json', { outputs: { ...OUTPUTS, FrontendDiskGiB: '50' }, volumes });
+    await operator.run('deploy.sh', ['FrontendDiskGiB=50'], FAST);
+    const calls = await operator.standIns.calls();
+    expect(calls.filter((call) => call.includes('modify-volume '))).toEqual([
+      'aws ec2 modify-volume --volume-id vol-small --size 50',
+    ]);
+    const modified = calls.findIndex((call) => call.includes('describe-volumes-modifications'));
+    const restarted = calls.findIndex((call) => call.includes('--no-block turnout-node'));
+    expect(calls[restarted]).toContain(
+      '--targets Key=tag:turnout:stack,Values=turnout Key=tag:turnout:role,Values=frontend,store',
+    );
+    expect(restarted).toBeGreaterThan(modified);
+  });
+
+  const PRESENT = { ManagerCount: '3', Zones: '3', Architecture: 'arm64', UseRds: 'false' };
+
+  test.each([
+    ['ManagerCount=1', 'ManagerCount cannot shrink from 3'],
+    ['Zones=2', 'Zones is fixed when the stack is created; it is 3'],
+    ['Architecture=amd64', 'Architecture is fixed'],
+    ['UseRds=true', 'UseRds is fixed'],
+  ])('refuses %s for an existing stack, with the reason', async (change, words) => {
+    await operator.standIns.write('aws.json', { outputs: OUTPUTS, parameters: PRESENT });
+    expect(await operator.failureOf('deploy.sh', 'FrontendCount=9', change)).toContain(words);
+    expect(await operator.callsOf('aws cloudformation deploy')).toEqual([]);
+  });
+
+  test.each([
+    ['a new stack', {}, 'ManagerCount=1'],
+    ['more managers', { parameters: { ManagerCount: '1' } }, 'ManagerCount=3'],
+    ['the same zones', { parameters: PRESENT }, 'Zones=3'],
+    ['another size', { parameters: PRESENT }, 'StoreSize=xlarge'],
+  ])('passes the parameters of %s on', async (_, state, change) => {
+    await operator.standIns.write('aws.json', {
+      ...('parameters' in state && { outputs: OUTPUTS }),
+      ...state,
+    });
+    await operator.run('deploy.sh', [change], FAST).catch(() => {});
+    expect(await operator.callsOf('aws cloudformation deploy')).toHaveLength(1);
+  });
+
+  test('changes nothing when the stack cannot be read', async () => {
+    await operator.standIns.write('aws.json', { outputs: OUTPUTS, isExpired: true });
+    expect(await operator.failureOf('deploy.sh', 'ManagerCount=1')).toContain('ExpiredToken');
+    expect(await operator.callsOf('aws cloudformation deploy')).toEqual([]);
+  });
+
   test.each([['Turnout'], ['a_b'], ['9lives']])('refuses %s as a name', async (name) => {
     expect(await operator.failureOf('deploy.sh', '--name', name)).toContain('NAME must be');
     expect(await operator.callsOf('aws')).toEqual([]);
@@ -131,7 +188,10 @@ describe('destroy.sh', () => {
   test('drains, empties the bucket, deletes everything, and lists what remains', async () => {
     await operator.standIns.write('aws.json', {
       outputs: OUTPUTS,
-      instances: [{ id: 'i-0d1', state: 'running', role: 'frontend' }],
+      instances: [
+        { id: 'i-0d1', state: 'running', role: 'frontend' },
+        { id: 'i-0e1', state: 'running', role: 'store' },
+      ],
     });
     for (const name of ['credentials', 'worker-token']) await operator.keep(name, 'x');
     const said = await answers('turnout');
@@ -139,6 +199,8 @@ describe('destroy.sh', () => {
     const calls = await operator.standIns.calls();
     const steps = [
       'aws autoscaling update-auto-scaling-group --auto-scaling-group-name turnout-frontend --min-size 0 --desired-capacity 0',
+      'aws ec2 stop-instances --instance-ids i-0e1',
+      'aws ec2 wait instance-stopped --instance-ids i-0e1',
       'aws s3 rm --only-show-errors --recursive s3://the-bucket',
       'aws cloudformation delete-stack',
       'aws cloudformation wait stack-delete-complete',
@@ -147,6 +209,49 @@ describe('destroy.sh', () => {
     expect(steps).not.toContain(-1);
     expect(steps).toEqual(steps.toSorted((a, b) => a - b));
     await expect(operator.kept('credentials')).rejects.toThrow('ENOENT');
+  });
+
+  test.each([
+    'autoscaling update-auto-scaling-group',
+    'ec2 stop-instances',
+    'ec2 wait',
+    's3 rm',
+    'cloudformation delete-stack',
+    'cloudformation wait',
+  ])('completes in a second run after an interruption at %s', async (interrupted) => {
+    await operator.standIns.write('aws.json', {
+      outputs: OUTPUTS,
+      instances: [
+        { id: 'i-0d1', state: 'running', role: 'frontend' },
+        { id: 'i-0e1', state: 'running', role: 'store' },
+      ],
+      interrupted,
+    });
+    await operator.keep('credentials', 'x');
+    await expect(operator.run('destroy.sh', ['--yes'], FAST)).rejects.toThrow();
+    await operator.run('destroy.sh', ['--yes'], FAST);
+    const { outputs, instances } = await operator.standIns.read<{ outputs?: object; instances: object[] }>(
+      'aws.json',
+    );
+    expect(outputs).toBeUndefined();
+    expect(instances).toEqual([{ id: 'i-0e1', state: 'stopped', role: 'store' }]);
+    await expect(operator.kept('credentials')).rejects.toThrow('ENOENT');
+    // Now nothing is left.
+    expect(await operator.failureOf('destroy.sh', '--yes')).toContain('no stack is named turnout');
+  });
+
+  test('keeps disks with uncounted votes when the stack is gone already, except with --undrained', async () => {
+    await operator.standIns.write('aws.json', { volumes: [{ id: 'vol-1', zone: 'us-east-1a' }] });
+    expect(await answers('turnout')).toContain('may hold uncounted votes: vol-1');
+    expect(await operator.callsOf('aws ec2 delete-volume')).toEqual([]);
+    await operator.run('destroy.sh', ['--undrained', '--yes'], FAST);
+    expect(await operator.callsOf('aws ec2 delete-volume')).toHaveLength(1);
+  });
+
+  test('does not take expired credentials for a missing stack', async () => {
+    await operator.standIns.write('aws.json', { outputs: OUTPUTS, isExpired: true });
+    expect(await answers('turnout')).toContain('ExpiredToken');
+    expect(await operator.callsOf('aws ssm delete-parameter')).toEqual([]);
   });
 
   test('deletes nothing while a frontend’s disk exists, except with --undrained', async () => {
@@ -165,9 +270,7 @@ describe('destroy.sh', () => {
 
   test('treats a failed call as an error, not as an empty result', async () => {
     await operator.standIns.write('aws.json', { outputs: OUTPUTS, isThrottled: true });
-    expect(await answers('turnout', { TURNOUT_DRAIN_SECONDS_MAX: '1' })).toContain(
-      'the end of all frontends: not within',
-    );
+    expect(await answers('turnout')).toContain('Throttling');
     expect(await operator.callsOf('aws cloudformation delete-stack')).toEqual([]);
   });
 

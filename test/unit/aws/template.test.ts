@@ -176,15 +176,40 @@ describe('the machines', () => {
   test.each(['arm64', 'amd64'])('on %s have images and families of that architecture', (architecture) => {
     const [image, families] =
       architecture === 'arm64' ? ['arm64', /^(t4g|c7g|m7g)\./] : ['x86_64', /^(t3|c7i|m7i)\./];
-    for (const { properties } of ofType(
-      makeStack(template, { Architecture: architecture }),
-      'AWS::EC2::LaunchTemplate',
-    )) {
-      expect(field(properties, 'LaunchTemplateData', 'ImageId')).toBe(
+    const stack = makeStack(template, { Architecture: architecture });
+    const templates = ofType(stack, 'AWS::EC2::LaunchTemplate').map(({ id, properties }) => ({
+      id,
+      data: properties['LaunchTemplateData'] as Value,
+    }));
+    for (const { data } of templates) {
+      expect(field(data, 'ImageId')).toBe(
         `resolve:ssm:/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-${image}`,
       );
-      expect(field(properties, 'LaunchTemplateData', 'InstanceType')).toMatch(families as RegExp);
     }
+    const types = [
+      ...ofType(stack, 'AWS::EC2::Instance').map(({ properties }) => properties['InstanceType']),
+      ...templates.flatMap(({ data }) => field(data, 'InstanceType') ?? []),
+    ];
+    // Three managers and the store; proxies, frontends and workers.
+    expect(types).toHaveLength(4 + 3);
+    for (const type of types) expect(type).toMatch(families as RegExp);
+  });
+
+  test('of their own have a size that a stack update changes, managers one by one', () => {
+    const stack = makeStack(template, { ManagerSize: 'large', StoreSize: '2xlarge' });
+    const instances = ofType(stack, 'AWS::EC2::Instance').map(({ id, properties, dependsOn }) => [
+      id,
+      properties['InstanceType'],
+      dependsOn,
+    ]);
+    expect(instances).toEqual([
+      ['Manager1', 't4g.large', ['PrivateDefaultRoute']],
+      ['Manager2', 't4g.large', ['Manager1']],
+      ['Manager3', 't4g.large', ['Manager2']],
+      ['Store', 'm7g.2xlarge', ['PrivateDefaultRoute']],
+    ]);
+    for (const id of ['ManagerTemplate', 'StoreTemplate'])
+      expect(field(named(stack, id).properties, 'LaunchTemplateData')).not.toHaveProperty('InstanceType');
   });
 
   test('with data are never replaced by a stack update', () => {

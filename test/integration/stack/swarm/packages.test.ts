@@ -29,9 +29,10 @@ esac
 
 /** The configured mirror of Debian as an entry of a sources list, without the release. */
 function findMirror(): string | undefined {
-  if (!findProgram('apt-get')) return undefined;
+  const apt = findProgram('apt-get');
+  if (!apt) return undefined;
   const format = '$(REPO_URI)';
-  const targets = execFileSync('apt-get', ['indextargets', '--format', format, 'Origin: Debian'], {
+  const targets = execFileSync(apt, ['indextargets', '--format', format, 'Origin: Debian'], {
     encoding: 'utf8',
   });
   const url = targets.split('\n').find((line) => line && !line.includes('security'));
