@@ -42,9 +42,21 @@ failed_updates() {
   done | sed -n 's/^\(paused\|rollback_paused\|rollback_completed\) //p'
 }
 
+# Interlock routes nothing while its service cluster has two proxies.
+refuse_second_proxy() {
+  local proxy stack cluster
+  for proxy in $(docker service ls --quiet --filter label=com.docker.lb.proxy=true); do
+    stack=$(docker service inspect --format '{{index .Spec.Labels "com.docker.stack.namespace"}}' "$proxy")
+    cluster=$(docker service inspect --format '{{index .Spec.Labels "com.docker.lb.service_cluster"}}' "$proxy")
+    if [ "$stack" = "$TURNOUT_STACK" ] || [ "$cluster" != "${SERVICE_CLUSTER-}" ]; then continue; fi
+    fail "the stack $stack already has the proxy of the service cluster '$cluster'; set another SERVICE_CLUSTER"
+  done
+}
+
 require_manager
 stores=$(nodes_with store)
 [ "$(wc -l <<<"$stores")" = 1 ] || fail "only one node may have role=store, because the votes are on its disk; these have it: ${stores//$'\n'/, }"
+refuse_second_proxy
 files=(-c "$TURNOUT_ROOT/stack/turnout.yml")
 for file in ${TURNOUT_STACK_FILES-}; do files+=(-c "$file"); done
 options=(--with-registry-auth)

@@ -99,13 +99,13 @@ if [ -n "$peers" ]; then close_ports; fi
 
 # Written before the installation, so that the engine's first start reads it.
 if [ -n "$role" ]; then
-  wanted="{ \"labels\": [\"role=$role\"], \"live-restore\": false }"
+  wanted="{ \"labels\": [\"$TURNOUT_ROLE_LABEL=$role\"], \"live-restore\": false }"
   if [ ! -e "$DAEMON_CONFIG" ]; then
     install -d "$(dirname "$DAEMON_CONFIG")"
     printf '%s\n' "$wanted" >"$DAEMON_CONFIG"
     has_new_config=yes
   elif [ "$(cat "$DAEMON_CONFIG")" != "$wanted" ]; then
-    fail "$DAEMON_CONFIG has other settings; add \"labels\": [\"role=$role\"] to it"
+    fail "$DAEMON_CONFIG has other settings; add \"labels\": [\"$TURNOUT_ROLE_LABEL=$role\"] to it"
   fi
 fi
 

@@ -23,7 +23,7 @@ is_second_store() {
 
 label() {
   if is_retiring "$1"; then docker node update --label-rm retiring --availability active "$1" >/dev/null; fi
-  docker node update --label-add "role=$2" "$1" >/dev/null
+  docker node update --label-add "$TURNOUT_ROLE_LABEL=$2" "$1" >/dev/null
   say "$(docker node inspect --format '{{.Description.Hostname}}' "$1") is now $2."
 }
 
@@ -34,7 +34,8 @@ case $# in
     for node in $(docker node ls --quiet); do
       # A node being retired has no role on purpose.
       if [ -n "$(role_of "$node")" ] || is_retiring "$node"; then continue; fi
-      declared=$(docker node inspect --format '{{with .Description.Engine.Labels}}{{index . "role"}}{{end}}' "$node")
+      declared=$(docker node inspect --format \
+        "{{with .Description.Engine.Labels}}{{index . \"$TURNOUT_ROLE_LABEL\"}}{{end}}" "$node")
       [[ -n $declared && " $TURNOUT_ROLES " == *" $declared "* ]] || continue
       if is_second_store "$node" "$declared"; then refused=yes; else label "$node" "$declared"; fi
     done

@@ -3,6 +3,8 @@
 # Docker is reached through DOCKER_HOST.
 
 TURNOUT_STACK=${TURNOUT_STACK:-turnout}
+# The label of a node that says which role it has in this stack.
+export TURNOUT_ROLE_LABEL=${TURNOUT_ROLE_LABEL:-role}
 # shellcheck disable=SC2034
 TURNOUT_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # shellcheck disable=SC2034
@@ -79,11 +81,12 @@ content_version() {
   (cd "$TURNOUT_ROOT" && find dist stack db -type f -print0 | sort -z | xargs -0 sha256sum) | sha256sum | cut -c 1-12
 }
 
-role_of() { docker node inspect --format '{{index .Spec.Labels "role"}}' "$1"; }
+role_of() { docker node inspect --format "{{index .Spec.Labels \"$TURNOUT_ROLE_LABEL\"}}" "$1"; }
 
 # nodes_with ROLE: prints the host names of all nodes with this role, one a line.
 nodes_with() {
-  docker node ls --quiet | xargs docker node inspect --format '{{.Description.Hostname}} {{index .Spec.Labels "role"}}' |
+  docker node ls --quiet |
+    xargs docker node inspect --format "{{.Description.Hostname}} {{index .Spec.Labels \"$TURNOUT_ROLE_LABEL\"}}" |
     awk -v role="$1" '$2 == role { print $1 }'
 }
 

@@ -112,7 +112,7 @@ if [ "$(role_of "$node")" = frontend ]; then
     wait_until "$COUNT_SECONDS_MAX" "the last votes of $node counted and $node retired" is_retired
     say "Every vote of $node is counted: $(field accepted) accepted, $(field pending) pending."
   fi
-  docker node update --label-rm role "$node" >/dev/null
+  docker node update --label-rm "$TURNOUT_ROLE_LABEL" "$node" >/dev/null
 fi
 wait_until "$STOP_SECONDS_MAX" "the Redis on $node stopped" has_ended redis
 docker node update --availability drain "$node" >/dev/null

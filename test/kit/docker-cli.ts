@@ -13,6 +13,8 @@ interface Node {
   ManagerStatus?: { Leader: boolean };
 }
 interface DockerState {
+  /** Labels of the services that are proxies. */
+  proxies?: Record<string, string>[];
   isActive?: boolean;
   isManager?: boolean;
   /** Arguments of `swarm join`. */
@@ -30,7 +32,9 @@ const stateFile = join(folder, 'docker.json');
 const state = JSON.parse(readFileSync(stateFile, 'utf8')) as DockerState;
 const args = process.argv.slice(2);
 appendFileSync(join(folder, 'calls'), `docker ${args.join(' ')}\n`);
-const command = args[0] === 'swarm' || args[0] === 'node' ? args.slice(0, 2).join(' ') : (args[0] ?? '');
+const command = ['swarm', 'node', 'service'].includes(args[0] ?? '')
+  ? args.slice(0, 2).join(' ')
+  : (args[0] ?? '');
 const option = (name: string): string => {
   const at = args.indexOf(name);
   return at < 0 ? '' : (args[at + 1] ?? '');
@@ -130,6 +134,11 @@ const COMMANDS: Readonly<Record<string, () => void>> = {
     state.nodes = state.nodes?.filter((node) => node !== gone) ?? [];
     save();
   },
+  'service ls': () => {
+    for (const index of (state.proxies ?? []).keys()) say(String(index));
+  },
+  'service inspect': () =>
+    say(render(option('--format'), { Spec: { Labels: state.proxies?.[Number(args.at(-1))] } })),
   image: () => say('sha256:same'),
   login: () => writeFileSync(join(folder, 'login'), readFileSync(0)),
   pull: () => {},

@@ -56,7 +56,7 @@ describe('the files agree:', () => {
       services,
     )) {
       const where = service.deploy.placement.constraints.join(' ');
-      const role = where.match(/node\.labels\.role == (?:\$\{\w+:-)?(\w+)/)?.[1] ?? 'manager';
+      const role = where.match(/node\.labels\.\S+ == (?:\$\{\w+:-)?(\w+)/)?.[1] ?? 'manager';
       needed[role] = [...(needed[role] ?? []), name].toSorted();
     }
     expect(fetched).toEqual(needed);

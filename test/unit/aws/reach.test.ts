@@ -25,7 +25,7 @@ const services = Object.entries(
   ports: ports.map(({ published }) => published),
   networks,
   role:
-    /node\.labels\.role == (?:\$\{\w+:-)?(\w+)/.exec(deploy.placement.constraints.join(' '))?.[1] ??
+    /node\.labels\.\S+ == (?:\$\{\w+:-)?(\w+)/.exec(deploy.placement.constraints.join(' '))?.[1] ??
     'manager',
 }));
 

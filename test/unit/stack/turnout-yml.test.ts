@@ -16,7 +16,10 @@ interface Service {
   readonly read_only?: boolean;
   readonly cap_drop?: readonly string[];
   readonly ports?: unknown;
+  readonly environment?: Readonly<Record<string, string>>;
   readonly deploy: {
+    readonly labels?: Readonly<Record<string, string>>;
+    readonly placement: { readonly constraints: readonly string[] };
     readonly endpoint_mode: string;
     readonly restart_policy: unknown;
     readonly resources: { readonly limits: unknown };
@@ -34,6 +37,22 @@ test('uses images of this version, and images.sh builds each', () => {
   });
   const built = /^NAMES='([^']+)'/m.exec(read('stack/swarm/images.sh'))?.[1]?.split(' ');
   expect(names.toSorted()).toEqual(built?.toSorted());
+});
+
+test('a stack routes its own service cluster only, on nodes with its own label', () => {
+  const routed = Object.entries(services).filter(([, { deploy }]) => deploy.labels !== undefined);
+  expect(routed.map(([name]) => name)).toEqual(
+    expect.arrayContaining(['proxy', 'vote', 'results', 'dashboard']),
+  );
+  for (const [name, { deploy }] of routed) {
+    expect(deploy.labels?.['com.docker.lb.service_cluster'], name).toMatch(/^\$\{SERVICE_CLUSTER:-\}$/);
+  }
+  expect(services['interlock']?.environment?.['SERVICE_CLUSTER']).toMatch(/^\$\{SERVICE_CLUSTER:-\}$/);
+  for (const [name, { deploy }] of Object.entries(services)) {
+    const [first] = deploy.placement.constraints;
+    if (name === 'docker-api') expect(first).toBe('node.role == manager');
+    else expect(first, name).toMatch(/^node\.labels\.\$\{TURNOUT_ROLE_LABEL:-role\} == /);
+  }
 });
 
 test('Swarm waits longer for a graceful stop than a process takes', () => {

@@ -16,6 +16,8 @@ interface Node {
 
 let scratch: Awaited<ReturnType<typeof scratchFolder>>;
 let standIns: StandIns;
+/** Settings of the operator. */
+let more: Record<string, string>;
 
 const node = (name: string, role: string, declared = role, state = 'ready') => ({
   ID: `id-${name}`,
@@ -29,7 +31,7 @@ const swarmOf = (...nodes: object[]) =>
 
 /** Runs a script; returns whether it succeeded, and its output with errors. */
 async function run(script: string, ...args: string[]): Promise<{ succeeded: boolean; said: string }> {
-  const options = { env: standIns.env, timeout: RUN_MS_MAX };
+  const options = { env: { ...standIns.env, ...more }, timeout: RUN_MS_MAX };
   return promisify(execFile)('bash', [join(ROOT, 'stack/swarm', script), ...args], options).then(
     ({ stdout, stderr }) => ({ succeeded: true, said: stdout + stderr }),
     ({ stdout, stderr }: { stdout: string; stderr: string }) => ({ succeeded: false, said: stdout + stderr }),
@@ -45,6 +47,7 @@ const roles = async (): Promise<Record<string, string | undefined>> => {
 
 beforeEach(async () => {
   scratch = await scratchFolder();
+  more = {};
   standIns = await placeStandIns(scratch.path, ['docker']);
 });
 
@@ -77,6 +80,44 @@ describe('label.sh', () => {
     await swarmOf(node('a', 'store'));
     expect(await run('label.sh', 'a', 'store')).toEqual({ succeeded: true, said: '' });
     expect(await run('label.sh')).toEqual({ succeeded: true, said: '' });
+  });
+});
+
+describe('several stacks', () => {
+  const SECOND = { TURNOUT_STACK: 'second', TURNOUT_ROLE_LABEL: 'role-second' };
+
+  test('have a label of their own on their nodes', async () => {
+    await swarmOf(node('a', 'store'), node('b', ''));
+    Object.assign(more, SECOND);
+    await run('label.sh', 'b', 'store');
+    const { nodes } = await standIns.read<{ nodes: Node[] }>('docker.json');
+    expect(nodes.map(({ Spec }) => Spec.Labels)).toEqual([{ role: 'store' }, { 'role-second': 'store' }]);
+  });
+
+  test.each([
+    ['', false],
+    ['first', false],
+    ['second', true],
+  ])('need a service cluster each: "%s"', async (cluster, isAllowed) => {
+    const labels = { 'com.docker.stack.namespace': 'turnout', 'com.docker.lb.service_cluster': cluster };
+    await standIns.write('docker.json', {
+      isActive: true,
+      isManager: true,
+      nodes: [node('a', '')],
+      proxies: [labels],
+    });
+    Object.assign(more, SECOND, { SERVICE_CLUSTER: isAllowed ? 'third' : cluster });
+    const { said } = await run('deploy.sh');
+    expect(said.includes('already has the proxy of the service cluster')).toBe(!isAllowed);
+    const deployed = (await standIns.calls()).some((call) => call.startsWith('docker stack deploy'));
+    expect(deployed).toBe(isAllowed);
+  });
+
+  test('do not stop an update of the stack that has the proxy', async () => {
+    const labels = { 'com.docker.stack.namespace': 'turnout', 'com.docker.lb.service_cluster': '' };
+    await standIns.write('docker.json', { isActive: true, isManager: true, nodes: [], proxies: [labels] });
+    await run('deploy.sh');
+    expect((await standIns.calls()).some((call) => call.startsWith('docker stack deploy'))).toBe(true);
   });
 });
 
