@@ -25,14 +25,10 @@ nodes_are_ready() {
 }
 
 images() {
-  local base
   if aws ecr describe-images --repository-name "$STACK/turnout-postgres" --image-ids "imageTag=$TURNOUT_VERSION" >/dev/null 2>&1; then
     say "Images of version $TURNOUT_VERSION are already in the registry."
     return
   fi
-  for base in NODE_IMAGE REDIS_IMAGE HAPROXY_IMAGE POSTGRES_IMAGE; do
-    [ -n "${!base-}" ] || export "$base=$MIRROR/$(sed -n "s/^ARG $base=//p" "$TURNOUT_ROOT/stack/Dockerfile")"
-  done
   "$SWARM/images.sh" build
   # Postgres is pushed last, so its presence implies all others.
   "$SWARM/images.sh" push
@@ -71,6 +67,7 @@ set -a
 # shellcheck source-path=SCRIPTDIR source=settings.env
 . "$TURNOUT_ROOT/aws/settings.env"
 set +a
+pin_base_images "$MIRROR"
 TURNOUT_VERSION=$(content_version)
 export TURNOUT_VERSION TURNOUT_IMAGES=$TURNOUT_REGISTRY/turnout- TURNOUT_STACK_FILES=$TURNOUT_ROOT/aws/logs.yml
 for file in ${STACK_FILES-}; do TURNOUT_STACK_FILES+=" $TURNOUT_ROOT/$file"; done

@@ -4,7 +4,8 @@
 # images.sh save FILE, images.sh load FILE: transfer them to nodes without a registry.
 #
 # Names are [TURNOUT_REGISTRY/]turnout-<name>:<TURNOUT_VERSION>. NODE_IMAGE, REDIS_IMAGE, HAPROXY_IMAGE and POSTGRES_IMAGE
-# override the base images of stack/Dockerfile, with a digest if you pin one; TURNOUT_PLATFORM overrides the platform.
+# override the base images of stack/Dockerfile, with a digest if you pin one; TURNOUT_PLATFORM overrides the platform. Each
+# build pulls the newest base images, unless TURNOUT_PULL=no, which uses those of this machine.
 # OCI labels carry version, revision, license and, from TURNOUT_SOURCE, the URL of the source.
 
 set -euo pipefail
@@ -36,6 +37,7 @@ build() {
   for base in NODE_IMAGE REDIS_IMAGE HAPROXY_IMAGE POSTGRES_IMAGE; do
     [ -z "${!base-}" ] || args+=(--build-arg "$base=${!base}")
   done
+  [ "${TURNOUT_PULL-}" = no ] || args+=(--pull)
   [ -z "${TURNOUT_PLATFORM-}" ] || args+=(--platform "$TURNOUT_PLATFORM")
   label version "$(version)"
   label revision "$(git -C "$TURNOUT_ROOT" rev-parse HEAD 2>/dev/null || true)"

@@ -77,8 +77,30 @@ dashboard() {
 }
 
 # A version that is a hash of the content, so that a deployment replaces only what differs.
+# A version that is a hash of all that the images are built from, so that a deployment replaces only what differs: files, base
+# images and the other settings of images.sh.
 content_version() {
-  (cd "$TURNOUT_ROOT" && find dist stack db -type f -print0 | sort -z | xargs -0 sha256sum) | sha256sum | cut -c 1-12
+  {
+    (cd "$TURNOUT_ROOT" && find .dockerignore package.json dist stack db -type f -print0 | sort -z | xargs -0 sha256sum)
+    printf '%s\n' "${NODE_IMAGE-}" "${REDIS_IMAGE-}" "${HAPROXY_IMAGE-}" "${POSTGRES_IMAGE-}" "${TURNOUT_PLATFORM-}" "${TURNOUT_SOURCE-}"
+  } | sha256sum | cut -c 1-12
+}
+
+# pin_base_images [MIRROR]: pulls the base images of stack/Dockerfile, or those that are set, and exports them by digest. So a
+# patched base image is another version.
+pin_base_images() {
+  local variable name digest
+  for variable in NODE_IMAGE REDIS_IMAGE HAPROXY_IMAGE POSTGRES_IMAGE; do
+    name=${!variable-}
+    [ -n "$name" ] || name=${1:+$1/}$(sed -n "s/^ARG $variable=//p" "$TURNOUT_ROOT/stack/Dockerfile")
+    if [[ $name != *@* ]]; then
+      docker pull --quiet "$name" >/dev/null
+      digest=$(docker image inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' "$name" | grep -F -m 1 "${name%:*}@") ||
+        fail "$name has no digest"
+      name=$digest
+    fi
+    export "$variable=$name"
+  done
 }
 
 role_of() { docker node inspect --format "{{index .Spec.Labels \"$TURNOUT_ROLE_LABEL\"}}" "$1"; }

@@ -13,6 +13,8 @@ interface Node {
   ManagerStatus?: { Leader: boolean };
 }
 interface DockerState {
+  /** Of every image in the registry. */
+  digest?: string;
   /** Labels of the services that are proxies. */
   proxies?: Record<string, string>[];
   isActive?: boolean;
@@ -139,7 +141,11 @@ const COMMANDS: Readonly<Record<string, () => void>> = {
   },
   'service inspect': () =>
     say(render(option('--format'), { Spec: { Labels: state.proxies?.[Number(args.at(-1))] } })),
-  image: () => say('sha256:same'),
+  image: () => {
+    const name = args.at(-1) ?? '';
+    if (args[1] !== 'inspect') say('sha256:same');
+    else say(`mirror.example/other@sha256:0\n${name.replace(/:[^:/]+$/, '')}@sha256:${state.digest ?? 'a'}`);
+  },
   login: () => writeFileSync(join(folder, 'login'), readFileSync(0)),
   pull: () => {},
 };

@@ -17,8 +17,9 @@ const CGROUPS = '/sys/fs/cgroup';
 /** Nodes that are prepared concurrently; loading images is bound by the disk. */
 const NODE_CONCURRENCY = 3;
 
-/** The base images of images.sh. */
+/** The base images of images.sh, which are in no registry. */
 const BASE_IMAGES = {
+  TURNOUT_PULL: 'no',
   NODE_IMAGE: BASE_IMAGE,
   REDIS_IMAGE: BASE_IMAGE,
   HAPROXY_IMAGE: BASE_IMAGE,

@@ -48,6 +48,7 @@ describe('release.sh', () => {
     await mkdir(join(instance.project, 'dist'));
     await mkdir(join(instance.project, 'db'));
     await writeFile(join(instance.project, 'dist/vote.mjs'), 'vote');
+    for (const file of ['.dockerignore', 'package.json']) await writeFile(join(instance.project, file), '');
     await writeFile(join(instance.project, 'db/roles.sql'), 'roles');
     await writeFile(join(instance.project, 'aws/stack.env'), `${STACK_ENV.join('\n')}\n`);
     const dockerfile = await readFile(join(ROOT, 'stack/Dockerfile'), 'utf8');
@@ -102,7 +103,8 @@ describe('release.sh', () => {
       `${REGISTRY} ${environment['TURNOUT_VERSION']} dashboard.example.com`,
     );
     expect(await environmentOf('images.sh')).toMatchObject({
-      NODE_IMAGE: 'public.ecr.aws/docker/library/node:26-bookworm-slim',
+      NODE_IMAGE: 'public.ecr.aws/docker/library/node@sha256:a',
+      POSTGRES_IMAGE: 'public.ecr.aws/docker/library/postgres@sha256:a',
     });
     const calls = (await instance.standIns.calls()).join('\n');
     for (const secret of ['pass-of', 'registry-password']) expect(calls).not.toContain(secret);
@@ -118,6 +120,26 @@ describe('release.sh', () => {
     await writeFile(join(instance.project, 'dist/vote.mjs'), 'better');
     await instance.run('release.sh');
     expect(await instance.callsOf('images.sh build')).toHaveLength(2);
+  });
+
+  test('builds new images when a base image is patched, or the settings name another one', async () => {
+    const versions = new Set<string | undefined>();
+    const release = async (): Promise<number> => {
+      await instance.run('release.sh');
+      versions.add((await environmentOf('deploy.sh'))['TURNOUT_VERSION']);
+      return versions.size;
+    };
+    expect(await release()).toBe(1);
+    const docker = await instance.standIns.read<object>('docker.json');
+    await instance.standIns.write('docker.json', { ...docker, digest: 'b' });
+    expect(await release()).toBe(2);
+    const settings = join(instance.project, 'aws/settings.env');
+    await writeFile(settings, `${await readFile(settings, 'utf8')}\nREDIS_IMAGE=redis@sha256:c\n`);
+    expect(await release()).toBe(3);
+    expect((await environmentOf('images.sh'))['REDIS_IMAGE']).toBe('redis@sha256:c');
+    await writeFile(join(instance.project, 'package.json'), '{}');
+    expect(await release()).toBe(4);
+    expect(await release()).toBe(4);
   });
 
   test('uses the passwords of another manager', async () => {

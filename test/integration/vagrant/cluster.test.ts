@@ -43,6 +43,7 @@ beforeEach(async () => {
     await mkdir(join(project, folder));
     await writeFile(join(project, folder, 'content'), folder);
   }
+  for (const file of ['.dockerignore', 'package.json']) await writeFile(join(project, file), '');
   standIns = await placeStandIns(scratch.path, ['docker']);
   await standIns.write('docker.json', { isActive: true, isManager: true, nodes: READY });
   for (const name of ['init', 'label', 'secrets', 'deploy', 'verify']) {
