@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # reconcile-nodes.sh: run by the leading manager every ten seconds (turnout-reconcile-nodes.timer): labels new nodes, removes
-# nodes of terminated instances, and retires frontends that Auto Scaling wants to terminate.
+# nodes of terminated instances, retires frontends that Auto Scaling wants to terminate, and reports new ones that accept votes.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -23,17 +23,46 @@ forget_gone() {
   done <<<"$down"
 }
 
+# frontends_in STATE: prints the instances of frontends in this state of their life cycle.
+frontends_in() {
+  aws autoscaling describe-auto-scaling-groups --auto-scaling-group-names "$STACK-frontend" --output text \
+    --query "AutoScalingGroups[].Instances[?LifecycleState=='$1'].InstanceId"
+}
+
 # One unit per instance, because a drain can take long. Starting a running one has no effect.
 retire_leaving() {
-  local id
-  for id in $(aws autoscaling describe-auto-scaling-groups --auto-scaling-group-names "$STACK-frontend" --output text \
-    --query "AutoScalingGroups[].Instances[?LifecycleState=='Terminating:Wait'].InstanceId"); do
+  local ids id
+  ids=$(frontends_in Terminating:Wait)
+  for id in $ids; do
     systemctl start --no-block "turnout-retire@$id.service"
   done
+}
+
+# Until then Auto Scaling does not count a new frontend as in service, so that an instance refresh replaces no other one. Before
+# the first release there is nothing to wait for.
+admit_ready() {
+  local ids id release
+  ids=$(frontends_in Pending:Wait)
+  [ -n "$ids" ] || return 0
+  release=$(parameter release)
+  for id in $ids; do
+    if [ -n "$release" ] && ! accepts_votes "$(node_name frontend "$id")"; then continue; fi
+    aws autoscaling complete-lifecycle-action --auto-scaling-group-name "$STACK-frontend" --lifecycle-hook-name ready \
+      --instance-id "$id" --lifecycle-action-result CONTINUE
+    say "$id is in service."
+  done
+}
+
+# Swarm calls a task running once its health check passes, which for a handler means that it has been ready.
+accepts_votes() {
+  local tasks
+  tasks=$(docker node ps --filter desired-state=running --format '{{.Name}} {{.CurrentState}}' "$1" 2>/dev/null) || return 1
+  grep -q "^${TURNOUT_STACK}_vote\.[^ ]* Running " <<<"$tasks"
 }
 
 if ! is_leader; then exit 0; fi
 forget_gone
 retire_leaving
+admit_ready
 # Last, because it fails on a second store. A terminated one has been forgotten above.
 "$SWARM/label.sh"

@@ -134,12 +134,12 @@ function describeGroups(): void {
     if (state.outputs) say('turnout-frontend');
     return;
   }
-  const wantsLeaving = option('query').includes('Terminating:Wait');
-  const leaving = (state.instances ?? []).filter(
+  const wanted = /LifecycleState=='([\w:]+)'/.exec(option('query'))?.[1];
+  const found = (state.instances ?? []).filter(
     ({ role = 'frontend', lifecycle }) =>
-      role === 'frontend' && (!wantsLeaving || lifecycle === 'Terminating:Wait'),
+      role === 'frontend' && (wanted === undefined || lifecycle === wanted),
   );
-  say(leaving.map(({ id }) => id).join('\t'));
+  say(found.map(({ id }) => id).join('\t'));
 }
 
 function describeStacks(): void {

@@ -13,6 +13,8 @@ interface Node {
   ManagerStatus?: { Leader: boolean };
 }
 interface DockerState {
+  /** Tasks on each node: name and state. */
+  tasks?: Record<string, string[]>;
   /** Of every image in the registry. */
   digest?: string;
   /** Labels of the services that are proxies. */
@@ -126,6 +128,10 @@ const COMMANDS: Readonly<Record<string, () => void>> = {
       say(args.includes('--format') ? render(option('--format'), find(name)) : JSON.stringify(find(name)));
   },
   'node update': update,
+  'node ps': () => {
+    const name = find(args.at(-1) ?? '').Description.Hostname;
+    for (const task of state.tasks?.[name] ?? []) say(task);
+  },
   'node demote': () => {
     find(args.at(-1) ?? '').Spec.Role = 'worker';
     save();

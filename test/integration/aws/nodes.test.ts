@@ -256,6 +256,43 @@ describe('reconcile-nodes.sh', () => {
     ]);
   });
 
+  describe('reports a new frontend to Auto Scaling', () => {
+    const completed = async () =>
+      (await instance.callsOf('aws autoscaling complete-lifecycle-action')).map((call) =>
+        call.replace(/.*--lifecycle-hook-name (\S+) --instance-id (\S+) .*/, '$1 $2'),
+      );
+    const RELEASE = '1.dkr.ecr.us-east-1.amazonaws.com/turnout abc123 dashboard.example.com';
+
+    beforeEach(async () => {
+      await lead(node('frontend-0d1', 'ready', 'frontend'), node('frontend-0d2', 'ready', 'frontend'));
+      await instance.standIns.write('aws.json', {
+        instances: [
+          { id: 'i-0d1', state: 'running', lifecycle: 'Pending:Wait' },
+          { id: 'i-0d2', state: 'running', lifecycle: 'Pending:Wait' },
+          { id: 'i-0d3', state: 'running', lifecycle: 'Pending:Wait' },
+          { id: 'i-0d4', state: 'running', lifecycle: 'InService' },
+        ],
+      });
+    });
+
+    test('only once its handler accepts votes', async () => {
+      await instance.keep('release', RELEASE);
+      const state = await instance.standIns.read<object>('docker.json');
+      const tasks = {
+        'frontend-0d1': ['turnout_redis.x Running 1 minute ago', 'turnout_vote.x Running 5 seconds ago'],
+        'frontend-0d2': ['turnout_redis.y Running 1 minute ago', 'turnout_vote.y Starting 5 seconds ago'],
+      };
+      await instance.standIns.write('docker.json', { ...state, tasks });
+      await instance.run('reconcile-nodes.sh');
+      expect(await completed()).toEqual(['ready i-0d1']);
+    });
+
+    test('at once before the first release', async () => {
+      await instance.run('reconcile-nodes.sh');
+      expect(await completed()).toEqual(['ready i-0d1', 'ready i-0d2', 'ready i-0d3']);
+    });
+  });
+
   test('does nothing except on the leader', async () => {
     await lead(node('frontend-0d1', 'ready'));
     const state = await instance.standIns.read<{ nodes: { ManagerStatus?: unknown }[] }>('docker.json');

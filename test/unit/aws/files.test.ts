@@ -89,6 +89,9 @@ describe('the files agree:', () => {
     expect(read('aws/retire.sh')).toContain(
       `--lifecycle-hook-name ${properties('Drain')?.['LifecycleHookName']}`,
     );
+    expect(read('aws/reconcile-nodes.sh')).toContain(
+      `--lifecycle-hook-name ${properties('Ready')?.['LifecycleHookName']}`,
+    );
     // Auto Scaling waits for a hundred time-outs.
     const hours = (100 * Number(properties('Drain')?.['HeartbeatTimeout'])) / 3_600;
     expect(read('aws/HOWTO.md')).toContain(`for up to ${hours} hours`);

@@ -25,8 +25,7 @@ const services = Object.entries(
   ports: ports.map(({ published }) => published),
   networks,
   role:
-    /node\.labels\.\S+ == (?:\$\{\w+:-)?(\w+)/.exec(deploy.placement.constraints.join(' '))?.[1] ??
-    'manager',
+    /node\.labels\.\S+ == (?:\$\{\w+:-)?(\w+)/.exec(deploy.placement.constraints.join(' '))?.[1] ?? 'manager',
 }));
 
 /** Statistics: operators reach them on AWS through Session Manager, which needs no rule. */

@@ -233,6 +233,14 @@ describe('the machines', () => {
     });
   });
 
+  test('of a frontend are in service once they accept votes, or are replaced', () => {
+    expect(named(usual, 'Ready').properties).toMatchObject({
+      AutoScalingGroupName: '<Frontends>',
+      LifecycleTransition: 'autoscaling:EC2_INSTANCE_LAUNCHING',
+      DefaultResult: 'ABANDON',
+    });
+  });
+
   test.each(ofType(usual, 'AWS::EC2::LaunchTemplate').map(({ id }) => id))(
     '%s has a valid boot script without secrets',
     (id) => {
