@@ -76,7 +76,6 @@ dashboard() {
   request "$DASHBOARD_HOST" "$@" --config <(sed -n 's/^operator=\(.*\)/user = "operator:\1"/p' "$CREDENTIALS")
 }
 
-# A version that is a hash of the content, so that a deployment replaces only what differs.
 # A version that is a hash of all that the images are built from, so that a deployment replaces only what differs: files, base
 # images and the other settings of images.sh.
 content_version() {
