@@ -93,6 +93,7 @@ describe('node.sh on a worker', () => {
     });
     expect(await instance.callsOf('docker pull')).toEqual([
       'docker pull --quiet 1.dkr.ecr.us-east-1.amazonaws.com/turnout/turnout-worker:abc123',
+      'docker pull --quiet 1.dkr.ecr.us-east-1.amazonaws.com/turnout/turnout-issuer:abc123',
     ]);
     const calls = await instance.standIns.calls();
     expect(calls.findIndex((call) => call.startsWith('docker pull'))).toBeLessThan(
