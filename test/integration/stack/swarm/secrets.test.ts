@@ -61,7 +61,7 @@ describe('secrets.sh', () => {
 
   test('creates exactly the secrets of the stack', () => {
     const stack = readFileSync(join(ROOT, 'stack/turnout.yml'), 'utf8');
-    const named = [...stack.matchAll(/^ {2}(\w+): \{ external: true/gm)].map(([, name]) => name).toSorted();
+    const named = [...stack.matchAll(/^ {2}(\w+):\s+\{ external: true/gm)].map(([, name]) => name).toSorted();
     expect(named.length).toBeGreaterThan(5);
     expect(
       Object.keys(files())
