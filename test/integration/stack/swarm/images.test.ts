@@ -14,7 +14,7 @@ beforeEach(async () => {
   for (const file of ['stack/swarm', 'package.json'])
     await cp(join(ROOT, file), join(scratch.path, file), { recursive: true });
   await mkdir(join(scratch.path, 'dist'));
-  for (const name of ['vote', 'worker', 'results', 'dashboard', 'interlock'])
+  for (const name of ['vote', 'issuer', 'worker', 'results', 'dashboard', 'interlock'])
     await writeFile(join(scratch.path, `dist/${name}.mjs`), '');
   await writeFile(join(scratch.path, 'docker'), '#!/bin/sh\necho "$*" >>"$CALLS"\n', { mode: 0o755 });
 });
@@ -33,7 +33,7 @@ async function build(settings: Readonly<Record<string, string>> = {}): Promise<s
 
 test('every build pulls the newest base images, except with TURNOUT_PULL=no', async () => {
   const [pulling, local] = [await build(), await build({ TURNOUT_PULL: 'no' })];
-  expect(pulling).toHaveLength(9);
+  expect(pulling).toHaveLength(10);
   for (const call of pulling) expect(call).toContain(' --pull ');
   for (const call of local) expect(call).not.toContain('--pull');
 });
