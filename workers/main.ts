@@ -55,6 +55,7 @@ await runProcess('worker', async (parts) => {
   const metrics = createWorkerMetrics(registry, () => pool.nodes);
   const committer = new Committer({
     commit: (batches, shard) => commitBatches(db, batches, shard),
+    isBehind: () => pool.isBehind,
     log,
     onCommit: metrics.onCommit,
     onFault: (reason) => (reason ? readiness.notReady('postgres', reason) : readiness.ready('postgres')),

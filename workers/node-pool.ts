@@ -12,9 +12,10 @@ export const DRAIN_STOP_MS_MAX = 15_000;
 /** Longest wait for the active jobs of a node that was removed. */
 const REMOVAL_MS_MAX = 10_000;
 const DISCOVERY_MS_MAX = 5_000;
-/** Active jobs over all nodes, which bounds the memory of a worker. */
-const ACTIVE_JOBS_MAX = 64;
-const JOBS_PER_NODE_MIN = 2;
+/** Active jobs over all nodes, which bounds the memory of a worker: 50 MB of votes in the largest jobs. */
+const ACTIVE_JOBS_MAX = 512;
+/** A commit may be delayed for 200 ms; a node adds at most one job per write meanwhile. */
+const JOBS_PER_NODE_MIN = 4;
 const JOBS_PER_NODE_MAX = 32;
 
 if (DRAIN_STOP_MS_MAX >= SHUTDOWN_MS_MAX) {
@@ -86,6 +87,11 @@ export class NodePool {
         { isUp, waitingJobs, delayedJobs, activeJobs: worker.activeJobs },
       ]),
     );
+  }
+
+  /** Whether any node had waiting jobs at its last probe. */
+  get isBehind(): boolean {
+    return [...this.#members.values()].some(({ isUp, waitingJobs }) => isUp && waitingJobs > 0);
   }
 
   /** The keys of each node beside its queue, by address. */

@@ -7,6 +7,7 @@ const NANOS_PER_MICRO = 1_000;
 /** CPU time of all processors since boot, in microseconds. */
 interface MachineCpu {
   readonly busy: number;
+  readonly steal: number;
   readonly total: number;
 }
 
@@ -73,7 +74,7 @@ function readMachineCpu(): MachineCpu {
     .slice(1)
     .map(Number);
   const busy = (user + nice + system + irq + softirq + steal) * MICROS_PER_TICK;
-  return { busy, total: busy + (idle + iowait) * MICROS_PER_TICK };
+  return { busy, steal: steal * MICROS_PER_TICK, total: busy + (idle + iowait) * MICROS_PER_TICK };
 }
 
 /** A process under measurement; `part` is `handler`, `redis`, `postgres` or `worker`. */
@@ -89,6 +90,8 @@ export interface Usage {
   readonly microsByPart: Readonly<Record<string, number>>;
   /** The share of the machine's CPU used by processes outside the bench: noise. */
   readonly othersShare: number;
+  /** The share of the machine's CPU that the hypervisor gave to others; part of `othersShare`. */
+  readonly stealShare: number;
 }
 
 /**
@@ -111,10 +114,12 @@ export function startUsage(components: readonly Component[], helpers: readonly n
       microsByPart[part] = (microsByPart[part] ?? 0) + (own[index] ?? 0);
     }
     const others = machine.busy - machineBefore.busy - sum(own) - helping;
+    const total = Math.max(1, machine.total - machineBefore.total);
     return {
       seconds: (performance.now() - startedAt) / 1_000,
       microsByPart,
-      othersShare: Math.max(0, others) / Math.max(1, machine.total - machineBefore.total),
+      othersShare: Math.max(0, others) / total,
+      stealShare: (machine.steal - machineBefore.steal) / total,
     };
   };
 }

@@ -45,6 +45,12 @@ export const METRICS = {
   usWorker: metric('worker', 'µs', 'less', 2),
   usPostgres: metric('postgres', 'µs', 'less', 2),
   usTotal: metric('total', 'µs', 'less', 2),
+  idlePercent: metric('of a core', '%', 'less', 2),
+  votesPerJob: metric('votes/job', '', 'more', 0),
+  votesPerCommit: metric('votes/commit', '', 'more', 0),
+  lagMs: metric('lag', 'ms', 'less', 0),
+  tableBytes: metric('tables', 'bytes', 'less', 1),
+  walBytes: metric('WAL', 'bytes', 'less', 1),
   redisBytes: metric('RAM', 'bytes', 'less', 1),
   diskBytes: metric('disk', 'bytes', 'less', 1),
   diskBytesPeak: metric('disk, peak', 'bytes', 'less', 1),
@@ -62,6 +68,7 @@ export const METRICS = {
   tallyMismatches: metric('tally mismatches', '', 'less', 0),
   drainedAfterMs: metric('drained after', 'ms', 'less', 0),
   othersPercent: metric('other CPU', '%', 'neither', 1),
+  stealPercent: metric('steal', '%', 'neither', 1),
 } as const satisfies Record<string, Metric>;
 
 export type MetricName = keyof typeof METRICS;

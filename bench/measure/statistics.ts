@@ -63,13 +63,27 @@ function divided(polynomial: readonly number[], power: number): number[] {
   return quotient;
 }
 
+/** A ratio and its 95 % interval. */
+export interface Ratio {
+  readonly ratio: number;
+  readonly low: number;
+  readonly high: number;
+}
+
+/**
+ * Returns the median of the ratios of two sides measured in turns, pair by pair: both halves of a pair ran within seconds of
+ * each other, so that a machine whose speed drifts changes both. The interval is a bootstrap of the pairs.
+ */
+export function pairedRatio(numerators: readonly number[], denominators: readonly number[]): Ratio {
+  const ratios = numerators
+    .slice(0, denominators.length)
+    .map((numerator, index) => numerator / (denominators[index] as number));
+  const medians = Array.from({ length: RESAMPLES }, () => median(draw(ratios))).toSorted((a, b) => a - b);
+  return { ratio: median(ratios), low: quantile(medians, 0.025), high: quantile(medians, 0.975) };
+}
+
 /** Returns the ratio of the medians of two sets of rounds and its 95 % interval, by bootstrap. */
-export function bootstrapRatio(
-  numerators: readonly number[],
-  denominators: readonly number[],
-): { readonly ratio: number; readonly low: number; readonly high: number } {
-  const draw = (values: readonly number[]): number[] =>
-    values.map(() => values[Math.floor(Math.random() * values.length)] as number);
+export function bootstrapRatio(numerators: readonly number[], denominators: readonly number[]): Ratio {
   const ratios = Array.from(
     { length: RESAMPLES },
     () => median(draw(numerators)) / median(draw(denominators)),
@@ -80,4 +94,9 @@ export function bootstrapRatio(
     low: quantile(sorted, 0.025),
     high: quantile(sorted, 0.975),
   };
+}
+
+/** Draws as many values as there are, with replacement. */
+function draw(values: readonly number[]): number[] {
+  return values.map(() => values[Math.floor(Math.random() * values.length)] as number);
 }

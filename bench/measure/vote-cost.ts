@@ -10,10 +10,13 @@ const METRIC_OF_PART: Readonly<Record<string, MetricName>> = {
 
 /** Returns the CPU microseconds per vote, by part and in total, and the noise. */
 export function costPerVote(
-  { microsByPart, othersShare }: Usage,
+  { microsByPart, othersShare, stealShare }: Usage,
   votes: number,
 ): Partial<Record<MetricName, number>> {
-  const metrics: Partial<Record<MetricName, number>> = { othersPercent: othersShare * 100 };
+  const metrics: Partial<Record<MetricName, number>> = {
+    othersPercent: othersShare * 100,
+    stealPercent: stealShare * 100,
+  };
   let total = 0;
   for (const [part, micros] of Object.entries(microsByPart)) {
     const name = METRIC_OF_PART[part];

@@ -5,8 +5,21 @@ import { fold } from './fold.ts';
 import { memory } from './memory.ts';
 import { scale } from './scale.ts';
 import type { Scenario } from './scenario.ts';
+import { self } from './self.ts';
 import { spike } from './spike.ts';
 import { start } from './start.ts';
+import { steady } from './steady.ts';
 
 /** In the order in which they run. */
-export const SCENARIOS: readonly Scenario[] = [capture, drain, coordinate, memory, fold, spike, scale, start];
+export const SCENARIOS: readonly Scenario[] = [
+  self,
+  steady,
+  capture,
+  drain,
+  coordinate,
+  memory,
+  fold,
+  spike,
+  scale,
+  start,
+];

@@ -2,14 +2,18 @@ import type { LoadResult, LoadSpec, RequestKind } from '#kit/load/spec.ts';
 import { enrolNode } from '#kit/node.ts';
 import type { LoadProcess } from '../load/process.ts';
 import { type Component, readNodeFlags, startUsage, type Usage } from '../measure/proc.ts';
+import type { Sample } from '../measure/sample.ts';
 import { costPerVote } from '../measure/vote-cost.ts';
-import { resetTables } from '../testbed/tables.ts';
 import { Testbed, type TestbedPostgres, type TestbedServer } from '../testbed/testbed.ts';
-import { type Bench, interleave, type Scenario } from './scenario.ts';
+import { interleave, type Scenario } from './scenario.ts';
 
 /** Long enough for V8 to optimize the hot path. */
-const WARM_UP_SECONDS = 1.5;
-const WARM_UP_CONNECTIONS = 256;
+export const WARM_UP_SECONDS = 3;
+/** Goals and plans take the costs at this number. */
+const CONNECTIONS = 256;
+/** Slices of each side at `CONNECTIONS`, for each round of the others: 20 by default. */
+const SLICES_PER_ROUND = 4;
+export const SLICE_SECONDS = 1.2;
 
 interface Side {
   readonly name: string;
@@ -62,7 +66,6 @@ const withPostgres = (name: string, passesThrough: string): Side => ({
   passesThrough,
   kind: 'first',
   start: async (testbed, postgres) => {
-    await resetTables(postgres.db);
     const server = await testbed.startBaseline(name, { DATABASE_URL: postgres.url });
     return { server, components: [server.component, postgres.component] };
   },
@@ -80,70 +83,93 @@ const SIDES: readonly Side[] = [
   withPostgres('insert-per-vote', 'Hono, PostgreSQL'),
 ];
 
-/** Rate, latency and cost of durable votes by connections, compared with the baselines. */
+interface RunningSide {
+  readonly side: Side;
+  readonly server: TestbedServer;
+  readonly components: readonly Component[];
+  readonly nodeFlags: readonly string[];
+}
+
+/**
+ * Rate, latency and cost of durable votes by connections, compared with the baselines. All sides run at the same time, and are
+ * loaded one at a time, in slices of about a second in turns: the speed of a shared machine drifts within seconds, and the ratio
+ * of two slices that follow each other does not.
+ */
 export const capture: Scenario = {
   name: 'capture',
   title: 'votes captured durably by one frontend, by connections; baselines on the same machine',
   run: async (bench) => {
-    const connections = bench.isQuick ? [16, 256] : [1, 16, 64, 256];
-    const seconds = bench.isQuick ? 1 : 1.5;
-    await Testbed.use(async (shared) => {
-      const postgres = await shared.startPostgres();
-      const load = shared.startLoadProcess();
-      for (const { round, side } of interleave(SIDES, bench.rounds)) {
-        bench.progress(`round ${round} of ${bench.rounds}: ${side.name}`);
-        await Testbed.use((testbed) =>
-          runSide({ testbed, bench, postgres, load, side, round, connections, seconds }),
-        );
+    const others = bench.isQuick ? [16] : [1, 16, 64];
+    await Testbed.use(async (testbed) => {
+      const load = testbed.startLoadProcess();
+      const postgres = await testbed.startPostgres();
+      const sides: RunningSide[] = [];
+      for (const side of SIDES) {
+        bench.progress(`warming up: ${side.name}`);
+        const { server, components } = await side.start(testbed, postgres);
+        const running = { side, server, components, nodeFlags: readNodeFlags(server.component.pid) };
+        await runSlice(load, running, CONNECTIONS, WARM_UP_SECONDS);
+        sides.push(running);
+      }
+      for (const connections of [...others, CONNECTIONS]) {
+        const slices = connections === CONNECTIONS ? bench.rounds * SLICES_PER_ROUND : bench.rounds;
+        for (const { round, side } of interleave(sides, slices)) {
+          bench.progress(`${connections} connections, slice ${round} of ${slices}: ${side.side.name}`);
+          bench.record(await measureSlice(load, side, connections, round));
+        }
       }
     });
   },
 };
 
-interface SideRun {
-  readonly testbed: Testbed;
-  readonly bench: Bench;
-  readonly postgres: TestbedPostgres;
-  readonly load: LoadProcess;
-  readonly side: Side;
-  readonly round: number;
-  readonly connections: readonly number[];
-  readonly seconds: number;
+async function measureSlice(
+  load: LoadProcess,
+  side: RunningSide,
+  connections: number,
+  round: number,
+): Promise<Sample> {
+  const { result, usage } = await runSlice(load, side, connections, SLICE_SECONDS);
+  return {
+    scenario: 'capture',
+    side: side.side.name,
+    round,
+    params: { connections },
+    passesThrough: side.side.passesThrough,
+    nodeFlags: side.nodeFlags,
+    metrics: { ...latencyMetrics(result), ...costPerVote(usage, result.accepted) },
+  };
 }
 
-async function runSide(run: SideRun): Promise<void> {
-  const { testbed, bench, postgres, load, side, round, connections, seconds } = run;
-  const { server, components } = await side.start(testbed, postgres);
-  const nodeFlags = readNodeFlags(server.component.pid);
-  const target = { targets: [{ port: server.port }], kind: side.kind };
-  await runLoad(load, components, { ...target, connections: WARM_UP_CONNECTIONS, seconds: WARM_UP_SECONDS });
-  for (const count of connections) {
-    const { result, usage } = await runLoad(load, components, { ...target, connections: count, seconds });
-    bench.record({
-      scenario: 'capture',
-      side: side.name,
-      round,
-      params: { connections: count },
-      passesThrough: side.passesThrough,
-      nodeFlags,
-      metrics: { ...latencyMetrics(result), ...costPerVote(usage, result.accepted) },
-    });
-  }
+function runSlice(
+  load: LoadProcess,
+  { side, server, components }: RunningSide,
+  connections: number,
+  seconds: number,
+) {
+  return runLoad(load, components, {
+    targets: [{ port: server.port }],
+    kind: side.kind,
+    connections,
+    seconds,
+  });
 }
 
 /**
  * Runs a load and measures what it costs.
  *
+ * @param untilDone called after the load; what it waits for is part of the usage
  * @throws when no request was accepted
  */
 export async function runLoad(
   load: LoadProcess,
   components: readonly Component[],
   spec: LoadSpec,
+  untilDone = async (): Promise<void> => {},
 ): Promise<{ result: LoadResult; usage: Usage }> {
   await load.prepare(spec);
   const endUsage = startUsage(components, [load.pid]);
   const result = await load.run();
+  await untilDone();
   const usage = endUsage();
   if (result.accepted === 0) {
     throw new Error(`no request was accepted, answers: ${Object.keys(result.answers).join(', ')}`);

@@ -2,7 +2,7 @@ import { type Component, readNodeFlags, startUsage } from '../measure/proc.ts';
 import { untilDone } from '../measure/progress.ts';
 import { costPerVote } from '../measure/vote-cost.ts';
 import { fill, fillJobPerVote, setPaused } from '../testbed/backlog.ts';
-import { committedVotes, resetTables, storedVotes } from '../testbed/tables.ts';
+import { committedVotes, readSize, resetTables, storedVotes } from '../testbed/tables.ts';
 import { Testbed, type TestbedPostgres } from '../testbed/testbed.ts';
 import { type Bench, interleave, type Scenario } from './scenario.ts';
 
@@ -102,6 +102,7 @@ export async function measureDrain(options: {
 }) {
   const { sockets, components, postgres, votes } = options;
   const before = await committedVotes(postgres.db);
+  const sizeBefore = await readSize(postgres.db);
   const endUsage = startUsage(components);
   await setPaused(sockets, false);
   const startedAt = performance.now();
@@ -111,7 +112,14 @@ export async function measureDrain(options: {
     votes,
   );
   const seconds = (performance.now() - startedAt) / 1_000;
-  return { ...costPerVote(endUsage(), done), votesPerSecond: done / seconds };
+  const usage = endUsage();
+  const size = await readSize(postgres.db);
+  return {
+    ...costPerVote(usage, done),
+    votesPerSecond: done / seconds,
+    tableBytes: (size.tableBytes - sizeBefore.tableBytes) / done,
+    walBytes: (size.walBytes - sizeBefore.walBytes) / done,
+  };
 }
 
 async function runBaseline({ testbed, bench, postgres, round, votes }: Run): Promise<void> {

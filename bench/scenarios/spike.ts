@@ -1,10 +1,10 @@
 import type { Redis } from 'ioredis';
 import { auditTallies } from '#db/audit.ts';
-import { LEDGER_KEY, readLedger } from '#job';
 import type { Interval, LoadSpec, RatePoint } from '#kit/load/spec.ts';
 import { startUsage } from '../measure/proc.ts';
 import { untilDone } from '../measure/progress.ts';
 import { costPerVote } from '../measure/vote-cost.ts';
+import { readLedgers, startSystem } from '../testbed/system.ts';
 import { committedVotes, storedVotes } from '../testbed/tables.ts';
 import { Testbed, type TestbedPostgres } from '../testbed/testbed.ts';
 import { latencyMetrics, runLoad } from './capture.ts';
@@ -41,16 +41,9 @@ export const spike: Scenario = {
 };
 
 async function runSpike(testbed: Testbed, bench: Bench, shape: Shape): Promise<void> {
-  const postgres = await testbed.startPostgres();
-  const redises = await Promise.all(Array.from({ length: NODES }, () => testbed.startRedis()));
-  const sockets = redises.map(({ socket }) => socket);
-  // The handlers become ready once the worker has enrolled their nodes.
-  const [worker, ...handlers] = await Promise.all([
-    testbed.startWorker('worker', sockets, postgres.url),
-    ...sockets.map((socket, index) => testbed.startHandler(`bench0${index + 1}`, socket)),
-  ]);
+  const system = await startSystem(testbed, NODES);
+  const { handlers, clients, components, postgres } = system;
   const load = testbed.startLoadProcess();
-  const components = [...handlers, ...redises, worker, postgres].map(({ component }) => component);
   const spec = {
     targets: handlers.map(({ port }) => ({ port })),
     kind: 'first',
@@ -65,16 +58,15 @@ async function runSpike(testbed: Testbed, bench: Bench, shape: Shape): Promise<v
   const seconds = shape.quietSeconds + RISE_SECONDS + shape.peakSeconds + shape.tailSeconds;
   bench.progress(`${seconds} s, peak ${peak} votes/s`);
   const spikeSpec: LoadSpec = { ...spec, seconds, rates, intervalMs: INTERVAL_MS };
-  const clients = redises.map(({ client }) => client);
   await load.prepare(spikeSpec);
-  const acceptedBefore = await ledgerVotes(clients);
+  const acceptedBefore = (await readLedgers(clients)).votes;
   await untilDone('drain the warm-up', () => committedVotes(postgres.db), acceptedBefore);
   const countedBefore = await storedVotes(postgres.db);
   const endUsage = startUsage(components, [load.pid]);
   const watch = watchBacklog(clients, postgres);
   const result = await load.run();
   const loadEndedAt = performance.now();
-  const ledger = await ledgerVotes(clients);
+  const ledger = (await readLedgers(clients)).votes;
   try {
     await untilDone('drain all votes', () => committedVotes(postgres.db), ledger);
   } catch (error) {
@@ -153,7 +145,7 @@ function watchBacklog(clients: readonly Redis[], { db }: TestbedPostgres) {
   const watching = (async () => {
     while (!isStopped) {
       const committed = await committedVotes(db);
-      queued.push((await ledgerVotes(clients)) - committed);
+      queued.push((await readLedgers(clients)).votes - committed);
       counted.push(committed);
       queueSeconds.push((performance.now() - startedAt) / 1_000);
       await new Promise((resolve) => setTimeout(resolve, INTERVAL_MS));
@@ -167,11 +159,4 @@ function watchBacklog(clients: readonly Redis[], { db }: TestbedPostgres) {
       return { queueSeconds, queued, counted: counted.map((votes) => votes - first) };
     },
   };
-}
-
-async function ledgerVotes(clients: readonly Redis[]): Promise<number> {
-  const ledgers = await Promise.all(clients.map((client) => client.hgetall(LEDGER_KEY)));
-  return ledgers
-    .flatMap((fields) => [...readLedger(fields).values()])
-    .reduce((sum, { votes }) => sum + votes, 0);
 }

@@ -21,3 +21,12 @@ export async function storedVotes(db: Db): Promise<number> {
 export async function resetTables(db: Db): Promise<void> {
   await sql`truncate votes, receipts, tallies, closings, seals, sources, rejected_votes`.execute(db);
 }
+
+/** Returns the size of the votes table with its index, and how much write-ahead log was written so far, in bytes. */
+export async function readSize(db: Db): Promise<{ readonly tableBytes: number; readonly walBytes: number }> {
+  const { rows } = await sql<{ tableBytes: number; walBytes: number }>`
+    select pg_total_relation_size('votes') as "tableBytes", pg_current_wal_lsn() - '0/0' as "walBytes"
+  `.execute(db);
+  const { tableBytes, walBytes } = rows[0] as { tableBytes: number; walBytes: number };
+  return { tableBytes: Number(tableBytes), walBytes: Number(walBytes) };
+}

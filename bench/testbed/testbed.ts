@@ -31,6 +31,8 @@ export interface TestbedPostgres {
 /** A running process that listens on a port. */
 export interface TestbedServer {
   readonly port: number;
+  /** Where a bundle serves its metrics. */
+  readonly adminUrl?: string;
   readonly component: Component;
   /** Ends it before its testbed is closed. */
   close(): Promise<unknown>;
@@ -95,7 +97,8 @@ export class Testbed {
   async #startBundle(part: string, options: Omit<ServiceOptions, 'folder'>): Promise<TestbedServer> {
     const service = await startService({ ...options, folder: this.#folder });
     this.#cleanups.push(() => service.end());
-    return { port: service.port, component: { part, pid: pidOf(service) }, close: () => service.end() };
+    const { port, adminUrl } = service;
+    return { port, adminUrl, component: { part, pid: pidOf(service) }, close: () => service.end() };
   }
 
   /** Starts a baseline that serves votes, with the Node flags of the vote handler. */
