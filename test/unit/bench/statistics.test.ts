@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { bootstrapRatio, mannWhitney, summarize } from '#bench/measure/statistics.ts';
+import { bootstrapRatio, mannWhitney, pairedRatio, summarize } from '#bench/measure/statistics.ts';
 import { median, quantile } from '#kit/quantile.ts';
 
 describe('a quantile', () => {
@@ -34,6 +34,21 @@ describe('the Mann-Whitney test', () => {
 
   test('has p = 1 for equal rounds', () => {
     expect(mannWhitney([3, 3, 3], [3, 3, 3])).toBe(1);
+  });
+});
+
+describe('the paired ratio', () => {
+  test('does not depend on a speed that drifts between the pairs', () => {
+    const speeds = [10, 40, 20, 70, 30, 15, 55, 25];
+    const { ratio, low, high } = pairedRatio(
+      speeds.map((speed) => speed * 1.1),
+      speeds,
+    );
+    for (const value of [ratio, low, high]) expect(value).toBeCloseTo(1.1);
+  });
+
+  test('is NaN without pairs', () => {
+    expect(pairedRatio([], [1]).ratio).toBeNaN();
   });
 });
 

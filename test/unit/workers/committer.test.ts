@@ -1,8 +1,9 @@
-import { afterEach, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { CommitResult } from '#db/commit.ts';
 import type { ReceivedBatch } from '#job';
 import { recordLog } from '#kit/log.ts';
 import { until } from '#kit/until.ts';
+import { vote } from '#kit/votes.ts';
 import { Committer, DeferredError, LANES } from '#workers/committer.ts';
 
 const RESULT: CommitResult = {
@@ -56,6 +57,69 @@ test('a deferred job is to be submitted again, the others of its group are commi
   expect(outcomes[1]).toMatchObject({ reason: expect.any(DeferredError) });
 });
 
+describe('a committer that keeps up', () => {
+  let isBehind = false;
+  let groups: number[];
+  let committer: Committer;
+
+  beforeEach(() => {
+    vi.useFakeTimers();
+    isBehind = false;
+    groups = [];
+    committer = new Committer({
+      log: recordLog().log,
+      isBehind: () => isBehind,
+      commit: async (batches) => {
+        groups.push(batches.length);
+        return RESULT;
+      },
+    });
+  });
+  afterEach(() => {
+    vi.useRealTimers();
+  });
+
+  const submit = (seq: number, votes = 1) => committer.submit(batch(seq, votes));
+
+  test('commits 200 ms after the first job, with all jobs since then', async () => {
+    void submit(1);
+    await vi.advanceTimersByTimeAsync(199);
+    void submit(2);
+    await vi.advanceTimersByTimeAsync(0);
+    expect(groups).toEqual([]);
+    await vi.advanceTimersByTimeAsync(2);
+    expect(groups).toEqual([2]);
+    void submit(3);
+    await vi.advanceTimersByTimeAsync(199);
+    expect(groups).toEqual([2]);
+    await vi.advanceTimersByTimeAsync(2);
+    expect(groups).toEqual([2, 1]);
+  });
+
+  test('commits at once with 5,000 votes', async () => {
+    void submit(1, 4_999);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(groups).toEqual([]);
+    void submit(2, 1);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(groups).toEqual([2]);
+  });
+
+  test('commits at once while jobs wait in a queue', async () => {
+    isBehind = true;
+    void submit(1);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(groups).toEqual([1]);
+  });
+
+  test('commits nothing after it was stopped', async () => {
+    void submit(1);
+    committer.stop();
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(groups).toEqual([]);
+  });
+});
+
 test('reports a recovery when Postgres rejects the job that it could not commit before', async () => {
   const errors = [new Error('connection lost'), Object.assign(new Error('bad value'), { code: '22021' })];
   const faults: (string | undefined)[] = [];
@@ -82,6 +146,6 @@ test('fails a job that was written off with the reason, and none beside it', asy
   });
 });
 
-function batch(seq: number): ReceivedBatch {
-  return { source: 'one.t0-1', seq, votes: [] };
+function batch(seq: number, votes = 0): ReceivedBatch {
+  return { source: 'one.t0-1', seq, votes: Array.from({ length: votes }, () => vote(seq, 'cats', 0)) };
 }

@@ -99,6 +99,57 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
+describe('between writes', () => {
+  /** Writes `count` votes; the write takes no time. */
+  async function writeVotes(capture: Capture, count: number): Promise<void> {
+    captureMany(capture, count);
+    await settle();
+    sink.last.succeed();
+    await settle();
+  }
+
+  test('under load, the next write starts 15 ms after the last, and later votes share it', async () => {
+    const capture = createCapture();
+    await writeVotes(capture, 5);
+    captureMany(capture, 1);
+    await vi.advanceTimersByTimeAsync(14);
+    captureMany(capture, 2);
+    expect(sink.writes).toHaveLength(1);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(sink.writes).toHaveLength(2);
+    expect(sink.last.batches.map(({ votes }) => votes.length)).toEqual([3]);
+  });
+
+  test('after a write of few votes, the next one starts at once', async () => {
+    const capture = createCapture();
+    await writeVotes(capture, 4);
+    captureMany(capture, 1);
+    await settle();
+    expect(sink.writes).toHaveLength(2);
+  });
+
+  test('a write starts at once when many votes wait', async () => {
+    const capture = createCapture();
+    await writeVotes(capture, 5);
+    captureMany(capture, 249);
+    await settle();
+    expect(sink.writes).toHaveLength(1);
+    captureMany(capture, 1);
+    await settle();
+    expect(sink.writes).toHaveLength(2);
+  });
+
+  test('a process that stops does not wait', async () => {
+    const capture = createCapture();
+    await writeVotes(capture, 5);
+    captureMany(capture, 1);
+    await settle();
+    void capture.flush(1_000);
+    await settle();
+    expect(sink.writes).toHaveLength(2);
+  });
+});
+
 describe('when idle', () => {
   test('writes a vote at once and resolves only after the write', async () => {
     const outcomes = captureMany(createCapture(), 1);
