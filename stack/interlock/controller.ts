@@ -5,7 +5,7 @@ import { bisectRoutes, isSameRoute } from './bisect.ts';
 import { type DockerApi, DockerError } from './docker.ts';
 import { renderRoutes } from './haproxy.ts';
 import type { InterlockMetrics } from './metrics.ts';
-import { composeModel } from './model.ts';
+import { composeModel, type Edge, type EdgeSettings } from './model.ts';
 import { type HaProxy, ProxyDownError } from './proxy.ts';
 import { ProxyNotFoundError, type Route, readRoutes } from './route.ts';
 
@@ -27,12 +27,18 @@ export interface ControllerOptions {
   readonly docker: Pick<DockerApi, 'read' | 'watch'>;
   readonly proxy: Pick<HaProxy, 'apply' | 'settle' | 'clear' | 'lastGood' | 'lastNote' | 'hasRestarted'>;
   readonly cluster: string;
-  readonly postRateMax: number;
+  readonly edge: EdgeSettings;
   readonly log: Log;
   readonly readiness: Readiness;
   readonly metrics: InterlockMetrics;
   readonly pollIntervalMs?: number;
   readonly downMsMax?: number;
+}
+
+/** What a later controller needs to render the proxy's configuration again. */
+interface Note {
+  readonly routes: readonly Route[];
+  readonly proxies: number;
 }
 
 /**
@@ -51,6 +57,7 @@ export class Controller {
 
   /** The routes of the labels, as read last; `undefined` until Docker has responded. */
   #wanted: readonly Route[] | undefined;
+  #proxies = 1;
   #labelFaults: ReadonlyMap<string, string> = new Map();
   /** The routes that the proxy has loaded. */
   #active: readonly Route[] = [];
@@ -76,6 +83,10 @@ export class Controller {
     await this.#running;
   }
 
+  get #edge(): Edge {
+    return { ...this.#options.edge, proxies: this.#proxies };
+  }
+
   async #follow(): Promise<void> {
     await this.#restore();
     while (!this.#stop.signal.aborted) {
@@ -88,10 +99,13 @@ export class Controller {
 
   /** Restores the active routes of an earlier controller, if they match what the proxy has loaded. */
   async #restore(): Promise<void> {
-    const { proxy, log, postRateMax } = this.#options;
+    const { proxy, log } = this.#options;
     try {
-      const routes = JSON.parse((await proxy.lastNote()) ?? '[]') as Route[];
-      const text = renderRoutes(composeModel(routes, postRateMax).model);
+      const note = await proxy.lastNote();
+      if (note === undefined) return;
+      const { routes, proxies } = JSON.parse(note) as Note;
+      this.#proxies = proxies;
+      const text = renderRoutes(composeModel(routes, this.#edge).model);
       if (text === (await proxy.lastGood())) this.#active = routes;
     } catch (error) {
       log.warn('active routes unknown', { error });
@@ -128,8 +142,9 @@ export class Controller {
   async #readDocker(): Promise<void> {
     const { docker, cluster, log, readiness, metrics } = this.#options;
     try {
-      const { routes, faults } = readRoutes(await docker.read(), cluster);
+      const { routes, proxies, faults } = readRoutes(await docker.read(), cluster);
       this.#wanted = routes;
+      this.#proxies = proxies;
       this.#labelFaults = faults;
       if (readiness.faults['docker'] !== undefined) log.info('Docker reachable');
       readiness.ready('docker');
@@ -145,11 +160,11 @@ export class Controller {
   }
 
   async #reconcile(wanted: readonly Route[]): Promise<void> {
-    const { proxy, log, readiness, metrics, postRateMax } = this.#options;
+    const { proxy, log, readiness, metrics } = this.#options;
     try {
       await proxy.settle();
       if (proxy.hasRestarted()) this.#quarantine.clear();
-      const { model, accepted, faults } = composeModel(this.#withoutQuarantined(wanted), postRateMax);
+      const { model, accepted, faults } = composeModel(this.#withoutQuarantined(wanted), this.#edge);
       const isCurrent = renderRoutes(model) === (await proxy.lastGood());
       if (isCurrent) this.#active = accepted;
       if (isCurrent || (await this.#apply(accepted))) readiness.ready('proxy');
@@ -182,10 +197,11 @@ export class Controller {
 
   /** Applies the routes that the proxy accepts; false if it rejects an unchanged configuration. */
   async #apply(offered: readonly Route[]): Promise<boolean> {
-    const { proxy, log, readiness, metrics, postRateMax } = this.#options;
+    const { proxy, log, readiness, metrics } = this.#options;
     const attempt = async (routes: readonly Route[]): Promise<boolean> => {
-      const { model } = composeModel(routes, postRateMax);
-      const isAccepted = await proxy.apply(model, JSON.stringify(routes));
+      const { model } = composeModel(routes, this.#edge);
+      const note: Note = { routes, proxies: this.#proxies };
+      const isAccepted = await proxy.apply(model, JSON.stringify(note));
       metrics.reload(isAccepted ? 'accepted' : 'rejected');
       return isAccepted;
     };

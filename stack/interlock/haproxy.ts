@@ -1,14 +1,16 @@
 import { createHash } from 'node:crypto';
-import type { Model, NamedRedirect, Site } from './model.ts';
+import type { Edge, Model, NamedRedirect, Site } from './model.ts';
 import type { Certificate, Servers } from './route.ts';
 
 /** Names with a dot are reserved: the name of a service has none. */
 const WEB = 'web.http';
 const TLS = 'web.tls';
-const HOSTS_PER_LINE = 40;
+const WORDS_PER_LINE = 40;
 const TLS_ENDS_HERE = 'web.tls-ends-here';
 const UNKNOWN_HOST = 'web.unknown-host';
 const POST_RATE = 'web.post-rate';
+/** A home or a device has an IPv6 /64, in which it may use any address. */
+const CLIENT = 'src,ipmask(32,64)';
 
 /** A word that HAProxy expands from its environment; `proxy.cfg` sets the defaults. */
 const fromEnvironment = (name: string, before = '', after = ''): string => `"${before}\${${name}}${after}"`;
@@ -41,12 +43,14 @@ export function renderRoutes(model: Model): string {
   const passthroughs = model.sites.filter(({ isPassthrough }) => isPassthrough);
   const sections = [
     ['# Rendered by interlock from the labels of the services; it overwrites manual changes.'],
-    ...(model.postRateMax > 0 ? [postRate()] : []),
+    ...(hasPostLimit(model.edge) ? [postRate()] : []),
     web(model, passthroughs.length > 0),
     ...(passthroughs.length > 0 ? tls(passthroughs, model.certificates.length > 0) : []),
     [`backend ${UNKNOWN_HOST} from common`, '  http-request deny deny_status 404'],
     ...model.redirects.map(redirect),
-    ...model.sites.flatMap((site) => (site.isPassthrough ? passthrough(site) : [backend(site)])),
+    ...model.sites.flatMap((site) =>
+      site.isPassthrough ? passthrough(site, model.edge) : [backend(site, model.edge)],
+    ),
   ];
   return `${sections.map((lines) => lines.join('\n')).join('\n\n')}\n`;
 }
@@ -59,20 +63,41 @@ function postRate(): string[] {
   ];
 }
 
+function hasPostLimit({ postRateMax, postRateNetworks }: Edge): boolean {
+  return postRateMax > 0 || postRateNetworks.some(({ max }) => max > 0);
+}
+
+/** A client's rate counts only what passes, so a client above its limit still gets the limit. */
+function postLimit(edge: Edge): string[] {
+  const networks = edge.postRateNetworks;
+  const denyAbove = (max: number, who: string): string[] =>
+    max === 0
+      ? []
+      : [
+          `  http-request deny deny_status 429 if METH_POST${who} { ${CLIENT},table_http_req_rate(${POST_RATE}) ge ${shareOf(max, edge)} }`,
+        ];
+  return [
+    ...inLines(networks.map(({ network }) => network)).map((some) => `  acl has-own-limit src ${some}`),
+    ...networks.flatMap(({ network, max }) => denyAbove(max, ` { src ${network} }`)),
+    ...denyAbove(edge.postRateMax, networks.length > 0 ? ' !has-own-limit' : ''),
+    `  http-request track-sc0 ${CLIENT} table ${POST_RATE} if METH_POST`,
+  ];
+}
+
+/** The part of a limit that one proxy enforces, rounded up. */
+function shareOf(max: number, { proxies }: Edge): number {
+  return Math.ceil(max / proxies);
+}
+
 /** The frontend of all sites, with and without TLS. */
 function web(model: Model, hasPassthrough: boolean): string[] {
-  const { postRateMax, sites } = model;
+  const { edge, sites } = model;
   const fallback = sites.find(({ isDefault }) => isDefault);
   return [
     `frontend ${WEB} from web`,
     `  bind ${fromEnvironment('PROXY_HTTP')}`,
     ...(model.certificates.length > 0 ? [bindTls(model, hasPassthrough)] : []),
-    ...(postRateMax > 0
-      ? [
-          `  http-request track-sc0 src,ipmask(32,64) table ${POST_RATE} if METH_POST`,
-          `  http-request deny deny_status 429 if METH_POST { sc_http_req_rate(0,${POST_RATE}) gt ${postRateMax} }`,
-        ]
-      : []),
+    ...(hasPostLimit(edge) ? postLimit(edge) : []),
     ...rules(model),
     `  default_backend ${fallback?.name ?? UNKNOWN_HOST}`,
   ];
@@ -126,10 +151,10 @@ function rules({ sites, redirects }: Model): string[] {
     );
 }
 
-/** Splits hosts over lines: HAProxy accepts 64 words per line. */
-function inLines(hosts: readonly string[]): string[] {
-  return Array.from({ length: Math.ceil(hosts.length / HOSTS_PER_LINE) }, (_, line) =>
-    hosts.slice(line * HOSTS_PER_LINE, (line + 1) * HOSTS_PER_LINE).join(' '),
+/** Splits words over lines: HAProxy accepts 64 per line. */
+function inLines(words: readonly string[]): string[] {
+  return Array.from({ length: Math.ceil(words.length / WORDS_PER_LINE) }, (_, line) =>
+    words.slice(line * WORDS_PER_LINE, (line + 1) * WORDS_PER_LINE).join(' '),
   );
 }
 
@@ -168,7 +193,7 @@ function redirect({ name, to, keepsPath }: NamedRedirect): string[] {
 
 const TO_HTTPS = '  http-request redirect prefix https://%[var(txn.host)] code 307';
 
-function backend({ name, hosts, root, settings, servers }: Site): string[] {
+function backend({ name, hosts, root, settings, servers }: Site, edge: Edge): string[] {
   const { sslOnly, rewrites } = settings;
   return [
     `backend ${name} from site`,
@@ -177,17 +202,17 @@ function backend({ name, hosts, root, settings, servers }: Site): string[] {
     // 307 keeps the method, and browsers do not cache it in case the site drops TLS.
     ...(sslOnly ? [`${TO_HTTPS} unless { ssl_fc }`] : []),
     ...(rewrites ? strip(root) : []),
-    ...servers.map((group) => serverLine(group, hosts)),
+    ...servers.map((group) => serverLine(group, hosts, edge)),
   ];
 }
 
-function passthrough({ name, hosts, settings, servers }: Site): string[][] {
+function passthrough({ name, hosts, settings, servers }: Site, edge: Edge): string[][] {
   return [
     [
       `backend ${name} from passthrough`,
       ...balance(settings),
       ...health(settings, hosts),
-      ...servers.map((group) => serverLine(group, hosts)),
+      ...servers.map((group) => serverLine(group, hosts, edge)),
     ],
     ...(settings.sslOnly ? [[`backend ${name}-redirect from common`, TO_HTTPS]] : []),
   ];
@@ -215,12 +240,12 @@ function strip(root: string): string[] {
   ];
 }
 
-function serverLine(servers: Servers, hosts: readonly string[]): string {
+function serverLine(servers: Servers, hosts: readonly string[], edge: Edge): string {
   const { service, fqdn, port, slots, healthPort, connectionsMax } = servers;
   const name = slots > 0 ? `server-template ${service}. ${slots}` : `server ${service}.vip`;
   const options = [
     ...(healthPort === undefined ? [] : [`port ${healthPort}`]),
-    ...(connectionsMax === undefined ? [] : [`maxconn ${connectionsMax}`]),
+    ...(connectionsMax === undefined ? [] : [`maxconn ${shareOf(connectionsMax, edge)}`]),
     ...tlsOptions(servers, hosts),
   ];
   return [`  ${name} ${fqdn}:${port}`, ...options].join(' ');

@@ -16,6 +16,7 @@ await runProcess('interlock', async ({ log, shutdown }) => {
     proxyDir: settings.proxyDir,
     serviceCluster: settings.serviceCluster,
     postRateMax: settings.postRateMax,
+    postRateNetworks: settings.postRateNetworks,
     logLevel: settings.logLevel,
   });
   log.setLevel(config.logLevel);
@@ -28,7 +29,7 @@ await runProcess('interlock', async ({ log, shutdown }) => {
     docker: new DockerApi(config.dockerApiUrl),
     proxy: new HaProxy(config.proxyDir),
     cluster: config.serviceCluster,
-    postRateMax: config.postRateMax,
+    edge: { postRateMax: config.postRateMax, postRateNetworks: config.postRateNetworks },
     log,
     readiness,
     metrics: createInterlockMetrics(registry),

@@ -19,6 +19,20 @@ export interface NamedRedirect extends Redirect {
   readonly name: string;
 }
 
+/** The operator's settings for all sites. */
+export interface EdgeSettings {
+  /** Most POST requests of a client in 10 s; 0 means no limit. */
+  readonly postRateMax: number;
+  /** Networks with a limit of their own, such as those of carriers that share an address among many clients. */
+  readonly postRateNetworks: readonly { readonly network: string; readonly max: number }[];
+}
+
+/** What holds for all sites. */
+export interface Edge extends EdgeSettings {
+  /** Proxies that share the requests; each enforces its share of every limit. At least 1. */
+  readonly proxies: number;
+}
+
 /** Everything that the proxy routes. It does not depend on the order of the routes. */
 export interface Model {
   readonly sites: readonly Site[];
@@ -26,8 +40,7 @@ export interface Model {
   readonly certificates: readonly Certificate[];
   /** For clients without SNI, or with a host that no service claims; without it they get no TLS. */
   readonly defaultCertificate?: Certificate;
-  /** Most POST requests of a client in 10 s; 0 means no limit. */
-  readonly postRateMax: number;
+  readonly edge: Edge;
 }
 
 /** A model, and the reason for each service that lost a conflict with an older one. */
@@ -53,7 +66,7 @@ interface Claim {
 }
 
 /** Merges the routes of all services. Of two that contradict each other, the older service's wins. */
-export function composeModel(routes: readonly Route[], postRateMax: number): Composition {
+export function composeModel(routes: readonly Route[], edge: Edge): Composition {
   const accepted: Route[] = [];
   const faults = new Map<string, string>();
   const claims: Claim[] = [];
@@ -69,7 +82,7 @@ export function composeModel(routes: readonly Route[], postRateMax: number): Com
     claims.push(...wanted);
     accepted.push(route);
   }
-  return { model: modelOf(accepted, postRateMax), accepted, faults };
+  return { model: modelOf(accepted, edge), accepted, faults };
 }
 
 function claimsOf(route: Route): Claim[] {
@@ -110,7 +123,7 @@ function differenceOf(claim: Claim, other: Claim): string {
   return claim.terms !== undefined && other.terms !== undefined ? 'with other settings' : 'and is redirected';
 }
 
-function modelOf(routes: readonly Route[], postRateMax: number): Model {
+function modelOf(routes: readonly Route[], edge: Edge): Model {
   const certificates = new Map<string, Certificate>();
   for (const { certificate } of routes) {
     if (certificate) certificates.set(JSON.stringify(certificate), certificate);
@@ -127,7 +140,7 @@ function modelOf(routes: readonly Route[], postRateMax: number): Model {
       ),
     certificates: [...certificates].toSorted(byKey(([key]) => key)).map(([, certificate]) => certificate),
     ...(defaultCertificate && { defaultCertificate }),
-    postRateMax,
+    edge,
   };
 }
 

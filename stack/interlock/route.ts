@@ -61,6 +61,8 @@ export interface Route {
 /** Routes, and the reason for each service whose labels are faulty. */
 export interface Routes {
   readonly routes: readonly Route[];
+  /** Tasks that the Swarm wants of the proxy's service, at least 1: the one that runs this controller's proxy. */
+  readonly proxies: number;
   readonly faults: ReadonlyMap<string, string>;
 }
 
@@ -91,7 +93,7 @@ export function readRoutes(swarm: Swarm, cluster: string): Routes {
       faults.set(service.name, error.message);
     }
   }
-  return { routes, faults };
+  return { routes, proxies: Math.max(1, proxy.tasksWanted), faults };
 }
 
 function routeOf(service: Service, proxy: Service, swarm: Swarm): Route {

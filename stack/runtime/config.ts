@@ -1,5 +1,6 @@
 import { createPublicKey, type KeyObject } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
 import { hostname } from 'node:os';
 import {
   CAPTURE_BUFFER_CEILING,
@@ -221,6 +222,33 @@ const publicUrl: Parse<string | undefined> = (text) => {
   return isAddress ? text.replace(/\/+$/, '') : fault('an address like https://results.example');
 };
 
+const NETWORKS_MAX = 500;
+
+/** A network as `address/prefix`, or one address. Text of this form has no meaning to HAProxy beyond it. */
+const network: Parse<string> = (text) => {
+  const [, address = '', prefix] = /^([\da-fA-F:.]+)(?:\/(\d{1,3}))?$/.exec(text) ?? [];
+  const family = isIP(address);
+  if (family === 0 || Number(prefix ?? 0) > (family === 4 ? 32 : 128)) {
+    fault('networks such as 192.0.2.0/24 or 2001:db8::/32');
+  }
+  return text;
+};
+
+/** A list, separated by commas or whitespace. */
+const listOf =
+  <T>(countMax: number, parse: Parse<T>): Parse<readonly T[]> =>
+  (text) => {
+    const items = text.split(/[\s,]+/).filter(Boolean);
+    if (items.length > countMax) fault(`a list of ${countMax} at most`);
+    return items.map(parse);
+  };
+
+/** `network=limit`. */
+const networkLimit: Parse<{ readonly network: string; readonly max: number }> = (text) => {
+  const [, name = '', limit = ''] = /^([^=]+)=(\d{1,7})$/.exec(text) ?? fault('network=limit pairs');
+  return { network: network(name), max: Number(limit) };
+};
+
 const absolutePath: Parse<string> = (text) => (text.startsWith('/') ? text : fault('an absolute path'));
 
 const setting = <T>(name: string, parse: Parse<T>, fallback?: string): Setting<T> =>
@@ -263,5 +291,6 @@ export const settings = {
   proxyDir: setting('PROXY_DIR', absolutePath, '/run/haproxy'),
   serviceCluster: setting('SERVICE_CLUSTER', text, ''),
   postRateMax: setting('POST_RATE_MAX', integer(0, 1_000_000), '600'),
+  postRateNetworks: setting('POST_RATE_NETWORKS', listOf(NETWORKS_MAX, networkLimit), ''),
   logLevel: setting('LOG_LEVEL', oneOf('debug', 'info', 'warn', 'error'), 'info'),
 } as const;

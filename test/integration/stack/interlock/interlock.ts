@@ -4,6 +4,7 @@ import { Registry } from '@prometheus-io/client';
 import { Controller } from '#interlock/controller.ts';
 import { DockerApi, type Service } from '#interlock/docker.ts';
 import { createInterlockMetrics } from '#interlock/metrics.ts';
+import type { EdgeSettings } from '#interlock/model.ts';
 import { HaProxy } from '#interlock/proxy.ts';
 import {
   service,
@@ -68,9 +69,9 @@ export interface TestInterlock {
 
 const NETWORK = 'net';
 
-/** @param postRateMax as the setting POST_RATE_MAX */
+/** @param edge settings of the controller; default: no limits */
 export async function startInterlock(
-  options: { readonly postRateMax?: number; readonly env?: Record<string, string> } = {},
+  options: { readonly edge?: Partial<EdgeSettings>; readonly env?: Record<string, string> } = {},
 ): Promise<TestInterlock> {
   const dns = await startDns();
   const docker = await startDocker();
@@ -89,7 +90,7 @@ export async function startInterlock(
       docker: new DockerApi(docker.url),
       proxy: new HaProxy(haproxy.folder),
       cluster: '',
-      postRateMax: options.postRateMax ?? 0,
+      edge: { postRateMax: 0, postRateNetworks: [], ...options.edge },
       log,
       readiness: parts.readiness,
       metrics: createInterlockMetrics(parts.registry),

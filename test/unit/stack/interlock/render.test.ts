@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ROOT } from '#dev/root.ts';
 import type { Service, Swarm } from '#interlock/docker.ts';
 import { linksOf, renderRoutes } from '#interlock/haproxy.ts';
-import { composeModel, type Model } from '#interlock/model.ts';
+import { composeModel, type Edge, type Model } from '#interlock/model.ts';
 import { ProxyNotFoundError, readRoutes } from '#interlock/route.ts';
 import { haproxyIsMissing, service } from '#kit/haproxy.ts';
 
@@ -36,10 +36,12 @@ const swarmOf = (...services: readonly Service[]): Swarm => ({
   networks: NETWORKS,
 });
 
+const NO_LIMITS: Edge = { postRateMax: 0, postRateNetworks: [], proxies: 1 };
+
 /** What becomes of the services: the model, and the faults of all kinds. */
-function compose(services: readonly Service[], cluster = '', postRateMax = 0) {
-  const { routes, faults } = readRoutes(swarmOf(...services), cluster);
-  const composition = composeModel(routes, postRateMax);
+function compose(services: readonly Service[], edge: Partial<Edge> = {}) {
+  const { routes, faults } = readRoutes(swarmOf(...services), '');
+  const composition = composeModel(routes, { ...NO_LIMITS, ...edge });
   return { model: composition.model, faults: Object.fromEntries([...faults, ...composition.faults]) };
 }
 
@@ -94,7 +96,21 @@ const SCENARIOS: Readonly<Record<string, readonly Service[]>> = {
   ],
   'passthrough-alone': [web('through', { ssl_passthrough: 'true', port: '8443' })],
   vip: [web('virtual', { backend_mode: 'vip' }, { hasVirtualIp: true })],
+  edge: [VOTE],
 };
+
+/** What holds for all sites of a scenario; absent: the defaults of the settings. */
+const EDGES: Readonly<Record<string, Partial<Edge>>> = {
+  edge: {
+    postRateMax: 600,
+    postRateNetworks: [
+      { network: '100.64.0.0/10', max: 6_001 },
+      { network: '2001:db8::/32', max: 0 },
+    ],
+    proxies: 4,
+  },
+};
+const edgeOf = (scenario: string): Partial<Edge> => EDGES[scenario] ?? { postRateMax: 600 };
 
 describe('the routes', () => {
   let folder: string;
@@ -143,13 +159,13 @@ describe('the routes', () => {
 
   describe.each(Object.entries(SCENARIOS))('of the scenario %s', (name, services) => {
     test('match the golden file', async () => {
-      const { model, faults } = compose(services, '', 600);
+      const { model, faults } = compose(services, edgeOf(name));
       expect(faults).toEqual({});
       await expect(renderRoutes(model)).toMatchFileSnapshot(`golden/${name}.cfg`);
     });
 
     test.skipIf(haproxyIsMissing)('are taken by HAProxy without a warning', () => {
-      expect(check(compose(services, '', 600).model)).toBe('Configuration file is valid');
+      expect(check(compose(services, edgeOf(name)).model)).toBe('Configuration file is valid');
     });
   });
 
@@ -257,6 +273,23 @@ describe('the routes', () => {
     expect(faultOf({ backend_mode: 'vip' })).toBe('backend_mode vip needs a service with endpoint_mode vip');
     const { model } = compose([web('x', { ssl_cert: 'cert', ssl_key: 'key' }, { stack: 'stack' })]);
     expect(model.certificates).toEqual([{ cert: '/run/secrets/cert', key: '/elsewhere/key.pem' }]);
+  });
+
+  test('enforce each proxy’s share of the limits, rounded up', () => {
+    const { routes } = readRoutes(swarmOf(VOTE), '');
+    const shares = (proxies: number): unknown => {
+      const text = renderRoutes(composeModel(routes, { ...NO_LIMITS, postRateMax: 600, proxies }).model);
+      return [/ ge (\d+)/, / maxconn (\d+)/].map((form) => Number(form.exec(text)?.[1]));
+    };
+    expect([1, 2, 20, 1_000].map(shares)).toEqual([
+      [600, 512],
+      [300, 256],
+      [30, 26],
+      [1, 1],
+    ]);
+    const proxies = (tasksWanted: number): number =>
+      readRoutes({ services: [{ ...PROXY, tasksWanted }], networks: NETWORKS }, '').proxies;
+    expect([0, 1, 20].map(proxies)).toEqual([1, 1, 20]);
   });
 
   test('have slots for the wanted tasks, in powers of two', () => {

@@ -125,6 +125,23 @@ describe('the configuration', () => {
     ).toEqual(['VOTER_KEY is set twice: keep either VOTER_KEY or VOTER_KEY_FILE']);
   });
 
+  test('reads networks with limits, and refuses what is no network', () => {
+    const read = (text: string) =>
+      readConfig({ all: settings.postRateNetworks }, { POST_RATE_NETWORKS: text }).all;
+    expect(read('')).toEqual([]);
+    expect(read('100.64.0.0/10=6000, 2001:db8::/32=0\n192.0.2.1=5')).toEqual([
+      { network: '100.64.0.0/10', max: 6_000 },
+      { network: '2001:db8::/32', max: 0 },
+      { network: '192.0.2.1', max: 5 },
+    ]);
+    for (const wrong of ['10.0.0.0/8', '10.0.0.0/33=1', '::/129=1', '10.0.0=1', 'x }=1', '10.0.0.0/8=-1']) {
+      expect(
+        faultsOf(() => read(wrong)),
+        wrong,
+      ).toHaveLength(1);
+    }
+  });
+
   test('reads several users, with colons in their passwords', () => {
     const { users } = readConfig(
       { users: settings.dashboardUsers },
