@@ -26,7 +26,7 @@ people (/ of each handler; /polls/{poll} of the results; /nodes/{node}, /anomali
 also answers HEAD.
 
 Errors are problems (RFC 9457) with a stable code. A path or method that is not described gets \
-not_found. The proxy in front of the handlers answers 429 (too_many) and 503 (no_backend) itself, as plain text with \
+not_found. The proxy in front of the handlers answers 429 (too_many) and 503 (no_backend) itself, with \
 Retry-After. Bytes that are not HTTP, or that arrive too slowly, get a bare 400, 408 or 431.`;
 
 const PATH_PARAMETERS: Readonly<Record<string, { readonly schema: JsonSchema; readonly example: string }>> = {
