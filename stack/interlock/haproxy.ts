@@ -9,6 +9,8 @@ const WORDS_PER_LINE = 40;
 const TLS_ENDS_HERE = 'web.tls-ends-here';
 const UNKNOWN_HOST = 'web.unknown-host';
 const POST_RATE = 'web.post-rate';
+/** Whether the client's connection, to this proxy or a trusted one before it, uses TLS. */
+const TLS_CLIENT = '{ var(txn.tls) -m bool }';
 /** A home or a device has an IPv6 /64, in which it may use any address. */
 const CLIENT = 'src,ipmask(32,64)';
 
@@ -45,7 +47,7 @@ export function renderRoutes(model: Model): string {
     ['# Rendered by interlock from the labels of the services; it overwrites manual changes.'],
     ...(hasPostLimit(model.edge) ? [postRate()] : []),
     web(model, passthroughs.length > 0),
-    ...(passthroughs.length > 0 ? tls(passthroughs, model.certificates.length > 0) : []),
+    ...(passthroughs.length > 0 ? tls(passthroughs, model.certificates.length > 0, model.edge) : []),
     [`backend ${UNKNOWN_HOST} from common`, '  http-request deny deny_status 404'],
     ...model.redirects.map(redirect),
     ...model.sites.flatMap((site) =>
@@ -63,6 +65,37 @@ function postRate(): string[] {
   ];
 }
 
+/** The header is required from these load balancers and invalid from others, who could forge an address with it. */
+function proxyProtocol({ proxyProtocolFrom }: Edge): string[] {
+  if (proxyProtocolFrom.length === 0) return [];
+  return [
+    ...acl('from-load-balancer', 'src', proxyProtocolFrom),
+    '  tcp-request connection expect-proxy layer4 if from-load-balancer',
+  ];
+}
+
+/**
+ * Takes the client's address and scheme from the headers of trusted proxies. A proxy appends to what its own client sent, so
+ * only the last entry is credible.
+ */
+function forwardedClient({ trustedProxies }: Edge): string[] {
+  if (trustedProxies.length === 0) return [];
+  const isTrusted = 'from-trusted-proxy';
+  const says = (scheme: string): string => `{ req.hdr(x-forwarded-proto,-1) -i -m str ${scheme} }`;
+  return [
+    ...acl(isTrusted, 'src', trustedProxies),
+    `  http-request set-var(txn.tls) bool(true) if ${isTrusted} ${says('https')}`,
+    `  http-request unset-var(txn.tls) if ${isTrusted} ${says('http')}`,
+    // Last, because it changes the address that the condition is about.
+    `  http-request set-src req.hdr_ip(x-forwarded-for,-1) if ${isTrusted}`,
+  ];
+}
+
+/** Lines of the same name are alternatives. */
+function acl(name: string, fetch: string, networks: readonly string[]): string[] {
+  return inLines(networks).map((some) => `  acl ${name} ${fetch} ${some}`);
+}
+
 function hasPostLimit({ postRateMax, postRateNetworks }: Edge): boolean {
   return postRateMax > 0 || postRateNetworks.some(({ max }) => max > 0);
 }
@@ -77,7 +110,11 @@ function postLimit(edge: Edge): string[] {
           `  http-request deny deny_status 429 if METH_POST${who} { ${CLIENT},table_http_req_rate(${POST_RATE}) ge ${shareOf(max, edge)} }`,
         ];
   return [
-    ...inLines(networks.map(({ network }) => network)).map((some) => `  acl has-own-limit src ${some}`),
+    ...acl(
+      'has-own-limit',
+      'src',
+      networks.map(({ network }) => network),
+    ),
     ...networks.flatMap(({ network, max }) => denyAbove(max, ` { src ${network} }`)),
     ...denyAbove(edge.postRateMax, networks.length > 0 ? ' !has-own-limit' : ''),
     `  http-request track-sc0 ${CLIENT} table ${POST_RATE} if METH_POST`,
@@ -95,8 +132,10 @@ function web(model: Model, hasPassthrough: boolean): string[] {
   const fallback = sites.find(({ isDefault }) => isDefault);
   return [
     `frontend ${WEB} from web`,
-    `  bind ${fromEnvironment('PROXY_HTTP')}`,
+    `  bind ${fromEnvironment('PROXY_HTTP')} v6only`,
     ...(model.certificates.length > 0 ? [bindTls(model, hasPassthrough)] : []),
+    ...proxyProtocol(edge),
+    ...forwardedClient(edge),
     ...(hasPostLimit(edge) ? postLimit(edge) : []),
     ...rules(model),
     `  default_backend ${fallback?.name ?? UNKNOWN_HOST}`,
@@ -110,7 +149,9 @@ function bindTls({ certificates, defaultCertificate }: Model, hasPassthrough: bo
   const crts = [...(first === undefined ? [] : [first]), ...others]
     .map((crt) => ` crt ${fromEnvironment('PROXY_DIR', '', `/tls/${crt}`)}`)
     .join('');
-  const address = hasPassthrough ? `${TLS_SOCKET} mode 600 accept-proxy` : fromEnvironment('PROXY_HTTPS');
+  const address = hasPassthrough
+    ? `${TLS_SOCKET} mode 600 accept-proxy`
+    : `${fromEnvironment('PROXY_HTTPS')} v6only`;
   return `  bind ${address} ssl alpn h2,http/1.1${first === undefined ? ' strict-sni' : ''}${crts}`;
 }
 
@@ -144,7 +185,7 @@ function rules({ sites, redirects }: Model): string[] {
           `{ var(txn.host) -m str ${some} }`,
           // With a trailing slash on both, /api is a prefix of /api and /api/x but not of /apix.
           ...(root ? [`{ path,concat(/) -m beg ${root}/ }`] : []),
-          ...(scheme ? [`${scheme === 'http' ? '!' : ''}{ ssl_fc }`] : []),
+          ...(scheme ? [`${scheme === 'http' ? '!' : ''}${TLS_CLIENT}`] : []),
         ];
         return `  use_backend ${name} if ${conditions.join(' ')}`;
       }),
@@ -159,11 +200,12 @@ function inLines(words: readonly string[]): string[] {
 }
 
 /** Routes connections by SNI to tasks that terminate TLS themselves; others continue to the frontend above. */
-function tls(sites: readonly Site[], hasCertificates: boolean): string[][] {
+function tls(sites: readonly Site[], hasCertificates: boolean, edge: Edge): string[][] {
   return [
     [
       `frontend ${TLS} from passthrough`,
-      `  bind ${fromEnvironment('PROXY_HTTPS')}`,
+      `  bind ${fromEnvironment('PROXY_HTTPS')} v6only`,
+      ...proxyProtocol(edge),
       '  tcp-request inspect-delay 5s',
       '  tcp-request content accept if { req.ssl_hello_type 1 }',
       '  tcp-request content reject',
@@ -200,7 +242,7 @@ function backend({ name, hosts, root, settings, servers }: Site, edge: Edge): st
     ...balance(settings),
     ...health(settings, hosts),
     // 307 keeps the method, and browsers do not cache it in case the site drops TLS.
-    ...(sslOnly ? [`${TO_HTTPS} unless { ssl_fc }`] : []),
+    ...(sslOnly ? [`${TO_HTTPS} unless ${TLS_CLIENT}`] : []),
     ...(rewrites ? strip(root) : []),
     ...servers.map((group) => serverLine(group, hosts, edge)),
   ];

@@ -17,6 +17,8 @@ await runProcess('interlock', async ({ log, shutdown }) => {
     serviceCluster: settings.serviceCluster,
     postRateMax: settings.postRateMax,
     postRateNetworks: settings.postRateNetworks,
+    trustedProxies: settings.trustedProxies,
+    proxyProtocolFrom: settings.proxyProtocolFrom,
     logLevel: settings.logLevel,
   });
   log.setLevel(config.logLevel);
@@ -29,7 +31,7 @@ await runProcess('interlock', async ({ log, shutdown }) => {
     docker: new DockerApi(config.dockerApiUrl),
     proxy: new HaProxy(config.proxyDir),
     cluster: config.serviceCluster,
-    edge: { postRateMax: config.postRateMax, postRateNetworks: config.postRateNetworks },
+    edge: config,
     log,
     readiness,
     metrics: createInterlockMetrics(registry),

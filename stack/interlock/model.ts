@@ -25,6 +25,10 @@ export interface EdgeSettings {
   readonly postRateMax: number;
   /** Networks with a limit of their own, such as those of carriers that share an address among many clients. */
   readonly postRateNetworks: readonly { readonly network: string; readonly max: number }[];
+  /** Networks whose `X-Forwarded-For` and `-Proto` are believed, such as those of a CDN. */
+  readonly trustedProxies: readonly string[];
+  /** Networks of load balancers that begin every connection with a PROXY protocol header. */
+  readonly proxyProtocolFrom: readonly string[];
 }
 
 /** What holds for all sites. */

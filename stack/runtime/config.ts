@@ -291,6 +291,8 @@ export const settings = {
   proxyDir: setting('PROXY_DIR', absolutePath, '/run/haproxy'),
   serviceCluster: setting('SERVICE_CLUSTER', text, ''),
   postRateMax: setting('POST_RATE_MAX', integer(0, 1_000_000), '600'),
+  trustedProxies: setting('TRUSTED_PROXIES', listOf(NETWORKS_MAX, network), ''),
+  proxyProtocolFrom: setting('PROXY_PROTOCOL_FROM', listOf(NETWORKS_MAX, network), ''),
   postRateNetworks: setting('POST_RATE_NETWORKS', listOf(NETWORKS_MAX, networkLimit), ''),
   logLevel: setting('LOG_LEVEL', oneOf('debug', 'info', 'warn', 'error'), 'info'),
 } as const;

@@ -56,8 +56,8 @@ export async function startHaProxy(dnsPort: number, env: Record<string, string> 
         log,
         env: {
           PROXY_DIR: folder,
-          PROXY_HTTP: `*:${port}`,
-          PROXY_HTTPS: `*:${tlsPort}`,
+          PROXY_HTTP: `*:${port},:::${port}`,
+          PROXY_HTTPS: `*:${tlsPort},:::${tlsPort}`,
           PROXY_OPERATORS: `127.0.0.1:${operatorsPort}`,
           DOCKER_DNS: `127.0.0.1:${dnsPort}`,
           ...env,

@@ -36,7 +36,13 @@ const swarmOf = (...services: readonly Service[]): Swarm => ({
   networks: NETWORKS,
 });
 
-const NO_LIMITS: Edge = { postRateMax: 0, postRateNetworks: [], proxies: 1 };
+const NO_LIMITS: Edge = {
+  postRateMax: 0,
+  postRateNetworks: [],
+  trustedProxies: [],
+  proxyProtocolFrom: [],
+  proxies: 1,
+};
 
 /** What becomes of the services: the model, and the faults of all kinds. */
 function compose(services: readonly Service[], edge: Partial<Edge> = {}) {
@@ -97,6 +103,10 @@ const SCENARIOS: Readonly<Record<string, readonly Service[]>> = {
   'passthrough-alone': [web('through', { ssl_passthrough: 'true', port: '8443' })],
   vip: [web('virtual', { backend_mode: 'vip' }, { hasVirtualIp: true })],
   edge: [VOTE],
+  'edge-passthrough': [
+    web('through', { ssl_passthrough: 'true', port: '8443' }),
+    web('ends', { ssl_cert: 'both', ssl_only: 'true' }),
+  ],
 };
 
 /** What holds for all sites of a scenario; absent: the defaults of the settings. */
@@ -107,8 +117,11 @@ const EDGES: Readonly<Record<string, Partial<Edge>>> = {
       { network: '100.64.0.0/10', max: 6_001 },
       { network: '2001:db8::/32', max: 0 },
     ],
+    trustedProxies: Array.from({ length: 41 }, (_, number) => `192.0.2.${number}`),
+    proxyProtocolFrom: ['10.0.0.0/16'],
     proxies: 4,
   },
+  'edge-passthrough': { trustedProxies: ['2001:db8::/32'], proxyProtocolFrom: ['10.0.0.0/16', 'fd00::/8'] },
 };
 const edgeOf = (scenario: string): Partial<Edge> => EDGES[scenario] ?? { postRateMax: 600 };
 

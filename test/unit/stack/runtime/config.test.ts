@@ -134,6 +134,11 @@ describe('the configuration', () => {
       { network: '2001:db8::/32', max: 0 },
       { network: '192.0.2.1', max: 5 },
     ]);
+    const trusted = { TRUSTED_PROXIES: '192.0.2.0/24,\n2001:db8::/32' };
+    expect(readConfig({ all: settings.trustedProxies }, trusted).all).toEqual([
+      '192.0.2.0/24',
+      '2001:db8::/32',
+    ]);
     for (const wrong of ['10.0.0.0/8', '10.0.0.0/33=1', '::/129=1', '10.0.0=1', 'x }=1', '10.0.0.0/8=-1']) {
       expect(
         faultsOf(() => read(wrong)),
