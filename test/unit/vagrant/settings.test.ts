@@ -16,6 +16,7 @@ const settings = Object.fromEntries(
 
 interface Service {
   readonly deploy: {
+    readonly replicas?: string | number;
     readonly placement: { readonly constraints: readonly string[] };
     readonly resources: { readonly limits: { readonly memory: string } };
   };
@@ -35,9 +36,10 @@ function toMib(text: string): number {
 const resolve = (text: string): string =>
   text.replaceAll(/\$\{(\w+):-([^}]*)\}/g, (_, name: string, value: string) => settings[name] ?? value);
 
-/** The sum of the memory limits of all services on machines of a role, in MiB. */
+/** The sum of the memory limits of all services that run on machines of a role, in MiB. */
 const limitsOf = (role: string): number =>
   Object.values(services)
+    .filter(({ deploy }) => resolve(String(deploy.replicas ?? 1)) !== '0')
     .filter(({ deploy }) => deploy.placement.constraints.some((one) => resolve(one).endsWith(` == ${role}`)))
     .map(({ deploy }) => toMib(resolve(deploy.resources.limits.memory)))
     .reduce((sum, size) => sum + size, 0);
