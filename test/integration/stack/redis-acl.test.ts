@@ -169,7 +169,8 @@ describe('the vote handler', () => {
     await reader.start();
     expect(polls.get(POLL)?.revision).toBe(1);
     expect(fences).toBe(0);
-    await until('what it has applied is recorded', () => redis.client.hexists(APPLIED_KEY, SOURCE));
+    const isRecorded = async () => (await redis.client.hexists(APPLIED_KEY, SOURCE)) === 1;
+    await until('what it has applied is recorded', isRecorded);
     await fenceSources(redis.client, SOURCE);
     await until('the fence is read', () => fences > 0);
     expect(await refusals()).toEqual([]);

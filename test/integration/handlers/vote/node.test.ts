@@ -164,7 +164,8 @@ describe('NodeReader', () => {
     const before = ticks;
     await until('it has ticked', () => ticks > before + 1);
     await redis.client.del(APPLIED_KEY);
-    await until('it is recorded', () => redis.client.hexists(APPLIED_KEY, SOURCE), CHANGE_MS_MAX);
+    const isRecorded = async () => (await redis.client.hexists(APPLIED_KEY, SOURCE)) === 1;
+    await until('it is recorded', isRecorded, CHANGE_MS_MAX);
     expect(polls.phaseOf(POLL)).toBe('open');
   });
 
