@@ -5,7 +5,6 @@ import { readMintBursts, readVoteTimes } from '#db/anomalies.ts';
 import { commitBatches } from '#db/commit.ts';
 import { createDatabase, openTestDb, type TestDatabase } from '#kit/postgres.ts';
 import { emptyTables, mirrorEntry } from '#kit/tables.ts';
-import { until } from '#kit/until.ts';
 import { batch, NODE, OTHER_NODE, OTHER_SOURCE, POLL, SOURCE, vote } from '#kit/votes.ts';
 import { DeadlineError } from '#runtime/deadline.ts';
 
@@ -249,26 +248,20 @@ describe('the report', () => {
 
   test('ends at its time limit, and the connection can be used again', async () => {
     const blocker = openTestDb(database.url);
-    let release = (): void => {};
+    const [locked, released] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
     const blocked = blocker.transaction().execute(async (transaction) => {
       await sql`lock table votes in access exclusive mode`.execute(transaction);
-      await new Promise<void>((resolve) => {
-        release = resolve;
-      });
+      locked.resolve();
+      await released.promise;
     });
     try {
-      await until('the votes are locked', async () => {
-        const { rows } = await sql`
-          select from pg_locks where relation = 'votes'::regclass and mode = 'AccessExclusiveLock' and granted
-        `.execute(database.db);
-        return rows.length > 0;
-      });
+      await Promise.race([locked.promise, blocked]);
       const startedAt = performance.now();
       await expect(collectAnomalies({ db: database.db, msMax: 200 })).rejects.toThrow(DeadlineError);
       // The connection has a limit of 20 s.
       expect(performance.now() - startedAt).toBeLessThan(10_000);
     } finally {
-      release();
+      released.resolve();
       await blocked;
       await blocker.destroy();
     }
