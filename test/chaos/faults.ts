@@ -1,10 +1,10 @@
 import { appendFileSync, readdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { auditSources } from '#db/audit.ts';
 import { writeOffNode } from '#db/nodes.ts';
 import { LEDGER_KEY, NODE_KEY, nodeOf, readLedger } from '#job';
 import { until } from '#kit/until.ts';
+import { areCommitted } from './committed.ts';
 import type { Crowd } from './crowd.ts';
 import { appendOnlyFile, canLosePower, losePower, repairAppendOnlyFile } from './power.ts';
 import type { Random } from './random.ts';
@@ -75,14 +75,7 @@ async function untilDrained(frontend: Frontend, { db }: ChaosSystem): Promise<st
   );
   if (id === null) throw new Error(`${frontend.name} is not enrolled`);
   const accepted = [...readLedger(fields)].filter(([source]) => nodeOf(source).id === id);
-  const isCommitted = async (): Promise<boolean> => {
-    const sources = new Map((await auditSources(db)).map((source) => [source.source, source]));
-    return accepted.every(([source, { seq }]) => {
-      const audit = sources.get(source);
-      return audit && audit.acceptedSeq >= seq && audit.missingJobs === 0;
-    });
-  };
-  await until(`${frontend.name} is drained`, isCommitted, DRAIN_MS_MAX);
+  await until(`${frontend.name} is drained`, () => areCommitted(db, accepted), DRAIN_MS_MAX);
   return id;
 }
 

@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { auditSources } from '#db/audit.ts';
 import { readReceipt } from '#db/results.ts';
 import { LEDGER_KEY, readLedger } from '#job';
 import { scratchFolder } from '#kit/process.ts';
 import { until } from '#kit/until.ts';
 import { POLL } from '#kit/votes.ts';
+import { areCommitted } from './committed.ts';
 import { Crowd, type CrowdCounts } from './crowd.ts';
 import { FAULTS, type Fault } from './faults.ts';
 import { Random } from './random.ts';
@@ -167,17 +167,7 @@ async function untilDrained({ frontends, db }: ChaosSystem): Promise<void> {
   );
   const accepted = ledgers.flatMap((fields) => [...readLedger(fields)]);
   try {
-    await until(
-      'every job is committed',
-      async () => {
-        const sources = new Map((await auditSources(db)).map((source) => [source.source, source]));
-        return accepted.every(([source, { seq }]) => {
-          const audit = sources.get(source);
-          return audit && (audit.fencedSeq !== null || audit.acceptedSeq >= seq) && audit.missingJobs === 0;
-        });
-      },
-      DRAIN_MS_MAX,
-    );
+    await until('every job is committed', () => areCommitted(db, accepted), DRAIN_MS_MAX);
   } catch {
     // The verdict names what is missing.
   }
