@@ -2,7 +2,7 @@ import type { Problem } from './problem.ts';
 
 /** A problem as it is documented. Its code, status and title are a contract; the texts are not. */
 export interface ProblemKind {
-  readonly status: 400 | 401 | 403 | 404 | 405 | 409 | 413 | 415 | 422 | 429 | 500 | 503;
+  readonly status: 400 | 401 | 403 | 404 | 405 | 408 | 409 | 413 | 415 | 422 | 429 | 500 | 502 | 503 | 504;
   readonly title: string;
   /** For the client's developer: the detail of an answer, of which this is one. */
   readonly detail: string;
@@ -233,6 +233,28 @@ export const PROBLEMS = {
     detail: 'the request failed because of an internal error',
     cause: 'The request failed because of an error of the server, whose log has the cause.',
     remedy: 'Report it to the operators with the time of the request.',
+  },
+  request_timeout: {
+    status: 408,
+    title: 'Request timeout',
+    detail: 'the request did not arrive within 5 s',
+    cause: 'The proxy did not receive the whole request in time. The request reached no handler.',
+    remedy: 'Send the same request again.',
+  },
+  bad_gateway: {
+    status: 502,
+    title: 'Bad gateway',
+    detail: 'the task broke the connection or sent an invalid answer; it may have processed the request',
+    cause:
+      'The handler ended, or its connection broke, while the proxy waited for its answer. A vote may have been captured.',
+    remedy: 'Send the same vote again, with the same token or idempotency key, so that both are one voter.',
+  },
+  gateway_timeout: {
+    status: 504,
+    title: 'Gateway timeout',
+    detail: 'the task did not answer in time; it may have processed the request',
+    cause: 'The handler did not answer the proxy in time. A vote may have been captured.',
+    remedy: 'Send the same vote again, with the same token or idempotency key, so that both are one voter.',
   },
   no_backend: {
     status: 503,

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { commitBatches } from '#db/commit.ts';
-import { finalizePoll, recordClosings, recordSeals } from '#db/final.ts';
+import { finalizePoll, recordSeals } from '#db/final.ts';
 import { foldReceipts } from '#db/fold.ts';
 import { insertNode, writeOffNode } from '#db/nodes.ts';
 import { writeOffJobs } from '#db/write-off.ts';
@@ -13,7 +13,7 @@ import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
 import { freePort, scratchFolder } from '#kit/process.ts';
 import { startRedis, type TestRedis } from '#kit/redis.ts';
 import { spawnService, startService, type TestService, VOTER_KEY, voteEnv } from '#kit/system.ts';
-import { mirrorEntry } from '#kit/tables.ts';
+import { mirrorEntry, recordClosed } from '#kit/tables.ts';
 import { until } from '#kit/until.ts';
 import { batch, OTHER_SOURCE, POLL, SOURCE, vote } from '#kit/votes.ts';
 
@@ -116,7 +116,7 @@ async function fillDatabase(): Promise<void> {
   while ((await foldReceipts(db)) > 0);
   await db.updateTable('polls').set({ closed_at: new Date() }).execute();
   await db.updateTable('polls').set({ results: 'closed' }).where('id', '=', EMBARGOED_POLL).execute();
-  await recordClosings(db, [{ nodeId: node ?? '', poll: POLL, revision: 1 }]);
+  await recordClosed(db, [{ nodeId: node ?? '', poll: POLL, revision: 1 }]);
   await recordSeals(db, [{ source: SOURCE, poll: POLL, revision: 1, seq: 2 }]);
   expect(await writeOffNode(db, other ?? '', OPERATOR)).toBe('done');
   expect(await finalizePoll(db, POLL)).toBe(true);

@@ -7,7 +7,12 @@ import { PROBLEMS, type ProblemCode } from '#handlers/web/problems.ts';
 import { ApiDescription } from '#kit/openapi.ts';
 
 /** Answered by the proxy, not by a handler. */
-const OF_THE_PROXY: readonly ProblemCode[] = ['no_backend'];
+const OF_THE_PROXY: readonly ProblemCode[] = [
+  'request_timeout',
+  'bad_gateway',
+  'no_backend',
+  'gateway_timeout',
+];
 
 const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
 
