@@ -38,15 +38,20 @@ export type PollsCommand =
       | { readonly name: 'embargo'; readonly results: 'live' | 'closed' }
     ));
 
+/** The options of the command line. */
+export interface PollsOptions {
+  readonly command: PollsCommand;
+  /** The data folder as typed; `undefined` without --data. */
+  readonly data: string | undefined;
+}
+
 /**
  * Parses the command line.
  *
  * @returns `help` for --help
  * @throws StartError with one line
  */
-export function parsePollsOptions(
-  args: readonly string[],
-): { readonly command: PollsCommand; readonly data: string | undefined } | 'help' {
+export function parsePollsOptions(args: readonly string[]): PollsOptions | 'help' {
   const { values, positionals } = parseArguments(args, {
     allowPositionals: true,
     options: {

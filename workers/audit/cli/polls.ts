@@ -5,11 +5,12 @@ import { readAwaited } from '#db/final.ts';
 import { readNodes } from '#db/nodes.ts';
 import { readPollStates } from '#db/poll-states.ts';
 import { StartError } from '#dev/errors.ts';
-import { plain, Terminal } from '#dev/terminal.ts';
+import type { Terminal } from '#dev/terminal.ts';
 import { connectNodes } from '../collect.ts';
 import { type PollReport, pollsText, reportPolls } from '../polls.ts';
 import type { NodeQueues } from '../queues.ts';
-import { POLLS_HELP, type PollsCommand, parsePollsOptions } from './polls-options.ts';
+import { POLLS_HELP, type PollsCommand, type PollsOptions, parsePollsOptions } from './polls-options.ts';
+import { runCommand } from './run.ts';
 import { findTarget, readAuditEnvironment } from './target.ts';
 
 const STATEMENT_MS_MAX = 30_000;
@@ -18,43 +19,28 @@ const TAKEN_MS_MAX = 10_000;
 const LOOK_INTERVAL_MS = 250;
 const EXIT_CODES = { done: 0, refused: 1, notTaken: 2 } as const;
 
-// A closed pipe, as after `| head`, is not an error.
-for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
+await runCommand({ parse: parsePollsOptions, help: POLLS_HELP, run, failureCode: EXIT_CODES.refused });
 
-process.exitCode = await main();
-process.exit();
-
-async function main(): Promise<number> {
-  const terminal = new Terminal(process.stdout, process.stderr, plain);
-  try {
-    const options = parsePollsOptions(process.argv.slice(2));
-    if (options === 'help') {
-      terminal.line(POLLS_HELP);
-      return EXIT_CODES.done;
-    }
-    const target = findTarget(options, readAuditEnvironment());
-    const db = openDb({
-      url: target.databaseUrl.reveal(),
-      connectionsMax: 2,
-      statementMsMax: STATEMENT_MS_MAX,
-      name: 'turnout-polls',
-      onIdleError: () => {},
-    });
-    const { command } = options;
-    if (command.name !== 'list') {
-      const result = await change(db, command);
-      if (result.outcome === 'unchanged') terminal.line(`Nothing changed: ${result.reason}.`);
-      else if (result.outcome !== 'done')
-        throw new StartError(`${command.poll} does not change: ${result.reason}`);
-    }
-    const queues = await connectNodes(await target.discover());
-    const polls = await untilTaken(db, queues, 'poll' in command ? command.poll : undefined);
-    terminal.line(polls.length === 0 ? 'There is no poll.' : pollsText(polls));
-    return command.name === 'list' || polls.every(isTaken) ? EXIT_CODES.done : EXIT_CODES.notTaken;
-  } catch (error) {
-    terminal.error(error);
-    return EXIT_CODES.refused;
+async function run(options: PollsOptions, terminal: Terminal): Promise<number> {
+  const target = findTarget(options, readAuditEnvironment());
+  const db = openDb({
+    url: target.databaseUrl.reveal(),
+    connectionsMax: 2,
+    statementMsMax: STATEMENT_MS_MAX,
+    name: 'turnout-polls',
+    onIdleError: () => {},
+  });
+  const { command } = options;
+  if (command.name !== 'list') {
+    const result = await change(db, command);
+    if (result.outcome === 'unchanged') terminal.line(`Nothing changed: ${result.reason}.`);
+    else if (result.outcome !== 'done')
+      throw new StartError(`${command.poll} does not change: ${result.reason}`);
   }
+  const queues = await connectNodes(await target.discover());
+  const polls = await untilTaken(db, queues, 'poll' in command ? command.poll : undefined);
+  terminal.line(polls.length === 0 ? 'There is no poll.' : pollsText(polls));
+  return command.name === 'list' || polls.every(isTaken) ? EXIT_CODES.done : EXIT_CODES.notTaken;
 }
 
 function change(db: Db, command: Exclude<PollsCommand, { name: 'list' }>): Promise<ControlOutcome> {
