@@ -32,7 +32,7 @@ const MALFORMED_CHARACTERS_MAX = 2_000;
  * a job that already has a receipt is skipped. Sources without a row are registered first.
  *
  * Handlers accept votes only for polls that Postgres had. If one is unknown, Postgres may have been restored from a backup, so
- * jobs of nodes that were not read since it started are deferred: reading a node adopts its polls.
+ * the jobs of nodes that were not read since it started are deferred, all of them in this call: reading a node adopts its polls.
  *
  * @param shard selects the rows in `tallies`; callers with different shards never wait for each other there
  * @throws the error of Postgres, after the rollback
@@ -105,7 +105,8 @@ async function commitKnown(db: Db, input: Encoded, shard: number): Promise<Outco
     ),
     candidate as materialized (
       select j.*, coalesce(j.seq > source.fenced_seq, false) as is_discarded,
-        not is_read and exists (select from pair where rejection in ('unknown_poll', 'unknown_choice')) as is_deferred
+        coalesce(j.seq <= source.fenced_seq, true) and not is_read
+          and exists (select from pair where rejection in ('unknown_poll', 'unknown_choice')) as is_deferred
       from unnest(${input.sources}::text[], ${input.seqs}::bigint[], ${input.sizes}::int[], ${input.offsets}::int[])
         with ordinality as j (source, seq, size, first, no)
       join source using (source)
@@ -200,7 +201,7 @@ async function commitKnown(db: Db, input: Encoded, shard: number): Promise<Outco
       coalesce(sum(changed), 0) as changed,
       coalesce(sum(superseded), 0) as superseded,
       coalesce(sum(rejected), 0) as rejected,
-      (select count(*) from candidate where is_discarded and not is_deferred) as discarded,
+      (select count(*) from candidate where is_discarded) as discarded,
       (
         select coalesce(array_agg(source || '.' || seq), '{}') from candidate where is_deferred
       ) as deferred,

@@ -1,7 +1,7 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { Db } from './client.ts';
 import type { OperatorRequest } from './nodes.ts';
-import { lockPolls, recordPollChange } from './polls.ts';
+import { IS_SHOWN, lockPolls, recordPollChange } from './polls.ts';
 
 /** Latest time to which a poll can be extended, from now. */
 const EXTENSION_MS_MAX = 366 * 24 * 3_600_000;
@@ -27,6 +27,8 @@ interface LockedPoll {
   readonly isClosed: boolean;
   readonly isFinal: boolean;
   readonly isForgotten: boolean;
+  /** Whether the last polls file has withdrawn it. */
+  readonly isWithdrawn: boolean;
   readonly results: 'live' | 'closed';
 }
 
@@ -42,8 +44,9 @@ const RAISE = sql`revision = revision + 1`;
 
 /** Opens a poll now, also one that has closed. A time to close that has passed is removed, so it stays open until it is closed. */
 export function openPoll(db: Db, id: string, request: OperatorRequest): Promise<ControlOutcome> {
-  return changePoll(db, id, request, ({ now, opensAt, isClosed, isFinal }) => {
-    if (isFinal) return { outcome: 'final', reason: 'its result is final, so it cannot be opened again' };
+  return changePoll(db, id, request, ({ now, opensAt, isClosed, isFinal, isWithdrawn }) => {
+    if (isFinal) return FINAL;
+    if (isWithdrawn) return WITHDRAWN;
     if (!isClosed && (opensAt === null || opensAt <= now))
       return { outcome: 'unchanged', reason: 'it is open' };
     // Without `opens_at`, no handler waits for its own clock.
@@ -70,15 +73,19 @@ export function closePoll(db: Db, id: string, request: OperatorRequest): Promise
   });
 }
 
-/** Moves the time at which a poll closes, and opens it again if it has closed. `minutes` count from a time that has passed as from now. */
+/**
+ * Moves the time at which a poll closes, and opens it again if it has closed. If its time to close has passed, `minutes` count
+ * from now.
+ */
 export function extendPoll(
   db: Db,
   id: string,
   extension: Extension,
   request: OperatorRequest,
 ): Promise<ControlOutcome> {
-  return changePoll(db, id, request, ({ now, opensAt, closesAt, isFinal }) => {
-    if (isFinal) return { outcome: 'final', reason: 'its result is final, so it cannot be opened again' };
+  return changePoll(db, id, request, ({ now, opensAt, closesAt, isClosed, isFinal, isWithdrawn }) => {
+    if (isFinal) return FINAL;
+    if (isWithdrawn) return WITHDRAWN;
     if ('minutes' in extension && closesAt === null)
       return invalid('it has no time to close that could be moved; name one');
     const until =
@@ -88,7 +95,7 @@ export function extendPoll(
     if (!(until > now)) return invalid('the new time to close has passed; close the poll instead');
     if (!(until <= now + EXTENSION_MS_MAX)) return invalid('the new time to close is over a year away');
     if (opensAt !== null && opensAt >= until) return invalid('it would close before it opens');
-    if (until === closesAt) return { outcome: 'unchanged', reason: 'it closes at that time' };
+    if (until === closesAt && !isClosed) return { outcome: 'unchanged', reason: 'it closes at that time' };
     const what = `extend to ${new Date(until).toISOString()}`;
     return { what, set: sql`closes_at = ${new Date(until)}, closed_at = null, ${RAISE}` };
   });
@@ -123,6 +130,8 @@ export function forgetPoll(db: Db, id: string, request: OperatorRequest): Promis
 }
 
 const invalid = (reason: string): Refusal => ({ outcome: 'invalid', reason });
+const FINAL: Refusal = { outcome: 'final', reason: 'its result is final, so it cannot be opened again' };
+const WITHDRAWN = invalid('it is not in the polls file; apply a file that has it');
 
 /**
  * Changes a poll, and records who did it and why in the same transaction.
@@ -141,12 +150,13 @@ async function changePoll(
     // The clock is read after the lock: waiting for it may have taken a while.
     const { rows } = await sql<LockedPoll>`
       select no, results, final_at is not null as "isFinal", forgotten_at is not null as "isForgotten",
+        position is null as "isWithdrawn",
         floor(extract(epoch from clock_timestamp()) * 1000)::bigint as now,
         floor(extract(epoch from opens_at) * 1000)::bigint as "opensAt",
         floor(extract(epoch from closes_at) * 1000)::bigint as "closesAt",
         closed_at is not null or coalesce(closes_at <= clock_timestamp(), false) as "isClosed"
       from polls
-      where id = ${id} and not (is_hidden and forgotten_at is not null)
+      where id = ${id} and ${IS_SHOWN}
       for update
     `.execute(trx);
     const [poll] = rows;

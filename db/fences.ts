@@ -45,7 +45,7 @@ export async function recordFences(db: Db, entries: ReadonlyMap<string, LedgerEn
       if (!row || row.fenced_seq !== null) return;
       // A statement of its own: its snapshot is newer than the lock.
       await sql`
-        update sources set fenced_seq = last.seq, fenced_at = now(),
+        update sources set fenced_seq = last.seq, fenced_at = now(), fenced_poll_no = (select max(no) from polls),
           accepted_seq = last.seq, accepted_votes = greatest(accepted_votes, ${votes})
         from (
           select greatest(${seq}::bigint, accepted_seq, folded_seq, max(receipts.seq)) as seq

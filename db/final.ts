@@ -17,17 +17,18 @@ export interface SealReading {
 }
 
 /**
- * Records that nodes hold polls as closed, and which sources must seal them: all those known when a node is recorded first.
- * A source that registers later reads the poll as closed before it is ready, so it accepts no vote for this revision.
+ * Records that nodes hold polls as closed, and which sources must seal them: all those known when a node is recorded, first and
+ * again for each Postgres server. A source that registers later reads the poll as closed before it is ready, so it accepts no vote
+ * for this revision; it seals it nevertheless.
  *
- * Call it after `mirrorNodes` with the same reading: then the sources of the reading are known here.
+ * Call it after `mirrorNodes` with the same reading and server: then the sources of the reading are known here.
  */
-export async function recordClosings(db: Db, closings: readonly Closing[]): Promise<void> {
+export async function recordClosings(db: Db, closings: readonly Closing[], server: string): Promise<void> {
   if (closings.length === 0) return;
   await sql`
     with closing as (
-      insert into closings as mine (poll_no, node_id, revision)
-      select polls.no, entry.node_id, entry.revision
+      insert into closings as mine (poll_no, node_id, revision, read_since)
+      select polls.no, entry.node_id, entry.revision, ${server}::timestamptz
       from unnest(
         ${closings.map(({ nodeId }) => nodeId)}::text[],
         ${closings.map(({ poll }) => poll)}::text[],
@@ -149,7 +150,7 @@ export async function finalizePoll(db: Db, poll: string): Promise<boolean> {
             join sources using (source)
             join nodes on nodes.id = node_id
             left join seals on seals.poll_no = ${row.no} and seals.source = job.source and seals.revision = ${row.revision}
-            where job.seq <= coalesce(fenced_seq, seals.seq)
+            where job.seq <= coalesce(fenced_seq, seals.seq) and (fenced_poll_no >= ${row.no}) is not false
             group by nodes.id, reason
           ) as entry
         )

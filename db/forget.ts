@@ -27,11 +27,13 @@ export async function forgetExpired(db: Db): Promise<string[]> {
 
 /**
  * Deletes votes of forgotten polls, and what was rejected for them, up to `batchMax` of each; of hidden polls also the result.
- * Repeat it until it returns 0. Interrupted, it goes on where it stopped: the poll's row remembers that in the same transaction. A
- * restored backup has other votes, and remembers accordingly.
+ * Repeat it until it returns 0. The poll's row stores the last voter deleted in the same transaction, so an interrupted deletion
+ * continues there, also in a restored backup.
  *
  * Correct under concurrency: only final polls lose votes, and commits no longer change those; what they reject later is deleted
- * too. The rows keep their place (`ctid`) therefore, and of two calls one finds them gone.
+ * too. So no row moves between the read of its `ctid` and the delete, and of two calls the later one deletes nothing.
+ *
+ * The collation is that of the index: `polls.id` has another one.
  *
  * @returns how many rows were deleted
  */
@@ -41,7 +43,9 @@ export async function deleteForgotten(db: Db, batchMax = VOTES_PER_BATCH): Promi
     from polls
     where forgotten_at is not null and final_at is not null and (
       forgotten_to is distinct from ${LAST_VOTER}
-      or exists (select from rejected_votes where vote ->> 0 = polls.id)
+      or exists (
+        select from rejected_votes where reason <> 'malformed' and vote ->> 0 = polls.id collate "default"
+      )
       or is_hidden and exists (select from tallies where poll_no = polls.no)
     )
     order by no
@@ -53,15 +57,17 @@ export async function deleteForgotten(db: Db, batchMax = VOTES_PER_BATCH): Promi
   const votes = after === LAST_VOTER ? 0 : await deleteVotes(db, no, after, batchMax);
   const rejected = await sql`
     delete from rejected_votes
-    where ctid = any (array(select ctid from rejected_votes where vote ->> 0 = ${id} limit ${batchMax}))
+    where ctid = any (array(
+      select ctid from rejected_votes where reason <> 'malformed' and vote ->> 0 = ${id} limit ${batchMax}
+    ))
   `.execute(db);
   const tallies = isHidden ? await deleteResult(db, no) : 0;
   return votes + Number(rejected.numAffectedRows ?? 0) + tallies;
 }
 
 /**
- * Deletes votes in the order of the primary key, and remembers the last one. Without that, each batch would read the dead rows of
- * all batches before, quadratic time until a vacuum.
+ * Deletes votes in the order of the primary key, and stores the last one. Without that, each batch would read the dead rows of all
+ * batches before: quadratic time until a vacuum.
  */
 async function deleteVotes(db: Db, no: number, after: string | null, batchMax: number): Promise<number> {
   const { rows } = await sql<{ votes: number }>`

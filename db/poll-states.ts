@@ -1,5 +1,6 @@
 import { sql } from 'kysely';
 import type { Db } from './client.ts';
+import { IS_SHOWN } from './polls.ts';
 
 /** What an operator needs of a poll. Times are in milliseconds since 1970, `null` where there is none. */
 export interface PollState {
@@ -47,7 +48,7 @@ export async function readPollStates(db: Db): Promise<PollState[]> {
       change.change
     from polls
     left join change on change.poll = polls.id
-    where not (is_hidden and forgotten_at is not null)
+    where ${IS_SHOWN}
     order by position nulls last, id
   `.execute(db);
   return rows;

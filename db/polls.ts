@@ -2,6 +2,9 @@ import { sql, type Transaction } from 'kysely';
 import type { Db } from './client.ts';
 import type { Database } from './schema.ts';
 
+/** Condition on `polls`: false for a hidden poll that is forgotten. Its row only keeps its id from being taken again. */
+export const IS_SHOWN = sql`not (is_hidden and forgotten_at is not null)`;
+
 /** A poll as the polls file defines it. Times are in milliseconds since 1970. */
 interface Poll {
   readonly id: string;
@@ -96,7 +99,7 @@ export async function applyPollsFile(db: Db, file: PollsFile): Promise<PollsFile
   });
 }
 
-/** Returns what a file changes. Locks the rows, so that no vote is counted for a choice once it is found to have none. */
+/** Returns what a file changes. Locks the rows, so that no poll becomes final between the check and the change. */
 async function changesOf(trx: Trx, previous: readonly Poll[], polls: readonly Poll[]): Promise<FileChange[]> {
   const before = new Map(previous.map((poll, position) => [poll.id, { poll, position }]));
   const changed = polls
@@ -115,12 +118,12 @@ async function changesOf(trx: Trx, previous: readonly Poll[], polls: readonly Po
 
 /** Returns every reason to refuse a file, as sentences. */
 async function faultsOf(trx: Trx, changes: readonly FileChange[]): Promise<string[]> {
-  const { rows } = await sql<{ poll: string; choice: string; isFinal: boolean; votes: number }>`
+  const { rows } = await sql<{ poll: string; choice: string; isFinal: boolean; hasVotes: boolean }>`
     select polls.id as poll, choices.id as choice, final_at is not null as "isFinal",
       (
-        select coalesce(sum(votes), 0)::bigint from tallies
+        select coalesce(sum(votes), 0) > 0 from tallies
         where tallies.poll_no = choices.poll_no and choice_no = choices.no
-      ) as votes
+      ) as "hasVotes"
     from polls
     join choices on choices.poll_no = polls.no
     where polls.id = any (${changes.map(({ after }) => after.id)}::text[]) and choices.position is not null
@@ -136,8 +139,8 @@ async function faultsOf(trx: Trx, changes: readonly FileChange[]): Promise<strin
         ? [`poll ${after.id} is final, so its opensAt and closesAt must stay as in the last file`]
         : []),
       ...choices
-        .filter(({ choice, votes }) => votes > 0 && !offered.has(choice))
-        .map(({ choice, votes }) => `choice ${choice} of poll ${after.id} has ${votes} votes and must stay`),
+        .filter(({ choice, hasVotes }) => hasVotes && !offered.has(choice))
+        .map(({ choice }) => `choice ${choice} of poll ${after.id} has votes and must stay`),
     ];
   });
 }
@@ -210,7 +213,7 @@ export async function adoptPolls(db: Db, polls: readonly StoredPoll[]): Promise<
       const isAdopted = await adoptRevision(trx, poll);
       const isForgotten = poll.isForgotten === true && (await adoptForgotten(trx, poll.id));
       if (!isAdopted && !isForgotten) continue;
-      const what = `adopt revision ${poll.revision}${isForgotten ? ', forgotten' : ''}`;
+      const what = isAdopted ? `adopt revision ${poll.revision}` : 'forget';
       const request = { who: 'worker', why: 'found in a node after Postgres was restored' };
       await recordPollChange(trx, { ...request, what, poll: poll.id });
       adopted.push(poll.id);
@@ -220,12 +223,7 @@ export async function adoptPolls(db: Db, polls: readonly StoredPoll[]): Promise<
 }
 
 async function adoptRevision(trx: Trx, poll: StoredPoll): Promise<boolean> {
-  const stored = await trx
-    .selectFrom('polls')
-    .select(['revision', 'final_at'])
-    .where('id', '=', poll.id)
-    .forUpdate()
-    .executeTakeFirst();
+  const stored = await lockPoll(trx, poll.id);
   if (stored && (stored.final_at || stored.revision >= poll.revision)) return false;
   await putPoll(trx, poll, poll.position, { isReopened: !poll.isClosed });
   await trx
@@ -251,6 +249,15 @@ export async function lockPolls(trx: Trx): Promise<void> {
   await sql`select pg_advisory_xact_lock(hashtext('turnout polls'))`.execute(trx);
 }
 
+function lockPoll(trx: Trx, id: string) {
+  return trx
+    .selectFrom('polls')
+    .select(['no', 'revision', 'final_at'])
+    .where('id', '=', id)
+    .forUpdate()
+    .executeTakeFirst();
+}
+
 /** Records a change of a poll in the transaction that makes it. */
 export async function recordPollChange(
   trx: Trx,
@@ -271,12 +278,7 @@ async function putPoll(
   position: number | null,
   { isReopened }: { readonly isReopened: boolean },
 ): Promise<boolean> {
-  const stored = await trx
-    .selectFrom('polls')
-    .select(['no', 'final_at'])
-    .where('id', '=', poll.id)
-    .forUpdate()
-    .executeTakeFirst();
+  const stored = await lockPoll(trx, poll.id);
   if (stored?.final_at) return false;
   const closesAt = poll.closesAt === undefined ? null : new Date(poll.closesAt);
   const values = {

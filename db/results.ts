@@ -1,6 +1,7 @@
 import { sql } from 'kysely';
 import { parseJobKey } from '#job';
 import type { Db } from './client.ts';
+import { IS_SHOWN } from './polls.ts';
 
 /** The counts of a poll in one snapshot. */
 export interface PollResult {
@@ -79,7 +80,7 @@ export async function readResults(db: Db): Promise<Results> {
           )) end
         ) order by polls.position), '[]')
         from polls
-        where polls.position is not null and not (is_hidden and forgotten_at is not null)
+        where polls.position is not null and ${IS_SHOWN}
       ) as polls,
       (
         select json_build_object('accepted', coalesce(sum(accepted), 0), 'committed', coalesce(sum(committed), 0))
@@ -130,7 +131,7 @@ export interface Evidence extends StoredResult {
 /** What `finalizePoll` stores. */
 interface StoredResult {
   readonly choices: NonNullable<PollResult['choices']>;
-  /** Each source that sealed the poll, and the number of its last job before the seal. */
+  /** Each source that had to seal the poll, and its last job: its fence if it was fenced, else its seal. */
   readonly sources: Readonly<Record<string, number>>;
   readonly writtenOff: readonly { readonly id: string; readonly name: string; readonly reason: string }[];
   readonly writtenOffJobs: readonly (WrittenOffJobs & { readonly id: string })[];
@@ -141,7 +142,7 @@ export async function readEvidence(db: Db, poll: string): Promise<Evidence | 'no
   const { rows } = await sql<{ revision: number; finalAt: number | null; result: StoredResult }>`
     select revision, floor(extract(epoch from final_at) * 1000)::bigint as "finalAt", result
     from polls
-    where id = ${poll} and position is not null
+    where id = ${poll} and position is not null and ${IS_SHOWN}
   `.execute(db);
   const [row] = rows;
   if (!row) return undefined;

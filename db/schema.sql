@@ -14,7 +14,7 @@ create table closings (
   node_id text collate "C" not null,
   revision integer not null,
   read_at timestamp with time zone not null default now(),
-  read_since timestamp with time zone not null default pg_postmaster_start_time(),
+  read_since timestamp with time zone not null,
   constraint closings_node_id_fkey FOREIGN KEY (node_id) REFERENCES nodes(id),
   constraint closings_pkey PRIMARY KEY (poll_no, node_id),
   constraint closings_poll_no_fkey FOREIGN KEY (poll_no) REFERENCES polls(no)
@@ -42,7 +42,7 @@ create table nodes (
 );
 
 create table operator_actions (
-  at timestamp with time zone not null default now(),
+  at timestamp with time zone not null default clock_timestamp(),
   who text not null,
   what text not null,
   why text not null,
@@ -101,7 +101,7 @@ create table rejected_votes (
   vote jsonb not null,
   constraint rejected_votes_pkey PRIMARY KEY (source, seq, index)
 );
-CREATE INDEX rejected_votes_poll ON public.rejected_votes USING btree (((vote ->> 0)));
+CREATE INDEX rejected_votes_poll ON public.rejected_votes USING btree (((vote ->> 0))) WHERE (reason <> 'malformed'::text);
 
 create table seals (
   poll_no smallint not null,
@@ -131,6 +131,7 @@ create table sources (
   written_off_votes bigint not null default 0,
   fenced_seq bigint,
   fenced_at timestamp with time zone,
+  fenced_poll_no smallint,
   constraint sources_check CHECK (((compared_seq <= folded_seq) AND (folded_seq <= target_seq))),
   constraint sources_node_id_fkey FOREIGN KEY (node_id) REFERENCES nodes(id),
   constraint sources_pkey PRIMARY KEY (source)

@@ -96,6 +96,8 @@ interface SourcesTable {
   /** Jobs above it are discarded: no vote in them was acknowledged. */
   fenced_seq: number | null;
   fenced_at: Date | null;
+  /** The highest number of a poll when it was fenced. It has no votes for later ones. */
+  fenced_poll_no: number | null;
 }
 
 /** The receipt of a committed job above its source's `folded_seq`: the number of its votes, by outcome. */
@@ -129,7 +131,7 @@ interface ClosingsTable {
   revision: number;
   read_at: Generated<Date>;
   /** The start of the Postgres server, see `mirrorNodes`. */
-  read_since: Generated<Date>;
+  read_since: Date;
 }
 
 /** The sources whose seals a closed poll awaits. `seq` is null until the source has sealed. */

@@ -35,18 +35,27 @@ export async function registerSources(db: Db, sources: readonly string[]): Promi
   `.execute(db);
 }
 
+/** Identifies the running Postgres server: the time of its start, which is compared for equality only. */
+export async function readServer(db: Db): Promise<string> {
+  const { rows } = await sql<{ server: string }>`select pg_postmaster_start_time()::text as server`.execute(
+    db,
+  );
+  return (rows[0] as { server: string }).server;
+}
+
 /**
  * Mirrors nodes and their ledgers, any number of them in one statement. Stored totals never decrease, so an outdated read
  * or a Redis that lost its data changes nothing, and concurrent calls may run in any order. The totals of a fenced source are
  * fixed. A node that is read again is no longer written off.
  *
- * `read_since` identifies the running Postgres server by its start. Each server reads every node anew before it rejects votes
- * for unknown polls or makes a poll final: it may have been restored from a backup, and the nodes hold newer polls.
- * Call this after what the nodes hold is adopted.
+ * `read_since` identifies a Postgres server by its start. Each server reads every node anew before it rejects votes for
+ * unknown polls or makes a poll final: it may have been restored from a backup, and the nodes hold newer polls. Call this
+ * after what the nodes hold is adopted.
  *
+ * @param server as returned by `readServer` before the polls were read that the nodes were compared with
  * @param readings at most one per node
  */
-export async function mirrorNodes(db: Db, readings: readonly NodeReading[]): Promise<void> {
+export async function mirrorNodes(db: Db, readings: readonly NodeReading[], server: string): Promise<void> {
   if (readings.length === 0) return;
   const nodes = readings.toSorted((a, b) => (a.id < b.id ? -1 : 1));
   const entries = nodes
@@ -55,7 +64,7 @@ export async function mirrorNodes(db: Db, readings: readonly NodeReading[]): Pro
   await sql`
     with node as (
       insert into nodes as mine (id, name, read_at, read_since, clock_skew_ms)
-      select id, name, now() - age_ms * interval '1 millisecond', pg_postmaster_start_time(), skew_ms
+      select id, name, now() - age_ms * interval '1 millisecond', ${server}::timestamptz, skew_ms
       from unnest(
         ${nodes.map(({ id }) => id)}::text[],
         ${nodes.map(({ id, name }) => name ?? id)}::text[],

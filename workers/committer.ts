@@ -131,8 +131,8 @@ export class Committer {
     const [first] = this.#pending;
     if (!first) return false;
     const { isBehind } = this.#options;
-    if (!isBehind || isBehind() || this.#pendingVotes >= VOTES_PER_COMMIT_MIN) return true;
-    return performance.now() - first.since >= COMMIT_DELAY_MS_MAX;
+    if (!isBehind || this.#pendingVotes >= VOTES_PER_COMMIT_MIN) return true;
+    return performance.now() - first.since >= COMMIT_DELAY_MS_MAX || isBehind();
   }
 
   #startLanes(): void {

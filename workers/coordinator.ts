@@ -7,7 +7,7 @@ import { deleteForgotten, forgetExpired } from '#db/forget.ts';
 import { acquireLease, type Lease, releaseLease } from '#db/leases.ts';
 import { finishRetirement, insertNode, readRetiringNodes } from '#db/nodes.ts';
 import { adoptPolls, closeDuePolls, readStoredPolls } from '#db/polls.ts';
-import { mirrorNodes, type NodeReading } from '#db/sources.ts';
+import { mirrorNodes, type NodeReading, readServer } from '#db/sources.ts';
 import { nodeOf } from '#job';
 import { withDeadline } from '#runtime/deadline.ts';
 import type { Log } from '#runtime/log.ts';
@@ -120,12 +120,14 @@ export class Coordinator {
   async #coordinate(): Promise<void> {
     const { db, log } = this.#options;
     for (const poll of await closeDuePolls(db)) log.info('poll closed', { poll });
+    // Before the polls: if Postgres is replaced in between, what is recorded below is not taken for the new server's.
+    const server = await readServer(db);
     const polls = await readStoredPolls(db);
     const readings = await this.#exchangeAll(polls);
     await this.#enrolNew(readings);
     await this.#adopt(readings, polls);
     const closed = await readClosedPolls(db);
-    const fenced = await this.#mirror(readings, closed);
+    const fenced = await this.#mirror(readings, closed, server);
     await Promise.all([this.#fenceOverdue(readings), this.#retire(readings)]);
     await this.#fold();
     for (const poll of closed) {
@@ -184,15 +186,16 @@ export class Coordinator {
 
   /**
    * @param closed the polls that are closed and not final
+   * @param server see `mirrorNodes`
    * @returns the sources of these readings whose fence is recorded
    */
-  async #mirror(readings: readonly Reading[], closed: ReadonlySet<string>): Promise<Fenced> {
+  async #mirror(readings: readonly Reading[], closed: ReadonlySet<string>, server: string): Promise<Fenced> {
     const { db, log } = this.#options;
     const enrolled = byNode(readings);
     for (const { id, clockSkewMs } of enrolled.values()) {
       if (Math.abs(clockSkewMs) > CLOCK_SKEW_MS_MAX) log.repeated('clock skew', { node: id, clockSkewMs });
     }
-    await mirrorNodes(db, [...enrolled.values()]);
+    await mirrorNodes(db, [...enrolled.values()], server);
     const fenced = await readFenced(
       db,
       readings.flatMap(({ contents }) => [...contents.ledger.keys()]),
@@ -207,6 +210,7 @@ export class Coordinator {
               .filter(({ id, isClosed }) => isClosed && closed.has(id))
               .map(({ id: poll, revision }) => ({ nodeId, poll, revision })),
       ),
+      server,
     );
     // Seals of final polls stay in the nodes until their source is forgotten.
     const seals = readings.flatMap(({ contents }) => contents.seals.filter(({ poll }) => closed.has(poll)));

@@ -89,9 +89,9 @@ export class NodePool {
     );
   }
 
-  /** Whether any node had waiting jobs at its last probe. */
+  /** Whether any node had waiting jobs at its last probe, up to two seconds ago. */
   get isBehind(): boolean {
-    return [...this.#members.values()].some(({ isUp, waitingJobs }) => isUp && waitingJobs > 0);
+    return this.#members.values().some(({ isUp, waitingJobs }) => isUp && waitingJobs > 0);
   }
 
   /** The keys of each node beside its queue, by address. */

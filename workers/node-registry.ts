@@ -47,7 +47,7 @@ export interface NodeContents {
 
 /**
  * Writes each poll that is newer than the stored one: a higher revision, or the same one with a state that it never leaves, closed
- * or forgotten, that the stored one does not have.
+ * or forgotten, that the stored one does not have. A poll stays forgotten.
  */
 const PUT_POLLS = `
   local function put(key, id, text)
@@ -56,6 +56,9 @@ const PUT_POLLS = `
     local isNewer = not isStored or poll.revision > stored.revision
       or (poll.revision == stored.revision and (poll.isClosed or not stored.isClosed)
         and ((poll.isClosed and not stored.isClosed) or (poll.isForgotten and not stored.isForgotten)))
+    if isNewer and isStored and stored.isForgotten and not poll.isForgotten then
+      text = string.sub(text, 1, -2) .. ',"isForgotten":true}'
+    end
     if isNewer then redis.call('HSET', key, id, text) end
   end
 `;

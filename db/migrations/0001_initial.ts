@@ -84,6 +84,7 @@ const SOURCES = [
       written_off_votes bigint not null default 0,
       fenced_seq bigint,
       fenced_at timestamptz,
+      fenced_poll_no smallint,
       check (compared_seq <= folded_seq and folded_seq <= target_seq)
     ) with (fillfactor = 50)`,
   sql`create index sources_node on sources (node_id)`,
@@ -114,7 +115,7 @@ const SOURCES = [
       node_id text collate "C" not null references nodes,
       revision int not null,
       read_at timestamptz not null default now(),
-      read_since timestamptz not null default pg_postmaster_start_time(),
+      read_since timestamptz not null,
       primary key (poll_no, node_id)
     )`,
   sql`
@@ -153,8 +154,8 @@ const COUNTS = [
       vote jsonb not null,
       primary key (source, seq, index)
     )`,
-  // By poll. A malformed vote is a string there, and has none.
-  sql`create index rejected_votes_poll on rejected_votes ((vote ->> 0))`,
+  // By poll. A malformed vote has none: it is a text of any content, too long for an index.
+  sql`create index rejected_votes_poll on rejected_votes ((vote ->> 0)) where reason <> 'malformed'`,
 ];
 
 /*
@@ -202,7 +203,7 @@ const ANOMALIES = [
 const OPERATIONS = [
   sql`
     create table operator_actions (
-      at timestamptz not null default now(),
+      at timestamptz not null default clock_timestamp(),
       who text not null,
       what text not null,
       why text not null,

@@ -1,6 +1,7 @@
 import { sql } from 'kysely';
 import type { Db } from '#db/client.ts';
-import { mirrorNodes } from '#db/sources.ts';
+import { type Closing, recordClosings } from '#db/final.ts';
+import { mirrorNodes, readServer } from '#db/sources.ts';
 import { type LedgerEntry, nodeOf, type Vote } from '#job';
 
 /** Returns the stored votes by poll and voter. */
@@ -45,9 +46,15 @@ export async function mirrorEntry(
   readAt = Date.now(),
 ): Promise<void> {
   const { id, name } = nodeOf(source);
-  await mirrorNodes(db, [
+  const nodes = [
     { id, name, ageMs: Date.now() - readAt, clockSkewMs: 0, ledger: new Map([[source, entry]]) },
-  ]);
+  ];
+  await mirrorNodes(db, nodes, await readServer(db));
+}
+
+/** Records closings as a worker does that has just read the nodes. */
+export async function recordClosed(db: Db, closings: readonly Closing[]): Promise<void> {
+  await recordClosings(db, closings, await readServer(db));
 }
 
 /** Deletes everything but polls and choices, and opens the polls. */

@@ -3,11 +3,12 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { auditSources, auditTallies } from '#db/audit.ts';
 import { commitBatches } from '#db/commit.ts';
 import { retryPolicyFor } from '#db/errors.ts';
-import { registerSources } from '#db/sources.ts';
+import { recordFences } from '#db/fences.ts';
+import { mirrorNodes, registerSources } from '#db/sources.ts';
 import { type Batch, JOB_VERSION, parseBatch, type ReceivedBatch } from '#job';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
 import { emptyTables, mirrorEntry, storedReceipts, storedTallies, storedVotes } from '#kit/tables.ts';
-import { batch, modelOf, OTHER_SOURCE, POLL, SOURCE, vote, voterId } from '#kit/votes.ts';
+import { batch, modelOf, NODE, OTHER_SOURCE, POLL, SOURCE, vote, voterId } from '#kit/votes.ts';
 
 let database: TestDatabase;
 
@@ -240,6 +241,22 @@ describe('a commit', () => {
     },
   );
 
+  test('discards a job above the fence instead of deferring it: no vote in it was acknowledged', async () => {
+    await recordFences(database.db, new Map([[SOURCE, { seq: 0, votes: 0 }]]));
+    await database.db
+      .updateTable('nodes')
+      .set({ read_since: new Date(0) })
+      .execute();
+    const unknown = [vote(2, 'cats', 0, 'no-such-poll')];
+    expect(await commit([batch(1, unknown)])).toMatchObject({ discarded: 1, deferred: [], rejected: 0 });
+  });
+
+  test('defers a vote for an unknown poll if the node was read for a server that was replaced meanwhile', async () => {
+    const node = { id: NODE, name: 'node', ageMs: 0, clockSkewMs: 0, ledger: new Map() };
+    await mirrorNodes(database.db, [node], '2001-01-01 00:00:00+00');
+    expect(await commit([batch(1, [vote(2, 'cats', 0, 'no-such-poll')])])).toMatchObject({ jobs: 0 });
+  });
+
   test('does not defer votes for known polls: a node that is not read for a while is still drained', async () => {
     await database.db.deleteFrom('sources').execute();
     await database.db.deleteFrom('nodes').execute();
@@ -257,6 +274,8 @@ describe('a commit', () => {
       [POLL, voterId(1), 'cats', 1e300],
       null,
       { toString: 'no' },
+      // Too long for an index, and not compressible.
+      Array.from({ length: 2_000 }, (_, index) => String.fromCharCode(0x4e00 + index * 7)).join(''),
     ];
     const votes = [...hostile, vote(9, 'ca\'ts"{},\\', 0), vote(1, 'cats', 0)];
     const received = parseBatch({ v: JOB_VERSION, source: 'node-aaaaaaaaaaaaa.t0-1', seq: 1, votes });

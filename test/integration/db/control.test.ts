@@ -1,11 +1,9 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { commitBatches } from '#db/commit.ts';
 import { closePoll, extendPoll, forgetPoll, openPoll, setEmbargo } from '#db/control.ts';
 import { finalizePoll } from '#db/final.ts';
 import { readPollStates } from '#db/poll-states.ts';
 import { applyPollsFile, closeDuePolls, readStoredPolls } from '#db/polls.ts';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
-import { batch, vote } from '#kit/votes.ts';
 
 const SHOW = 'show';
 const HOUR_MS = 3_600_000;
@@ -125,6 +123,17 @@ describe('extending', () => {
     expect(Math.abs((poll?.closesAt ?? 0) - before - 5 * MINUTE_MS)).toBeLessThan(MINUTE_MS);
   });
 
+  test('opens a closed poll again, also to the same time', async () => {
+    const closesAt = Date.now() + HOUR_MS;
+    await declare({ closesAt });
+    expect(await extendPoll(database.db, SHOW, { closesAt }, OPERATOR)).toMatchObject({
+      outcome: 'unchanged',
+    });
+    await database.db.updateTable('polls').set({ closed_at: new Date() }).execute();
+    expect(await extendPoll(database.db, SHOW, { closesAt }, OPERATOR)).toEqual({ outcome: 'done' });
+    expect(await stored()).toMatchObject({ revision: 2, isClosed: false, closesAt });
+  });
+
   test.each<[string, { opensAt?: number; closesAt?: number }, Parameters<typeof extendPoll>[2], string]>([
     ['to a time in the past', {}, { closesAt: Date.now() - 1 }, 'the new time to close has passed'],
     ['to the present', {}, { closesAt: 0 }, 'the new time to close has passed'],
@@ -146,6 +155,18 @@ describe('extending', () => {
     expect(await stored()).toMatchObject({ revision: 1 });
     expect(await actions()).toEqual([]);
   });
+});
+
+test('a poll that a file has withdrawn is neither opened nor extended', async () => {
+  await declare({ closesAt: Date.now() + HOUR_MS });
+  await applyPollsFile(database.db, {
+    version: 2,
+    polls: [{ id: 'other', question: 'And now?', choices: CHOICES }],
+  });
+  const refused = { outcome: 'invalid', reason: expect.stringContaining('not in the polls file') };
+  expect(await openPoll(database.db, SHOW, OPERATOR)).toEqual(refused);
+  expect(await extendPoll(database.db, SHOW, { minutes: 5 }, OPERATOR)).toEqual(refused);
+  expect(await stored()).toMatchObject({ isClosed: true });
 });
 
 test('an embargo raises the revision, and keeps a closed poll closed', async () => {
@@ -209,7 +230,6 @@ test('of an extension and finality at the same time, one wins and the other resp
 
 test('operators at the same time wait for each other, and each change has a revision of its own', async () => {
   await declare({ closesAt: Date.now() + HOUR_MS });
-  await commitBatches(database.db, [batch(1, [vote(1, 'yes', 0, SHOW)])], 1);
   await Promise.all([1, 2, 3, 4].map((minutes) => extendPoll(database.db, SHOW, { minutes }, OPERATOR)));
   expect(await stored()).toMatchObject({ revision: 5 });
   expect(await actions()).toHaveLength(4);

@@ -9,7 +9,7 @@ import { insertNode, writeOffNode } from '#db/nodes.ts';
 import { readReceipt, readResults } from '#db/results.ts';
 import { jobKey } from '#job';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
-import { emptyTables, mirrorEntry, storedReceipts } from '#kit/tables.ts';
+import { emptyTables, mirrorEntry, recordClosed, storedReceipts } from '#kit/tables.ts';
 import { until } from '#kit/until.ts';
 import { batch, NODE, OTHER_NODE, OTHER_SOURCE, POLL, SOURCE, vote } from '#kit/votes.ts';
 
@@ -47,6 +47,9 @@ const closing = (nodeId: string, revision = 1) => ({ nodeId, poll: POLL, revisio
 const seal = (source: string, seq: number, revision = 1) => ({ source, poll: POLL, revision, seq });
 const finalize = () => finalizePoll(database.db, POLL);
 const awaited = async () => (await readAwaited(database.db)).get(POLL);
+const evidence = async () =>
+  (await database.db.selectFrom('polls').select('result').where('id', '=', POLL).executeTakeFirstOrThrow())
+    .result;
 const result = async () => (await readResults(database.db)).polls.find(({ poll }) => poll === POLL);
 
 /** One node whose source has one job of one vote, counted, folded, and the poll closed and sealed after it. */
@@ -55,7 +58,7 @@ async function completeNode(): Promise<void> {
   await commit(batch(1, [vote(1, 'cats', 0)]));
   await foldAll();
   await close();
-  await recordClosings(database.db, [closing(NODE)]);
+  await recordClosed(database.db, [closing(NODE)]);
   await recordSeals(database.db, [seal(SOURCE, 1)]);
 }
 
@@ -64,12 +67,7 @@ describe('a poll becomes final', () => {
     await completeNode();
     expect(await finalize()).toBe(true);
     expect(await finalize()).toBe(false);
-    const { result: stored } = await database.db
-      .selectFrom('polls')
-      .select('result')
-      .where('id', '=', POLL)
-      .executeTakeFirstOrThrow();
-    expect(stored).toEqual({
+    expect(await evidence()).toEqual({
       choices: [
         { id: 'cats', label: 'Cats', votes: 1 },
         { id: 'dogs', label: 'Dogs', votes: 0 },
@@ -84,15 +82,10 @@ describe('a poll becomes final', () => {
   test('with the fence of a source as its last job in the evidence', async () => {
     await mirrorEntry(database.db, OTHER_SOURCE, { seq: 0, votes: 0 });
     await completeNode();
-    await recordClosings(database.db, [closing(OTHER_NODE)]);
+    await recordClosed(database.db, [closing(OTHER_NODE)]);
     await recordFences(database.db, new Map([[OTHER_SOURCE, { seq: 0, votes: 0 }]]));
     expect(await finalize()).toBe(true);
-    const { result: stored } = await database.db
-      .selectFrom('polls')
-      .select('result')
-      .where('id', '=', POLL)
-      .executeTakeFirstOrThrow();
-    expect(stored).toMatchObject({ sources: { [SOURCE]: 1, [OTHER_SOURCE]: 0 } });
+    expect(await evidence()).toMatchObject({ sources: { [SOURCE]: 1, [OTHER_SOURCE]: 0 } });
   });
 
   test('not while it is open', async () => {
@@ -106,19 +99,16 @@ describe('a poll becomes final', () => {
     await insertNode(database.db, OTHER_NODE);
     expect(await finalize()).toBe(false);
     expect(await awaited()).toMatchObject({ nodes: [OTHER_NODE], unsealed: [], uncounted: [] });
-    await recordClosings(database.db, [closing(OTHER_NODE)]);
+    await recordClosed(database.db, [closing(OTHER_NODE)]);
     expect(await finalize()).toBe(true);
   });
 
   test('not while a node was only read before Postgres started: it may hold a newer poll than a restored backup', async () => {
     await completeNode();
-    await database.db
-      .updateTable('closings')
-      .set({ read_since: new Date(0) })
-      .execute();
+    await recordClosings(database.db, [closing(NODE)], '2001-01-01 00:00:00+00');
     expect(await finalize()).toBe(false);
     expect(await awaited()).toMatchObject({ nodes: [NODE], unsealed: [], uncounted: [] });
-    await recordClosings(database.db, [closing(NODE)]);
+    await recordClosed(database.db, [closing(NODE)]);
     // Seals of this revision stay recorded.
     expect(await awaited()).toMatchObject({ nodes: [], unsealed: [], uncounted: [] });
     expect(await finalize()).toBe(true);
@@ -127,7 +117,7 @@ describe('a poll becomes final', () => {
   test('not while a source has not sealed, even if all its known jobs are counted', async () => {
     await mirrorEntry(database.db, OTHER_SOURCE, { seq: 0, votes: 0 });
     await completeNode();
-    await recordClosings(database.db, [closing(OTHER_NODE)]);
+    await recordClosed(database.db, [closing(OTHER_NODE)]);
     expect(await finalize()).toBe(false);
     expect(await awaited()).toMatchObject({ unsealed: [OTHER_SOURCE] });
     await recordSeals(database.db, [seal(OTHER_SOURCE, 0)]);
@@ -137,7 +127,7 @@ describe('a poll becomes final', () => {
   test('not while a job before a seal has no receipt', async () => {
     await completeNode();
     await mirrorEntry(database.db, OTHER_SOURCE, { seq: 2, votes: 2 });
-    await recordClosings(database.db, [closing(OTHER_NODE)]);
+    await recordClosed(database.db, [closing(OTHER_NODE)]);
     await recordSeals(database.db, [seal(OTHER_SOURCE, 2)]);
     await commit(batch(2, [vote(2, 'dogs', 0)], OTHER_SOURCE));
     await foldAll();
@@ -153,7 +143,7 @@ describe('a poll becomes final', () => {
     await mirrorEntry(database.db, OTHER_SOURCE, { seq: 1, votes: 500 });
     await commit(batch(1, [vote(2, 'dogs', 0)], OTHER_SOURCE));
     await completeNode();
-    await recordClosings(database.db, [closing(OTHER_NODE)]);
+    await recordClosed(database.db, [closing(OTHER_NODE)]);
     await recordSeals(database.db, [seal(OTHER_SOURCE, 1)]);
     expect(await finalize()).toBe(false);
     expect(await awaited()).toMatchObject({ uncounted: [], unexplained: [OTHER_SOURCE] });
@@ -165,7 +155,7 @@ describe('a poll becomes final', () => {
     await completeNode();
     await database.db.updateTable('polls').set({ revision: 2 }).execute();
     expect(await finalize()).toBe(false);
-    await recordClosings(database.db, [closing(NODE, 2)]);
+    await recordClosed(database.db, [closing(NODE, 2)]);
     expect(await awaited()).toMatchObject({ nodes: [], unsealed: [SOURCE] });
     await recordSeals(database.db, [seal(SOURCE, 1)]);
     expect(await finalize()).toBe(false);

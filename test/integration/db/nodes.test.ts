@@ -11,7 +11,7 @@ import {
   requestRetirement,
   writeOffNode,
 } from '#db/nodes.ts';
-import { mirrorNodes } from '#db/sources.ts';
+import { mirrorNodes, readServer } from '#db/sources.ts';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
 import { emptyTables, mirrorEntry } from '#kit/tables.ts';
 import { batch, NODE, OTHER_NODE, SOURCE, vote } from '#kit/votes.ts';
@@ -48,7 +48,8 @@ describe('the nodes', () => {
     const { db } = database;
     const ledger = new Map([[SOURCE, { seq: 3, votes: 7 }]]);
     await insertNode(db, OTHER_NODE);
-    await mirrorNodes(db, [{ id: NODE, name: 'frontend01', ageMs: 5_000, clockSkewMs: -40, ledger }]);
+    const node = { id: NODE, name: 'frontend01', ageMs: 5_000, clockSkewMs: -40, ledger };
+    await mirrorNodes(db, [node], await readServer(db));
     await commit(1, 2);
     // A receipt above the mirrored number does not make up for a missing one below it.
     await commit(4, 5);

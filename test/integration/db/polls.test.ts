@@ -120,8 +120,8 @@ test('a file with changes that must not be is refused as a whole, with every fau
     await apply(2, [...file, { ...A, id: 'c', closesAt: Date.now() + 60_000 }, { ...A, id: 'd' }]),
   ).toEqual({
     refused: [
-      'choice no of poll a has 1 votes and must stay',
-      'choice yes of poll b has 1 votes and must stay',
+      'choice no of poll a has votes and must stay',
+      'choice yes of poll b has votes and must stay',
       'poll c is final, so its opensAt and closesAt must stay as in the last file',
     ],
   });

@@ -5,14 +5,15 @@ import type { Db } from '#db/client.ts';
 import { type CommitResult, commitBatches } from '#db/commit.ts';
 import { retryPolicyFor } from '#db/errors.ts';
 import { recordFences } from '#db/fences.ts';
-import { finalizePoll, readAwaited, recordClosings, recordSeals } from '#db/final.ts';
+import { finalizePoll, readAwaited, recordSeals } from '#db/final.ts';
 import { foldReceipts } from '#db/fold.ts';
 import { readNodes } from '#db/nodes.ts';
+import { applyPollsFile, readStoredPolls } from '#db/polls.ts';
 import { readReceipt, readResults } from '#db/results.ts';
 import { JOBS_PER_WRITE_OFF_MAX, type WriteOffOutcome, writeOffJobs } from '#db/write-off.ts';
 import { jobKey } from '#job';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
-import { emptyTables, mirrorEntry, storedReceipts, storedTallies } from '#kit/tables.ts';
+import { emptyTables, mirrorEntry, recordClosed, storedReceipts, storedTallies } from '#kit/tables.ts';
 import { until } from '#kit/until.ts';
 import { batch, NODE, OTHER_SOURCE, POLL, SOURCE, vote } from '#kit/votes.ts';
 
@@ -61,7 +62,7 @@ const actions = () => database.db.selectFrom('operator_actions').select(['who', 
 
 async function close(seq: number): Promise<void> {
   await database.db.updateTable('polls').set({ closed_at: new Date() }).where('id', '=', POLL).execute();
-  await recordClosings(database.db, [{ nodeId: NODE, poll: POLL, revision: 1 }]);
+  await recordClosed(database.db, [{ nodeId: NODE, poll: POLL, revision: 1 }]);
   await recordSeals(database.db, [{ source: SOURCE, poll: POLL, revision: 1, seq }]);
 }
 
@@ -175,7 +176,7 @@ describe('a job that is written off', () => {
     await recordFences(database.db, new Map([[SOURCE, { seq: 3, votes: 6 }]]));
     await database.db.updateTable('polls').set({ closed_at: new Date() }).execute();
     const polls = (await readResults(database.db)).polls.map(({ poll }) => poll);
-    await recordClosings(
+    await recordClosed(
       database.db,
       polls.map((poll) => ({ nodeId: NODE, poll, revision: 1 })),
     );
@@ -184,6 +185,25 @@ describe('a job that is written off', () => {
     for (const { writtenOffJobs } of (await readResults(database.db)).polls) {
       expect(writtenOffJobs).toMatchObject([{ jobs: [JOB_2] }]);
     }
+  });
+
+  test('is not named by a poll that came after its source was fenced', async () => {
+    await writeOff([2]);
+    await recordFences(database.db, new Map([[SOURCE, { seq: 3, votes: 6 }]]));
+    const choices = ['yes', 'no'].map((id) => ({ id, label: id }));
+    const polls = [...(await readStoredPolls(database.db)), { id: 'later', question: 'Later?', choices }];
+    await applyPollsFile(database.db, { version: 2, polls });
+    await database.db.updateTable('polls').set({ closed_at: new Date() }).execute();
+    await fold();
+    const named = [];
+    const revisions = new Map((await readStoredPolls(database.db)).map(({ id, revision }) => [id, revision]));
+    for (const poll of [POLL, 'later']) {
+      await recordClosed(database.db, [{ nodeId: NODE, poll, revision: revisions.get(poll) ?? 0 }]);
+      expect(await finalizePoll(database.db, poll)).toBe(true);
+      const result = (await readResults(database.db)).polls.find((found) => found.poll === poll);
+      named.push(result?.writtenOffJobs);
+    }
+    expect(named).toMatchObject([[{ jobs: [JOB_2] }], []]);
   });
 });
 

@@ -194,6 +194,16 @@ describe('a closed poll', () => {
     await registry.exchange([{ ...poll, revision: 2, isClosed: false, isForgotten: true }]);
     expect(await pollIn(one)).toMatchObject({ revision: 2, isClosed: true });
   });
+
+  test('keeps the mark of a forgotten poll in a node, which a restored backup may lack', async () => {
+    await coordinator.round();
+    const [one] = redises as [TestRedis];
+    const registry = registries.get(one.socket) as NodeRegistry;
+    const poll = (await pollIn(one)) as NonNullable<Awaited<ReturnType<typeof pollIn>>>;
+    await registry.exchange([{ ...poll, isForgotten: true }]);
+    await registry.exchange([{ ...poll, revision: poll.revision + 1, isForgotten: false }]);
+    expect(await pollIn(one)).toMatchObject({ revision: poll.revision + 1, isForgotten: true });
+  });
 });
 
 describe('retirement', () => {

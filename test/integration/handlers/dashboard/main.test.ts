@@ -1,13 +1,13 @@
 import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
 import { commitBatches } from '#db/commit.ts';
-import { finalizePoll, recordClosings, recordSeals } from '#db/final.ts';
+import { finalizePoll, recordSeals } from '#db/final.ts';
 import { foldReceipts } from '#db/fold.ts';
 import { ROOT } from '#dev/root.ts';
 import { createDatabase } from '#kit/postgres.ts';
 import { freePort, scratchFolder, startNode, untilReady } from '#kit/process.ts';
 import { startRedis } from '#kit/redis.ts';
-import { mirrorEntry } from '#kit/tables.ts';
+import { mirrorEntry, recordClosed } from '#kit/tables.ts';
 import { until } from '#kit/until.ts';
 import { POLL } from '#kit/votes.ts';
 import { capture, fail, job, take } from './nodes.ts';
@@ -113,7 +113,7 @@ test('writes off a failed and a lost job, which its page offers, and then a poll
   await take(redis, SOURCE, 1);
   await mirrorEntry(database.db, SOURCE, { seq: 3, votes: 6 });
   await database.db.updateTable('polls').set({ closed_at: new Date() }).where('id', '=', POLL).execute();
-  await recordClosings(database.db, [{ nodeId: 'aaaaaaaaaaaaa', poll: POLL, revision: 1 }]);
+  await recordClosed(database.db, [{ nodeId: 'aaaaaaaaaaaaa', poll: POLL, revision: 1 }]);
   await recordSeals(database.db, [{ source: SOURCE, poll: POLL, revision: 1, seq: 3 }]);
   const { url } = await start({ DATABASE_URL: database.url, QUEUE_NODES: redis.socket });
 
