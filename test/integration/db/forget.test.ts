@@ -179,24 +179,30 @@ test('after a restore of Postgres, what a node holds as forgotten is forgotten a
   });
 });
 
-test('what was rejected for a poll is found by its index', async () => {
+test('what was rejected for a poll is found by its index, whatever was rejected for others', async () => {
   await castVotes();
   await forgetPoll(database.db, 'a', OPERATOR);
-  const scans = async (db: Db) => {
+  await sql`
+    insert into rejected_votes (source, seq, index, reason, vote)
+    select source, seq, copy, reason, vote from rejected_votes, generate_series(1001, 2000) as copy where vote ->> 0 = 'b'
+  `.execute(database.db);
+  await sql`analyze rejected_votes, polls`.execute(database.db);
+  const entriesRead = async (db: Db) => {
     await sql`select pg_stat_force_next_flush()`.execute(db);
-    const { rows } = await sql<{ scans: number }>`
-      select idx_scan::integer as scans from pg_stat_user_indexes where indexrelname = 'rejected_votes_poll'
+    const { rows } = await sql<{ entries: number }>`
+      select idx_tup_read::integer as entries from pg_stat_user_indexes where indexrelname = 'rejected_votes_poll'
     `.execute(db);
-    return rows[0]?.scans ?? Number.NaN;
+    return rows[0]?.entries ?? Number.NaN;
   };
-  const used = await database.db.connection().execute(async (db) => {
-    const before = await scans(db);
+  const entries = await database.db.connection().execute(async (db) => {
+    const before = await entriesRead(db);
     // Tables this small are read as a whole unless that is the last resort.
     await sql`set enable_seqscan = off`.execute(db);
+    // First the votes are deleted, then nothing is found.
     expect([await deleteForgotten(db), await deleteForgotten(db)]).toEqual([3, 0]);
     await sql`reset enable_seqscan`.execute(db);
-    return (await scans(db)) - before;
+    return (await entriesRead(db)) - before;
   });
-  // One by the deletion, one by the search for a poll with something left.
-  expect(used).toBe(2);
+  expect(entries).toBeGreaterThan(0);
+  expect(entries).toBeLessThan(1000);
 });
