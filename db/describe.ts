@@ -1,8 +1,8 @@
 import { type Kysely, sql } from 'kysely';
 
 /**
- * Returns the schema `public` as SQL: columns, constraints, further indexes and storage options, sorted by table name, then the views. A
- * test compares it with `schema.sql`, which makes every schema change visible in review.
+ * Returns the schema `public` as SQL: columns, constraints, further indexes and storage options, sorted by table name, then the
+ * views. A test compares it with `schema.sql`, which makes every schema change visible in review.
  */
 export async function describeSchema<T>(db: Kysely<T>): Promise<string> {
   const { rows } = await sql<{ text: string }>`

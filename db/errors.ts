@@ -12,7 +12,7 @@ export function isUndefinedTable(error: unknown): boolean {
   return codeOf(error) === UNDEFINED_TABLE;
 }
 
-/** Returns whether Postgres ended a statement at its time limit. */
+/** Returns whether Postgres canceled a statement: at its time limit, or because an administrator asked for it. */
 export function isStatementTimeout(error: unknown): boolean {
   return codeOf(error) === QUERY_CANCELED;
 }

@@ -70,7 +70,7 @@ export async function recordSeals(db: Db, seals: readonly SealReading[]): Promis
   `.execute(db);
 }
 
-/** Why a closed poll is not final yet: nodes not read since it closed and Postgres started, and sources that are not proven complete. */
+/** Why a closed poll is not final yet: nodes not read since it closed and Postgres started, and sources not proven complete. */
 export interface Awaited {
   readonly nodes: readonly string[];
   readonly unsealed: readonly string[];

@@ -41,8 +41,8 @@ export interface Results {
 }
 
 /**
- * Returns all results that are not embargoed; those of final polls as stored when they became final. The cost grows with the number of choices and
- * sources, not of votes: of the receipts, it reads only those that are not folded yet, a few seconds' worth.
+ * Returns all results that are not embargoed; those of final polls as stored when they became final. The cost grows with the
+ * number of choices and sources, not of votes: of the receipts, it reads only those that are not folded yet, a few seconds' worth.
  *
  * Correct under concurrency: one statement reads one snapshot, in which a commit's receipts, votes and tallies are visible
  * together or not at all.

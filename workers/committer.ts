@@ -36,7 +36,7 @@ const VOTES_PER_COMMIT_MAX = 10_000;
  */
 const VOTES_PER_COMMIT_MIN = 5_000;
 const COMMIT_DELAY_MS_MAX = 200;
-/** The first lane draws its shard at random. Lanes of two workers with the same shard wait for each other: slower, still correct. */
+/** The first lane draws its shard at random. Lanes of two workers with the same shard wait for each other: slower, but correct. */
 const SHARDS = 1_024;
 const RETRY_DELAY_MS_MIN = 100;
 const RETRY_DELAY_MS_MAX = 2_000;

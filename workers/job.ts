@@ -18,7 +18,7 @@ export const NODE_KEY = 'turnout:node';
 export const LEDGER_KEY = 'turnout:ledger';
 /** A hash: `<source>/<poll>` → `<revision>:<seq>`, see `Seal`. */
 export const SEALED_KEY = 'turnout:sealed';
-/** A hash: source → the revision of each poll that it has applied, see `formatApplied`. For operators; nothing is decided by it. */
+/** A hash: source → the revision of each poll that it has applied, see `formatApplied`. For operators; it decides nothing. */
 export const APPLIED_KEY = 'turnout:applied';
 /** The set of sources that must not accept votes any more. */
 export const FENCED_KEY = 'turnout:fenced';

@@ -1,4 +1,7 @@
+import { Queue } from 'bullmq';
 import type { RequestKind } from '#kit/load/spec.ts';
+import type { TestRedis } from '#kit/redis.ts';
+import { until } from '#kit/until.ts';
 import type { LoadProcess } from '../load/process.ts';
 import { type Component, startUsage } from '../measure/proc.ts';
 import type { Sample } from '../measure/sample.ts';
@@ -19,11 +22,12 @@ const WARM_UP_SECONDS = 30;
 const WARM_UP_PER_SECOND = 4_000;
 const SLICE_SECONDS = 4;
 const CONNECTIONS = 256;
-const MANY_FRONTENDS = 8;
-/** Turnout's rates, in votes per second. The baselines that queue or insert single votes cannot take the highest. */
-const RATES = [500, 8_000];
-const MANY_RATE = 100 * MANY_FRONTENDS;
-const BASELINE_RATE = 2_000;
+export const MANY_FRONTENDS = 8;
+/** In votes per second. The baselines that queue or insert single votes are compared at `SHARED_RATE`: they cannot take the highest. */
+export const LOW_RATE = 500;
+export const SHARED_RATE = 2_000;
+export const HIGH_RATE = 8_000;
+export const MANY_RATE = 100 * MANY_FRONTENDS;
 const WHOLE_WAY = 'Hono, BullMQ, Redis, PostgreSQL';
 
 interface Side {
@@ -35,13 +39,15 @@ interface Side {
   readonly kind: RequestKind;
   readonly servers: readonly TestbedServer[];
   readonly components: readonly Component[];
+  /** Waits until all votes are where they end, within the usual deadline. */
+  readonly finish: () => Promise<void>;
   /** Absent for baselines. */
   readonly system?: TestbedSystem;
 }
 
 /**
  * What a vote costs while it is captured and counted, at fixed rates: an open loop over connections that stay open, with
- * everything running, as during an event. A slice ends when all its votes are counted.
+ * everything running, as during an event. A slice ends when all its votes are counted; of a baseline, when they are where they end.
  */
 export const steady: Scenario = {
   name: 'steady',
@@ -86,6 +92,7 @@ async function startSides(testbed: Testbed): Promise<Side[]> {
     kind,
     servers: system.handlers,
     components: system.components,
+    finish: () => untilCounted(system),
     system,
   });
   const baseline = (
@@ -94,6 +101,7 @@ async function startSides(testbed: Testbed): Promise<Side[]> {
     server: TestbedServer,
     perSecond: number,
     others: readonly Component[],
+    finish = async () => {},
   ): Side => ({
     name,
     passesThrough,
@@ -102,22 +110,31 @@ async function startSides(testbed: Testbed): Promise<Side[]> {
     kind: 'first',
     servers: [server],
     components: [server.component, ...others],
+    finish,
   });
+  const jobComponents = [redis.component, jobWorker, postgres.component];
   return [
-    ...RATES.map((rate) => systemSide(one, rate)),
-    systemSide(one, Math.max(...RATES), 'returning'),
+    ...[LOW_RATE, SHARED_RATE, HIGH_RATE].map((rate) => systemSide(one, rate)),
+    systemSide(one, HIGH_RATE, 'returning'),
     systemSide(many, MANY_RATE),
-    ...RATES.map((rate) => baseline('empty', 'Hono', empty, rate, [])),
-    baseline('job-per-vote', WHOLE_WAY, job, BASELINE_RATE, [redis.component, jobWorker, postgres.component]),
-    baseline('insert-per-vote', 'Hono, PostgreSQL', insert, BASELINE_RATE, [postgres.component]),
+    ...[LOW_RATE, MANY_RATE, HIGH_RATE].map((rate) => baseline('empty', 'Hono', empty, rate, [])),
+    baseline('job-per-vote', WHOLE_WAY, job, SHARED_RATE, jobComponents, () => untilDrained(redis)),
+    baseline('insert-per-vote', 'Hono, PostgreSQL', insert, SHARED_RATE, [postgres.component]),
     systemSide(one, 0),
     systemSide(many, 0),
   ];
 }
 
-/** Loads a side at a rate, and waits until all its votes are counted. Returns the result, and the usage until then. */
+/** Waits until the queue of `job-per-vote` is empty. Its jobs are removed when they are done. */
+async function untilDrained({ socket }: TestRedis): Promise<void> {
+  const queue = new Queue('votes', { connection: { path: socket } });
+  const isEmpty = async () => (await queue.getJobCountByTypes('wait', 'active')) === 0;
+  await until('insert all votes', isEmpty).finally(() => queue.close());
+}
+
+/** Loads a side at a rate, and waits until all its votes are where they end. Returns the result, and the usage until then. */
 async function runRate(load: LoadProcess, side: Side, perSecond: number, seconds: number) {
-  const { servers, components, kind, system } = side;
+  const { servers, components, kind } = side;
   const spec = {
     targets: servers.map(({ port }) => ({ port })),
     kind,
@@ -125,9 +142,7 @@ async function runRate(load: LoadProcess, side: Side, perSecond: number, seconds
     seconds,
     rates: [{ atSeconds: 0, perSecond }],
   };
-  return runLoad(load, components, spec, async () => {
-    if (system) await untilCounted(system);
-  });
+  return runLoad(load, components, spec, side.finish);
 }
 
 async function measureRate(load: LoadProcess, side: Side, round: number): Promise<Sample> {

@@ -15,7 +15,7 @@ const PAUSE_MS_MAX = 3_000;
 /** The share of shows that an operator closes early, or whose result an operator hides at a random moment. */
 const EARLY_CLOSE_SHARE = 0.3;
 const EMBARGO_SHARE = 0.3;
-/** The share of shows whose poll is opened again a moment after it has closed, half of them by an operator, half by a newer file. */
+/** The share of shows whose poll is opened again a moment after it closed, half of them by an operator, half by a newer file. */
 const EXTENSION_SHARE = 0.3;
 const EXTENSION_DELAY_MS_MAX = 3_000;
 const WATCH_INTERVAL_MS = 200;

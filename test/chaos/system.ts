@@ -52,7 +52,7 @@ class Unit {
   start(): void {
     if (!this.hasEnded || this.#isClosed) return;
     this.#process = this.#spawn();
-    // Like Docker.
+    // Docker restarts a handler that exits because it is fenced.
     this.#process.child.once('exit', (code) => {
       if (code === FENCED_EXIT_CODE) this.start();
     });

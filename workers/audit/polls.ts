@@ -21,7 +21,7 @@ export interface PollReport extends PollState {
   readonly phase: PollPhase;
   readonly nodes: Share;
   readonly handlers: Share;
-  /** From the last change until the last handler that ran then had taken it; null until all have. */
+  /** Milliseconds from the last change until the last handler that ran then had applied it; null until all have, or if none ran. */
   readonly takenMs: number | null;
 }
 

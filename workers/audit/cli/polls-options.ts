@@ -27,7 +27,7 @@ Shows and changes polls while people vote.
 
 Environment: DATABASE_URL and QUEUE_NODES select another system; --data takes precedence.
 
-Exit code: 0 if it is so and every node and handler has taken it, 1 if it was refused, 2 if some have not within 10 s.`;
+Exit code: 0 if it is so and every node and handler has applied it, 1 if it was refused, 2 if some have not within 10 s.`;
 
 /** A command line. */
 export type PollsCommand =
