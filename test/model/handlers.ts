@@ -33,9 +33,7 @@ export function* startSteps({ state, scope, mutant, after }: Context, source: nu
     });
   }
   if (phase !== 'new' && phase !== 'exited') {
-    yield step('dies', (handler) => {
-      handler.phase = 'exited';
-    });
+    yield step('dies', exit);
   }
 }
 
@@ -79,7 +77,7 @@ export function* captureSteps(
       next.seq = seq + 1;
       next.write = 'none';
       if (write === 'applied') entry.acknowledged.push(seq + 1);
-      else next.phase = 'exited';
+      else exit(next);
     });
   }
   if (!isOpen && sealedRevision < revision && (write === 'none' || mutant === 'seal-early')) {
@@ -88,4 +86,15 @@ export function* captureSteps(
       entry.sealedSeq = seq;
     });
   }
+}
+
+/** What a handler had in its memory is gone; keeping it would split equal states. */
+function exit(handler: Handler): void {
+  Object.assign(handler, {
+    phase: 'exited',
+    revision: 0,
+    isOpen: false,
+    write: 'none',
+    seq: 0,
+  } satisfies Partial<Handler>);
 }

@@ -126,7 +126,7 @@ export interface Redis {
   poll: PollView;
 }
 
-const NO_POLL: PollView = { revision: 0, isClosed: false };
+export const NO_POLL: PollView = { revision: 0, isClosed: false };
 
 export function initialState({
   nodes,

@@ -4,6 +4,7 @@ import {
   hasReceipts,
   idIn,
   idOf,
+  NO_POLL,
   type NodeId,
   type Redis,
   raise,
@@ -87,6 +88,8 @@ export function* enrolmentSteps({ state, scope, mutant, after }: Context, id: nu
     yield step('polls written', (entry, next) => {
       const redis = next.redis[node] as Redis;
       redis.poll = raise(redis.poll, view, mutant);
+      // Nobody reads the view any more; keeping it would split equal states.
+      entry.view = NO_POLL;
       entry.enrolment = 'pushed';
     });
   }
@@ -195,5 +198,6 @@ export function* fenceSteps({ state, mutant, after }: Context, source: number): 
   if (isLocked && mutant !== 'commit-unlocked') return;
   yield step('is fenced in PostgreSQL', (entry) => {
     entry.fencedSeq = mutant === 'fence-lowered' ? fenceRead : Math.max(fenceRead, foldedSeq, ...receipts);
+    entry.fenceRead = -1;
   });
 }
