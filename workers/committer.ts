@@ -99,7 +99,6 @@ export class Committer {
 
   /** Stops retrying. Jobs that are not committed stay in their queues; their promises never settle. */
   stop(): void {
-    clearTimeout(this.#delay);
     this.#stopped.abort();
   }
 

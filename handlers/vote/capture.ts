@@ -197,7 +197,6 @@ export class Capture {
    */
   async flush(msMax: number): Promise<number> {
     this.#closed = true;
-    this.#whenGathered?.();
     const idle = new Promise<void>((resolve) => {
       if (this.#mode === 'idle' || this.#mode === 'fenced') resolve();
       else this.#whenIdle.push(resolve);
@@ -247,12 +246,12 @@ export class Capture {
   }
 
   /** Waits for votes that share the next write. */
-  async #gather({ batches: [first, second] }: Write): Promise<void> {
+  async #gather({ waiting }: Write): Promise<void> {
     // Yields so that requests of this event-loop turn join the next write.
     if (this.#buffer.length < this.#votesPerWriteMax) await new Promise((resolve) => setImmediate(resolve));
-    const isLoaded = second !== undefined || (first !== undefined && first.votes.length > FEW_VOTES);
+    const isLoaded = waiting.flat().length > FEW_VOTES;
     const restMs = this.#writeStartedAt + WRITE_INTERVAL_MS - performance.now();
-    if (!isLoaded || this.#closed || this.#buffer.length >= GATHERED_VOTES_MAX || restMs < 1) return;
+    if (!isLoaded || this.#buffer.length >= GATHERED_VOTES_MAX || restMs < 1) return;
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, restMs);
       this.#whenGathered = () => {

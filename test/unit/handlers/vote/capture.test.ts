@@ -138,16 +138,6 @@ describe('between writes', () => {
     await settle();
     expect(sink.writes).toHaveLength(2);
   });
-
-  test('a process that stops does not wait', async () => {
-    const capture = createCapture();
-    await writeVotes(capture, 5);
-    captureMany(capture, 1);
-    await settle();
-    void capture.flush(1_000);
-    await settle();
-    expect(sink.writes).toHaveLength(2);
-  });
 });
 
 describe('when idle', () => {
