@@ -25,8 +25,7 @@ export async function resetTables(db: Db): Promise<void> {
 /** Returns the size of the votes table with its index, and how much write-ahead log was written so far, in bytes. */
 export async function readSize(db: Db): Promise<{ readonly tableBytes: number; readonly walBytes: number }> {
   const { rows } = await sql<{ tableBytes: number; walBytes: number }>`
-    select pg_total_relation_size('votes') as "tableBytes", pg_current_wal_lsn() - '0/0' as "walBytes"
+    select pg_total_relation_size('votes') as "tableBytes", (pg_current_wal_lsn() - '0/0')::bigint as "walBytes"
   `.execute(db);
-  const { tableBytes, walBytes } = rows[0] as { tableBytes: number; walBytes: number };
-  return { tableBytes: Number(tableBytes), walBytes: Number(walBytes) };
+  return rows[0] as { tableBytes: number; walBytes: number };
 }

@@ -5,6 +5,7 @@ import { DeadlineError } from '#runtime/deadline.ts';
 import { type AnomalyParts, type AnomalyReport, collectAnomalies } from '../anomalies.ts';
 import { type AnomalySection, anomalyChapters } from '../anomaly-sections.ts';
 import { postgresFault } from '../collect.ts';
+import { utc } from './text.ts';
 
 /**
  * Returns the anomaly report, with its progress on the terminal.
@@ -35,9 +36,8 @@ export function anomaliesJson(report: AnomalyReport): string {
 
 /** Returns the report as text for people. */
 export function anomaliesText(report: AnomalyReport, target: string, paint: Paint = plain): string {
-  const time = new Date(report.asOf).toISOString().slice(0, 19).replace('T', ' ');
   return [
-    `How votes of ${target} came in, ${time} UTC. Numbers without a verdict: what is unusual may be innocent.`,
+    `How votes of ${target} came in, ${utc(report.asOf)}. Numbers without a verdict: what is unusual may be innocent.`,
     ...anomalyChapters(report).flatMap(({ title, sections }) => [
       '',
       paint('bold', title.toUpperCase()),

@@ -20,13 +20,17 @@ const SOURCES_SHOWN_MAX = 20;
 /** Returns the report as text for people. */
 export function auditText(report: AuditReport, target: string, paint: Paint = plain): string {
   const { asOf, rows } = report;
-  const time = new Date(asOf).toISOString().slice(0, 19).replace('T', ' ');
   return [
-    `Audit of ${target}, ${time} UTC`,
+    `Audit of ${target}, ${utc(asOf)}`,
     '',
     ...(rows === undefined ? [] : [auditTable(rows, paint), '']),
     ...conclusions(report, paint),
   ].join('\n');
+}
+
+/** Formats a time for people, to the second. @param at milliseconds since 1970 */
+export function utc(at: number): string {
+  return `${new Date(at).toISOString().slice(0, 19).replace('T', ' ')} UTC`;
 }
 
 function auditTable(rows: readonly SourceAccount[], paint: Paint): string {
