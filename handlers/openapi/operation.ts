@@ -6,6 +6,7 @@ export const HEADERS = {
   Allow: 'The method that the path accepts.',
   'Cache-Control': 'Whether and for how long the answer may be cached.',
   'Content-Disposition': 'The name of the file.',
+  'Content-Encoding': 'How the body is compressed, if Accept-Encoding allows it.',
   ETag: 'The entity tag of the answer. Send it as If-None-Match to get 304 while nothing has changed.',
   Location: 'The address of the receipt, of the page to show, or of the dashboard.',
   'Retry-After': 'Whole seconds to wait, with jitter, before the same request is sent again.',

@@ -1,6 +1,7 @@
 import type { Content, HandlerApi } from './operation.ts';
 
 const PAGE: Content = { schema: { type: 'string', description: 'The page of the poll, for browsers.' } };
+const SHARED = ['ETag', 'Cache-Control', 'Vary'] as const;
 const BALLOT: Content = { schema: 'Ballot', example: { choice: 'cats' } };
 
 export const VOTE: HandlerApi = {
@@ -11,15 +12,32 @@ export const VOTE: HandlerApi = {
     {
       method: 'get',
       path: '/polls/{poll}',
-      id: 'getPoll',
-      summary: 'The definition of a poll, or its page',
-      description:
-        'Answers with JSON if Accept names application/json and not text/html, else with the page.',
+      id: 'getPollPage',
+      summary: 'The page of a poll',
+      description: 'The same for everybody: it sets no cookie and shows no choice.',
       answers: {
         200: {
-          description: 'The poll. The page of a visitor without a token sets the voter cookie.',
-          headers: ['Cache-Control', 'Vary'],
-          headersAtTimes: ['Set-Cookie'],
+          description: 'The page.',
+          headers: SHARED,
+          headersAtTimes: ['Content-Encoding'],
+          content: { 'text/html': PAGE },
+        },
+        304: { description: 'The page is the one that If-None-Match names.', headers: SHARED },
+      },
+      problems: ['unknown_poll'],
+      hasPages: true,
+    },
+    {
+      method: 'get',
+      path: '/polls/{poll}.json',
+      id: 'getPoll',
+      summary: 'The definition of a poll',
+      description: 'The same for everybody.',
+      answers: {
+        200: {
+          description: 'The poll.',
+          headers: SHARED,
+          headersAtTimes: ['Content-Encoding'],
           content: {
             'application/json': {
               schema: 'PollDefinition',
@@ -35,8 +53,25 @@ export const VOTE: HandlerApi = {
                 phase: 'open',
               },
             },
-            'text/html': PAGE,
           },
+        },
+        304: { description: 'The definition is the one that If-None-Match names.', headers: SHARED },
+      },
+      problems: ['unknown_poll'],
+      hasPages: true,
+    },
+    {
+      method: 'get',
+      path: '/polls/{poll}/ballot',
+      id: 'getBallotPage',
+      summary: 'The page of a poll for one voter',
+      description: 'For browsers without script: it shows the choice of the voter.',
+      answers: {
+        200: {
+          description: 'The page. That of a visitor without a token sets the voter cookie.',
+          headers: ['Cache-Control'],
+          headersAtTimes: ['Set-Cookie'],
+          content: { 'text/html': PAGE },
         },
       },
       problems: ['unknown_poll'],
@@ -72,7 +107,7 @@ export const VOTE: HandlerApi = {
           },
         },
         303: {
-          description: "The vote is on disk. Location is the page, which shows the voter's choice.",
+          description: "The vote is on disk. Location is the page that shows the voter's choice.",
           headers: ['Location', 'Set-Cookie'],
         },
       },

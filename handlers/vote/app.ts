@@ -1,16 +1,20 @@
 import { type Context, Hono } from 'hono';
 import type { Challenge } from '#runtime/challenges.ts';
 import type { Log } from '#runtime/log.ts';
-import type { Poll, StoredPoll } from '#runtime/polls.ts';
+import type { StoredPoll } from '#runtime/polls.ts';
+import { answerCacheable } from '../web/cacheable.ts';
 import { formatProblem, PROBLEM_HEADERS, retryAfter } from '../web/problem.ts';
 import { readChoiceCookie } from './cookies.ts';
 import { createPages } from './page.ts';
 import { describeProblem, PROBLEMS, Problem, type ProblemCode, toProblem } from './problem.ts';
-import { isBrowserForm, prefersHtml, prefersJson, requestOf } from './request.ts';
-import { JSON_HEADERS, respond } from './response.ts';
+import { isBrowserForm, prefersHtml, requestOf } from './request.ts';
+import { respond } from './response.ts';
 import { issueVoterCookie, submitVote, type VotingParts } from './voting.ts';
 
-const VARY = { Vary: 'Accept, Cookie' };
+/** Polls change rarely, and a vote for a closed one is refused; a cache that asks this often saves a handler almost all views. */
+const CACHE_SECONDS = 5;
+/** While no handler answers, a page lets voters try. */
+const STALE_SECONDS = 300;
 
 export interface VoteAppParts extends VotingParts {
   /** Shown on the pages: its solution gets a token from the issuer. */
@@ -21,30 +25,40 @@ export interface VoteAppParts extends VotingParts {
 }
 
 /**
- * Returns the voters' app: `GET /` and `GET /polls/{poll}` (a page, or the definition as JSON), and
- * `POST /polls/{poll}/votes`. `problem.ts` lists every error.
+ * Returns the voters' app: `GET /` and `GET /polls/{poll}` (the page, the same for everybody), `GET /polls/{poll}.json` (the
+ * definition), `GET /polls/{poll}/ballot` (the page for one voter), and `POST /polls/{poll}/votes`. `problem.ts` lists every error.
  */
 export function createVoteApp(parts: VoteAppParts): Hono {
   const { polls, challenge, log, onProblem, resultsUrl } = parts;
   const pages = createPages(polls, challenge);
   const app = new Hono();
 
-  const findPoll = (c: Context): StoredPoll => {
-    const poll = polls.get(c.req.param('poll') ?? '');
+  const findPoll = (id: string): StoredPoll => {
+    const poll = polls.get(id);
     if (!poll) throw new Problem('unknown_poll', 'the path names no poll');
     return poll;
   };
 
   const showPoll = (c: Context, poll: StoredPoll): Response => {
-    const request = requestOf(c);
     const phase = polls.phaseOf(poll.id);
-    if (prefersJson(request)) {
-      return respond(200, { ...JSON_HEADERS, ...VARY }, JSON.stringify({ ...definitionOf(poll), phase }));
-    }
+    return answerCacheable(
+      pages.poll(poll, phase),
+      requestOf(c).header,
+      cacheControl(polls.msToChange(poll.id)),
+    );
+  };
+
+  const showDefinition = (c: Context, poll: StoredPoll): Response => {
+    const definition = pages.definition(poll, polls.phaseOf(poll.id));
+    return answerCacheable(definition, requestOf(c).header, cacheControl(polls.msToChange(poll.id)));
+  };
+
+  const showVoter = (c: Context, poll: StoredPoll): Response => {
+    const request = requestOf(c);
     const chosen = readChoiceCookie(request, poll);
     const voterCookie = issueVoterCookie(parts, request);
-    const { headers, body } = pages.poll(poll, { phase, chosen });
-    return respond(200, { ...headers, ...VARY, ...(voterCookie && { 'Set-Cookie': voterCookie }) }, body);
+    const { headers, body } = pages.voter(poll, { phase: polls.phaseOf(poll.id), chosen });
+    return respond(200, { ...headers, ...(voterCookie && { 'Set-Cookie': voterCookie }) }, body);
   };
 
   const answerError = (c: Context, error: Error): Response => {
@@ -65,7 +79,7 @@ export function createVoteApp(parts: VoteAppParts): Hono {
     }
     const poll = polls.get(c.req.param('poll') ?? '');
     const { headers, body } = poll
-      ? pages.poll(poll, { phase: polls.phaseOf(poll.id), notice: toVoter })
+      ? pages.voter(poll, { phase: polls.phaseOf(poll.id), notice: toVoter })
       : pages.notice(toVoter);
     return respond(status, { ...headers, ...extra }, body);
   };
@@ -75,23 +89,29 @@ export function createVoteApp(parts: VoteAppParts): Hono {
     if (!first) throw new Problem('unknown_poll', 'there is no poll');
     return showPoll(c, first);
   });
-  app.get('/polls/:poll', (c) => showPoll(c, findPoll(c)));
+  app.get('/polls/:poll', (c) => {
+    const name = c.req.param('poll');
+    // Ids have no dots.
+    return name.endsWith('.json')
+      ? showDefinition(c, findPoll(name.slice(0, -'.json'.length)))
+      : showPoll(c, findPoll(name));
+  });
+  app.get('/polls/:poll/ballot', (c) => showVoter(c, findPoll(c.req.param('poll'))));
   // One route for all methods: where two routes match, Hono composes a middleware chain for each request.
   app.all('/polls/:poll/votes', (c) => {
     if (c.req.method !== 'POST') throw new Problem('method_not_allowed', 'send votes with POST');
-    return submitVote(parts, findPoll(c), requestOf(c));
+    return submitVote(parts, findPoll(c.req.param('poll')), requestOf(c));
   });
   app.notFound((c) => answerError(c, new Problem('not_found', 'nothing has this path')));
   app.onError((error, c) => answerError(c, error));
   return app;
 }
 
-function definitionOf({ id, question, choices, opensAt, closesAt }: Poll) {
-  return { poll: id, question, choices, opensAt: formatTime(opensAt), closesAt: formatTime(closesAt) };
-}
-
-function formatTime(milliseconds: number | undefined): string | null {
-  return milliseconds === undefined ? null : new Date(milliseconds).toISOString();
+/** How long caches keep what is the same for everybody: not beyond the time at which a poll opens or closes. */
+function cacheControl(msToChange: number): string {
+  if (msToChange < CACHE_SECONDS * 2_000)
+    return `public, max-age=${Math.min(CACHE_SECONDS, Math.floor(msToChange / 1_000))}`;
+  return `public, max-age=${CACHE_SECONDS}, stale-while-revalidate=${CACHE_SECONDS}, stale-if-error=${STALE_SECONDS}`;
 }
 
 /** Whether an error is shown as a page: to browsers that sent a form or asked for a page. */

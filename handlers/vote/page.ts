@@ -1,17 +1,16 @@
 import { html } from 'hono/html';
 import type { Challenge } from '#runtime/challenges.ts';
 import type { Poll, StoredPoll } from '#runtime/polls.ts';
-import { type Html, inLanguage, type PageParts, page, pageHeaders } from '../web/layout.ts';
+import { type Cacheable, cacheable } from '../web/cacheable.ts';
+import { type Html, inLanguage, type PageParts, page, pageHeaders, SAFE_HEADERS } from '../web/layout.ts';
 import { accentStyle } from '../web/style.ts';
 import type { Phase, PollBook } from './polls.ts';
+import { votingScript } from './script.ts';
 
 type Choice = Poll['choices'][number];
 
-/** Longer than the issuer takes to answer. */
-const TOKEN_MS_MAX = 8_000;
-
-/** What the page of a poll depends on besides the poll. */
-interface PollView {
+/** What the page of a voter depends on besides the poll. */
+interface VoterView {
   readonly phase: Phase;
   /** The choice that this voter made before; ignored unless the poll has it. */
   readonly chosen?: string | undefined;
@@ -25,11 +24,18 @@ interface RenderedPage {
 }
 
 interface Pages {
-  /** Returns the page of a poll. */
-  poll(poll: StoredPoll, view: PollView): RenderedPage;
+  /** Returns the page of a poll, the same for everybody. Browsers without script go on to `voterPath`. */
+  poll(poll: StoredPoll, phase: Phase): Cacheable;
+  /** Returns the definition of a poll as JSON, the same for everybody. */
+  definition(poll: StoredPoll, phase: Phase): Cacheable;
+  /** Returns the page of a poll for one voter. */
+  voter(poll: StoredPoll, view: VoterView): RenderedPage;
   /** Returns a page with a message only. */
   notice(text: string): RenderedPage;
 }
+
+/** The path of the page of a poll for one voter. It sets the voter cookie, and is the only one that gets the cookie of the choice. */
+export const voterPath = (poll: Poll): string => `/polls/${poll.id}/ballot`;
 
 /**
  * Creates the voters' pages. Each is rendered once and kept until a poll changes, because a page links to all polls. Polls,
@@ -38,43 +44,68 @@ interface Pages {
  * @param challenge what a voter solves for a token, if anything
  */
 export function createPages(polls: Pick<PollBook, 'listed'>, challenge?: Challenge): Pages {
-  const rendered = new Map<string, RenderedPage>();
-  let renderedOf = polls.listed;
-  const renderOnce = (key: string, parts: () => PageParts): RenderedPage => {
-    if (polls.listed !== renderedOf) rendered.clear();
-    renderedOf = polls.listed;
-    const page = rendered.get(key) ?? render(parts());
-    rendered.set(key, page);
-    return page;
+  const kept = new Map<string, unknown>();
+  let keptOf = polls.listed;
+  const once = <T>(key: readonly (string | number | undefined)[], make: () => T): T => {
+    if (polls.listed !== keptOf) kept.clear();
+    keptOf = polls.listed;
+    const name = key.join('\0');
+    const value = (kept.get(name) as T | undefined) ?? make();
+    kept.set(name, value);
+    return value;
   };
+  const partsOf = (poll: StoredPoll, view: Omit<PollPageView, 'challenge' | 'footer'>): PageParts =>
+    pollPage(poll, {
+      ...view,
+      challenge: view.phase === 'open' ? challenge : undefined,
+      footer: otherPolls(polls.listed, poll),
+    });
 
   return {
-    poll: (poll, { phase, chosen, notice }) => {
+    poll: (poll, phase) =>
+      once(['poll', poll.id, poll.revision, phase], () => {
+        const parts = partsOf(poll, { phase });
+        const withoutScript = phase === 'open' ? { withoutScript: voterPath(poll) } : {};
+        return cacheable(String(page({ ...parts, ...withoutScript })), headersOf(parts));
+      }),
+    definition: (poll, phase) =>
+      once(['definition', poll.id, poll.revision, phase], () =>
+        cacheable(JSON.stringify({ ...definitionOf(poll), phase }), DEFINITION_HEADERS),
+      ),
+    voter: (poll, { phase, chosen, notice }) => {
       const choice = poll.choices.find(({ id }) => id === chosen);
-      const key = [poll.id, poll.revision, phase, choice?.id, notice].join('\0');
-      return renderOnce(key, () =>
-        pollPage(poll, {
-          phase,
-          choice,
-          notice,
-          challenge: phase === 'open' ? challenge : undefined,
-          footer: otherPolls(polls.listed, poll),
-        }),
+      return once(['voter', poll.id, poll.revision, phase, choice?.id, notice], () =>
+        renderPrivate(partsOf(poll, { phase, choice, notice })),
       );
     },
-    notice: (text) => renderOnce(text, () => ({ title: 'Turnout', main: errorNotice(text) })),
+    notice: (text) =>
+      once(['notice', text], () => renderPrivate({ title: 'Turnout', main: errorNotice(text) })),
   };
 }
 
-/** Private: a page shows the voter's choice. */
-function render(parts: PageParts): RenderedPage {
-  const { script, style, widget } = parts;
-  const headers = { ...pageHeaders(script, style, widget), 'Cache-Control': 'private, no-cache' };
-  return { headers, body: String(page(parts)) };
+const DEFINITION_HEADERS = { 'Content-Type': 'application/json', ...SAFE_HEADERS };
+
+function definitionOf({ id, question, choices, opensAt, closesAt }: Poll) {
+  return { poll: id, question, choices, opensAt: isoTime(opensAt), closesAt: isoTime(closesAt) };
 }
 
-interface PollPageView extends Omit<PollView, 'chosen'> {
-  readonly choice: Choice | undefined;
+function isoTime(milliseconds: number | undefined): string | null {
+  return milliseconds === undefined ? null : new Date(milliseconds).toISOString();
+}
+
+function headersOf({ script, style, widget }: PageParts): Readonly<Record<string, string>> {
+  return pageHeaders(script, style, widget);
+}
+
+function renderPrivate(parts: PageParts): RenderedPage {
+  return {
+    headers: { ...headersOf(parts), 'Cache-Control': 'private, no-store' },
+    body: String(page(parts)),
+  };
+}
+
+interface PollPageView extends Omit<VoterView, 'chosen'> {
+  readonly choice?: Choice | undefined;
   readonly challenge: Challenge | undefined;
   readonly footer: Html | undefined;
 }
@@ -84,7 +115,9 @@ function pollPage(poll: Poll, { phase, choice: chosen, notice, challenge, footer
     <h1>${poll.question}</h1>
     <p class="lede">${lede(poll, phase)}</p>
     ${notice === undefined ? thanks(poll, chosen, phase) : errorNotice(notice)}
-    <form method="post" action="/polls/${poll.id}/votes" class="choices">
+    <form method="post" action="/polls/${poll.id}/votes" class="choices" data-poll="${poll.id}"${
+      poll.texts?.thanks ? html` data-thanks="${poll.texts.thanks}"` : ''
+    }>
       ${poll.choices.map(
         ({ id, label }) =>
           html`<button class="choice" name="choice" value="${id}" aria-pressed="${id === chosen?.id ? 'true' : 'false'}"${
@@ -100,7 +133,8 @@ function pollPage(poll: Poll, { phase, choice: chosen, notice, challenge, footer
     lang,
     ...(colours && { style: accentStyle(colours) }),
     ...(footer && { footer }),
-    ...(challenge && { script: challengeScript(challenge), widget: challenge.service.sources }),
+    ...(phase === 'open' && { script: votingScript(challenge) }),
+    ...(challenge && { widget: challenge.service.sources }),
   };
 }
 
@@ -108,32 +142,6 @@ function pollPage(poll: Poll, { phase, choice: chosen, notice, challenge, footer
 function widget({ service, sitekey }: Challenge): Html {
   return html`<div class="${service.widgetClass}" data-sitekey="${sitekey}"></div>
     <script src="${service.script}" ${service.isModule ? html`type="module"` : 'async defer'}></script>`;
-}
-
-/**
- * Returns the script of a page with a challenge: it exchanges the answer for a token, which the issuer sets as the voter's
- * cookie, and then sends the vote. Whatever happens before, the vote is sent, and its answer says what was wrong.
- *
- * Friendly Captcha's input holds a text that begins with a dot until the challenge is solved.
- */
-function challengeScript({ service }: Challenge): string {
-  return `
-const form = document.querySelector('.choices');
-let isAsking = false;
-form.addEventListener('submit', async (event) => {
-  const input = document.querySelector('[name="${service.answerField}"]');
-  if (!isAsking && (!input?.value || input.value.startsWith('.'))) return;
-  event.preventDefault();
-  if (isAsking) return;
-  isAsking = true;
-  const body = new URLSearchParams({ credential: input.value });
-  // An answer is good for one token.
-  input.value = '';
-  await fetch('/tokens', { method: 'POST', body, signal: AbortSignal.timeout(${TOKEN_MS_MAX}) }).catch(() => {});
-  isAsking = false;
-  form.requestSubmit(event.submitter);
-});
-`;
 }
 
 function lede(poll: Poll, phase: Phase): Html | string {
@@ -157,12 +165,12 @@ function formatTime(milliseconds: number | undefined, lang = 'en'): string {
 }
 
 function thanks(poll: Poll, chosen: Choice | undefined, phase: Phase): Html | string {
-  if (!chosen) return '';
+  if (!chosen) return html`<p class="notice" id="status" role="status" hidden></p>`;
   const label = html`<strong${inLanguage(poll.lang)}>${chosen.label}</strong>`;
   if (poll.texts?.thanks)
-    return html`<p class="notice success" role="status">${poll.texts.thanks} ${label}</p>`;
+    return html`<p class="notice success" id="status" role="status">${poll.texts.thanks} ${label}</p>`;
   const change = phase === 'open' ? ' You can still change it.' : '';
-  return html`<p class="notice success" role="status"${inLanguage()}>Your vote is in: ${label}.${change}</p>`;
+  return html`<p class="notice success" id="status" role="status"${inLanguage()}>Your vote is in: ${label}.${change}</p>`;
 }
 
 /** Marks a text of the page's own on the page of a poll in another language. */
@@ -171,7 +179,7 @@ function inEnglish({ lang }: Poll, text: string): Html | string {
 }
 
 function errorNotice(text: string): Html {
-  return html`<p class="notice error" role="alert"${inLanguage()}>${text}</p>`;
+  return html`<p class="notice error" id="status" role="alert"${inLanguage()}>${text}</p>`;
 }
 
 function otherPolls(polls: readonly Poll[], current: Poll): Html | undefined {

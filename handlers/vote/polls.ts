@@ -71,6 +71,13 @@ export class PollBook {
     return phaseOf(entry.poll, this.#now());
   }
 
+  /** Returns the milliseconds until the clock changes the phase of a poll; `Infinity` if it never does. */
+  msToChange(id: string): number {
+    const { opensAt, closesAt } = this.#entries.get(id)?.poll ?? {};
+    const now = this.#now();
+    return Math.min(...[opensAt, closesAt].map((at) => (at !== undefined && at > now ? at - now : Infinity)));
+  }
+
   /** Whether a poll accepts no more votes; true for an unknown one. */
   isClosed(id: string): boolean {
     const entry = this.#entries.get(id);

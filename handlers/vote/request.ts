@@ -33,10 +33,6 @@ export function prefersHtml(request: RequestHeaders): boolean {
   return request.header('accept')?.includes('text/html') ?? false;
 }
 
-export function prefersJson(request: VoteRequest): boolean {
-  return !prefersHtml(request) && (request.header('accept')?.includes('application/json') ?? false);
-}
-
 /** Whether a page's form sent the vote, so that a browser shows the answer. */
 export function isBrowserForm(request: RequestHeaders): boolean {
   return (

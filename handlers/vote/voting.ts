@@ -3,6 +3,7 @@ import { ballotFormat, readChoice } from './ballot.ts';
 import type { Capture } from './capture.ts';
 import { type Clock, formatMicros } from './clock.ts';
 import { choiceCookie, readVoterCookie, voterCookie } from './cookies.ts';
+import { voterPath } from './page.ts';
 import type { PollBook } from './polls.ts';
 import { Problem, toProblem } from './problem.ts';
 import { isBrowserForm, isSameOrigin, type VoteRequest } from './request.ts';
@@ -13,7 +14,7 @@ import type { Voter, VoterTokens } from './voter.ts';
 const IDEMPOTENCY_KEY = /^("?)([!#-[\]-~]{16,64})\1$/;
 
 export interface VotingParts {
-  readonly polls: Pick<PollBook, 'listed' | 'get' | 'phaseOf'>;
+  readonly polls: Pick<PollBook, 'listed' | 'get' | 'phaseOf' | 'msToChange'>;
   readonly capture: Pick<Capture, 'capture'>;
   readonly tokens: VoterTokens;
   readonly clock: Clock;
@@ -29,7 +30,7 @@ export interface VotingParts {
  * @throws Problem when the vote is refused or not captured
  */
 export async function submitVote(parts: VotingParts, poll: Poll, request: VoteRequest): Promise<Response> {
-  const { polls, capture, tokens, clock, resultsUrl } = parts;
+  const { capture, tokens, clock, resultsUrl } = parts;
   const choice = await validateVote(parts, poll, request);
   const voter = authenticate(parts, request);
   const castAt = clock(voter.lastCastAt);
@@ -42,12 +43,10 @@ export async function submitVote(parts: VotingParts, poll: Poll, request: VoteRe
     throw toProblem(error, cookie);
   }
   if (isBrowserForm(request)) {
-    const page = `/polls/${poll.id}`;
-    // `/` shows the first poll.
-    const pathOfPage = poll.id === polls.listed[0]?.id ? '/' : page;
-    const headers = new Headers({ Location: page, 'Content-Length': '0' });
+    const path = voterPath(poll);
+    const headers = new Headers({ Location: path, 'Content-Length': '0' });
     headers.append('Set-Cookie', cookie);
-    headers.append('Set-Cookie', choiceCookie(request, poll, choice, pathOfPage));
+    headers.append('Set-Cookie', choiceCookie(request, poll, choice, path));
     return new Response(null, { status: 303, headers });
   }
   const accepted = { status: 'accepted', poll: poll.id, choice, castAt: formatMicros(castAt), receipt };

@@ -20,6 +20,8 @@ export interface PageParts {
   readonly script?: string;
   /** Content-Security-Policy sources of another site's widget on the page, for `pageHeaders`. */
   readonly widget?: readonly string[];
+  /** The path to which a browser without script goes on at once. */
+  readonly withoutScript?: string;
   /** How often the page reloads in a browser without script. */
   readonly refreshSeconds?: number;
   /** Widens the page for tables with many columns. */
@@ -40,6 +42,7 @@ export function page({
   style = '',
   footer,
   script,
+  withoutScript,
   refreshSeconds,
   wide = false,
 }: PageParts): Html {
@@ -54,6 +57,7 @@ export function page({
 <title>${title}</title>
 <link rel="icon" href="${ICON}">
 <style>${raw(STYLE + style)}</style>
+${withoutScript === undefined ? '' : html`<noscript><meta http-equiv="refresh" content="0; url=${withoutScript}"></noscript>`}
 ${refreshSeconds === undefined ? '' : html`<noscript><meta http-equiv="refresh" content="${refreshSeconds}"></noscript>`}
 </head>
 <body>

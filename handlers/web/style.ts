@@ -148,7 +148,7 @@ nav a, .footer a { display: inline-flex; align-items: center; min-height: 48px; 
   color: var(--ink);
   font-weight: 550;
 }
-.notice:empty { display: none; }
+.notice:empty, .notice[hidden] { display: none; }
 .notice.success { background: var(--good-soft); color: var(--good); }
 .notice.error { background: var(--bad-soft); color: var(--bad); }
 

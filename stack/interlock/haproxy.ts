@@ -243,6 +243,10 @@ function backend({ name, hosts, root, settings, servers }: Site, edge: Edge): st
     ...health(settings, hosts),
     // 307 keeps the method, and browsers do not cache it in case the site drops TLS.
     ...(sslOnly ? [`${TO_HTTPS} unless ${TLS_CLIENT}`] : []),
+    // The key is host and path: as the client sent them, since two sites of a host may share what is left of their paths.
+    '  http-request cache-use public',
+    // HAProxy would keep a public answer with a cookie, and give the cookie to everybody.
+    '  http-response cache-store public unless { res.hdr(set-cookie) -m found }',
     ...(rewrites ? strip(root) : []),
     ...servers.map((group) => serverLine(group, hosts, edge)),
   ];

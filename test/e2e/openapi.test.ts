@@ -148,10 +148,22 @@ describe('the vote handler', () => {
     const redirect = await post(votes(), 'choice=cats', { ...FORM_TYPE, ...BROWSER });
     await api.accept('castVote', redirect);
     expect(redirect.status).toBe(303);
-    await api.accept('getPoll', await get(`${capture.url}/polls/${POLL}`, { accept: 'application/json' }));
-    await api.accept('getPoll', await get(`${capture.url}/polls/${POLL}`, BROWSER));
-    for (const headers of [{}, BROWSER]) {
-      await api.accept('getPoll', await get(`${capture.url}/polls/birds`, headers));
+    for (const [id, ending] of [
+      ['getPoll', '.json'],
+      ['getPollPage', ''],
+      ['getBallotPage', '/ballot'],
+    ] as const) {
+      await api.accept(id, await get(`${capture.url}/polls/${POLL}${ending}`));
+      const url = `${capture.url}/polls/birds${ending}`;
+      for (const headers of [{}, BROWSER]) await api.accept(id, await get(url, headers));
+    }
+    for (const [id, ending] of [
+      ['getPoll', '.json'],
+      ['getPollPage', ''],
+    ] as const) {
+      const url = `${capture.url}/polls/${POLL}${ending}`;
+      const etag = (await get(url)).headers.get('etag') ?? '';
+      await api.accept(id, await get(url, { 'if-none-match': etag }));
     }
   });
 

@@ -53,19 +53,23 @@ describe.skipIf(!CHROMIUM)('in a browser on a phone', () => {
     return { page, errors };
   }
 
-  const status = (page: Page) => page.getByRole('status').textContent();
+  const saysVoteFor = (page: Page, choice: string) =>
+    page
+      .getByRole('status')
+      .filter({ hasText: `Your vote is in: ${choice}.` })
+      .waitFor();
 
   test.each([true, false])(
     'a voter votes, sees the vote and changes it (JavaScript: %s)',
     async (javaScriptEnabled) => {
       const { page, errors } = await visit(vote.url, javaScriptEnabled);
       await page.getByRole('button', { name: 'Dogs' }).click();
-      expect(await status(page)).toContain('Your vote is in: Dogs.');
+      await saysVoteFor(page, 'Dogs');
       expect(await page.getByRole('button', { name: 'Dogs', pressed: true }).count()).toBe(1);
       await page.getByRole('button', { name: 'Cats' }).click();
-      expect(await status(page)).toContain('Your vote is in: Cats.');
+      await saysVoteFor(page, 'Cats');
       await page.reload();
-      expect(await status(page)).toContain('Your vote is in: Cats.');
+      await saysVoteFor(page, 'Cats');
       expect(errors).toEqual([]);
       await page.context().close();
     },
@@ -91,6 +95,82 @@ describe.skipIf(!CHROMIUM)('in a browser on a phone', () => {
     await page.getByText('66.7%').first().waitFor();
     expect(errors).toEqual([]);
     await Promise.all([page.context().close(), voter.page.context().close()]);
+  });
+
+  describe('with a script', () => {
+    const storedVoters = async () =>
+      (await database.db.selectFrom('votes').select('voter_id').execute()).length;
+    const open = async (choice: string) => {
+      const { page } = await visit(vote.url, true);
+      return { page, tap: () => page.getByRole('button', { name: choice }).click() };
+    };
+
+    test('a vote whose answers are lost is sent again until one arrives, and counts once', async () => {
+      const before = await storedVoters();
+      const { page, tap } = await open('Dogs');
+      let sent = 0;
+      await page.route('**/votes', async (route) => {
+        sent += 1;
+        const response = await route.fetch();
+        // The cookie of the first answer is lost too.
+        if (sent < 3) await route.abort();
+        else await route.fulfill({ response });
+      });
+      await tap();
+      await saysVoteFor(page, 'Dogs');
+      expect(sent).toBe(3);
+      await until('the vote is counted', async () => (await storedVoters()) > before);
+      expect(await storedVoters()).toBe(before + 1);
+      await page.context().close();
+    });
+
+    test.each([429, 503])('a vote that gets %i is sent again, and the page says so', async (status) => {
+      const { page, tap } = await open('Cats');
+      const answers = [status, status];
+      await page.route('**/votes', (route) => {
+        const next = answers.shift();
+        return next ? route.fulfill({ status: next, headers: { 'retry-after': '1' } }) : route.continue();
+      });
+      await tap();
+      await page.getByRole('status').filter({ hasText: 'Many people are voting right now.' }).waitFor();
+      await saysVoteFor(page, 'Cats');
+      await page.context().close();
+    });
+
+    test('a choice that changes while the first is on its way is the last to arrive', async () => {
+      const { page, tap } = await open('Dogs');
+      const bodies: (string | null)[] = [];
+      await page.route('**/votes', async (route) => {
+        bodies.push(route.request().postData());
+        if (bodies.length === 1) {
+          await page.getByRole('button', { name: 'Cats' }).click();
+          await route.fulfill({ status: 503 });
+        } else await route.continue();
+      });
+      await tap();
+      await saysVoteFor(page, 'Cats');
+      expect(bodies).toEqual(['choice=dogs', 'choice=cats']);
+      await page.context().close();
+    });
+
+    test('a vote that is refused shows the page that says why', async () => {
+      const { page, tap } = await open('Dogs');
+      await page.evaluate(`document.querySelector('button[value=dogs]').value = 'birds'`);
+      await tap();
+      await page.getByRole('alert').waitFor();
+      expect(page.url()).toBe(`${vote.url}/polls/cats-vs-dogs/votes`);
+      await page.context().close();
+    });
+
+    test('the device remembers its choice', async () => {
+      const { page, tap } = await open('Dogs');
+      await tap();
+      await saysVoteFor(page, 'Dogs');
+      await page.goto(vote.url);
+      await saysVoteFor(page, 'Dogs');
+      expect(await page.getByRole('button', { name: 'Dogs', pressed: true }).count()).toBe(1);
+      await page.context().close();
+    });
   });
 
   test('every page fits the screen, and every button is large enough for a thumb', async () => {

@@ -1,3 +1,4 @@
+import { brotliDecompressSync, gunzipSync } from 'node:zlib';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { createVoteApp } from '#handlers/vote/app.ts';
 import { Capture } from '#handlers/vote/capture.ts';
@@ -17,6 +18,7 @@ import { Secret } from '#runtime/secret.ts';
 const NOW = Date.UTC(2027, 1, 7, 23, 30);
 const SOURCE = 'node-aaaaaaaaaaaaa.t0-1';
 const VOTES = '/polls/cats-vs-dogs/votes';
+const BALLOT = '/polls/cats-vs-dogs/ballot';
 const JSON_TYPE = { 'content-type': 'application/json' };
 const FORM_TYPE = { 'content-type': 'application/x-www-form-urlencoded' };
 const BROWSER = { ...FORM_TYPE, accept: 'text/html,*/*', 'sec-fetch-site': 'same-origin', host: 'vote.test' };
@@ -114,9 +116,9 @@ describe('POST /polls/{poll}/votes', () => {
   test('redirects a browser to the page, which then shows the choice', async () => {
     const answer = await post(VOTES, 'choice=dogs', BROWSER);
     expect(answer.status).toBe(303);
-    expect(answer.headers.get('location')).toBe('/polls/cats-vs-dogs');
+    expect(answer.headers.get('location')).toBe('/polls/cats-vs-dogs/ballot');
 
-    const page = await app.request('/polls/cats-vs-dogs', {
+    const page = await app.request('/polls/cats-vs-dogs/ballot', {
       headers: { accept: 'text/html', cookie: cookieOf(answer, 'turnout_choice_cats-vs-dogs') },
     });
     const text = await page.text();
@@ -130,8 +132,8 @@ describe('POST /polls/{poll}/votes', () => {
       const cookie = answer.headers.getSetCookie().find((text) => text.startsWith('turnout_choice_'));
       return /; Path=([^;]+);/.exec(cookie ?? '')?.[1];
     };
-    expect(await pathOf('cats-vs-dogs')).toBe('/');
-    expect(await pathOf('now')).toBe('/polls/now');
+    expect(await pathOf('cats-vs-dogs')).toBe('/polls/cats-vs-dogs/ballot');
+    expect(await pathOf('now')).toBe('/polls/now/ballot');
   });
 
   test('identifies the voter by cookie or bearer token, and orders their votes', async () => {
@@ -421,25 +423,59 @@ describe('GET', () => {
     expect(page).toContain('<h1>Cats or &lt;i&gt;dogs&lt;/i&gt;?</h1>');
     expect(page).toContain('&lt;b&gt;Dogs&lt;/b&gt; &amp; &quot;co&quot;</button>');
     expect(page).toContain('<form method="post" action="/polls/cats-vs-dogs/votes"');
-    expect(page).not.toContain('<script');
+    expect(page).toContain('content="0; url=/polls/cats-vs-dogs/ballot"');
   });
 
   test('forbids foreign scripts and frames on a page', async () => {
     const { headers } = await app.request('/');
     expect(headers.get('content-security-policy')).toMatch(/default-src 'none'.*frame-ancestors 'none'/);
     expect(headers.get('x-content-type-options')).toBe('nosniff');
-    expect(headers.get('cache-control')).toBe('private, no-cache');
+  });
+
+  test.each(['/', '/polls/cats-vs-dogs', '/polls/cats-vs-dogs.json'])(
+    'gives everybody the same answer at %s, which caches keep for seconds',
+    async (path) => {
+      const cookie = `turnout_choice_cats-vs-dogs=dogs; turnout_voter=${tokens.sign(tokens.mint())}`;
+      const answers = await Promise.all([
+        app.request(path),
+        app.request(path, { headers: { accept: 'text/html', cookie } }),
+        app.request(path, { headers: { accept: 'application/json' } }),
+      ]);
+      const first = answers[0] as Response;
+      expect(first.headers.get('cache-control')).toMatch(/^public, max-age=5, stale-while-revalidate=5, /);
+      expect(first.headers.get('vary')).toBe('Accept-Encoding');
+      const texts = await Promise.all(answers.map((answer) => answer.text()));
+      expect(new Set(texts).size).toBe(1);
+      for (const answer of answers) expect(answer.headers.getSetCookie()).toEqual([]);
+
+      const etag = first.headers.get('etag') ?? '';
+      const again = await app.request(path, { headers: { 'if-none-match': `"x", ${etag}` } });
+      expect([again.status, await again.text(), again.headers.get('etag')]).toEqual([304, '', etag]);
+      for (const [accepted, decode] of [
+        ['gzip, deflate, br', brotliDecompressSync],
+        ['gzip', gunzipSync],
+      ] as const) {
+        const packed = await app.request(path, { headers: { 'accept-encoding': accepted } });
+        expect(decode(await packed.arrayBuffer()).toString()).toBe(texts[0]);
+      }
+    },
+  );
+
+  test('is not kept beyond the time at which the clock opens or closes a poll', async () => {
+    const { headers } = await app.request('/polls/later');
+    expect(headers.get('cache-control')).toBe('public, max-age=0');
   });
 
   test('ignores a choice in the cookie that is not in the poll', async () => {
     const cookie = 'turnout_choice_cats-vs-dogs=%3Cscript%3E';
-    const page = await (await app.request('/', { headers: { accept: 'text/html', cookie } })).text();
-    expect(page).not.toContain('script>');
+    const page = await (await app.request(BALLOT, { headers: { accept: 'text/html', cookie } })).text();
+    expect(page).not.toContain('%3Cscript');
     expect(page).not.toMatch(/<button[^>]*aria-pressed="true"/);
   });
 
   test('gives a visitor a token, so that a first vote sent twice counts once', async () => {
-    const page = await app.request('/polls/cats-vs-dogs', { headers: { accept: 'text/html' } });
+    const page = await app.request(BALLOT, { headers: { accept: 'text/html' } });
+    expect(page.headers.get('cache-control')).toBe('private, no-store');
     const cookie = cookieOf(page);
     await Promise.all([
       post(VOTES, 'choice=cats', { ...BROWSER, cookie }),
@@ -453,15 +489,15 @@ describe('GET', () => {
 
   test('sets no cookie for a visitor with a token, even an invalid one, or with admission "issued"', async () => {
     for (const cookie of [`turnout_voter=${tokens.sign(tokens.mint())}`, 'turnout_voter=x']) {
-      const page = await app.request('/', { headers: { accept: 'text/html', cookie } });
+      const page = await app.request(BALLOT, { headers: { accept: 'text/html', cookie } });
       expect(page.headers.getSetCookie()).toEqual([]);
     }
-    const page = await createApp('issued').request('/', { headers: { accept: 'text/html' } });
+    const page = await createApp('issued').request(BALLOT, { headers: { accept: 'text/html' } });
     expect(page.headers.getSetCookie()).toEqual([]);
   });
 
-  test('returns the definition of a poll to a client that accepts JSON', async () => {
-    const answer = await app.request('/polls/later', { headers: { accept: 'application/json' } });
+  test('returns the definition of a poll', async () => {
+    const answer = await app.request('/polls/later.json');
     expect(await answer.json()).toEqual({
       poll: 'later',
       question: 'Later?',

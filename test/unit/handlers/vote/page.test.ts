@@ -19,7 +19,7 @@ const ARABIC = {
 /** Returns the page of the first poll. */
 function pageOf(polls: readonly Poll[], phase: Phase = 'open', chosen?: string) {
   const book = pollBook(polls);
-  return createPages(book).poll(book.get(polls[0]?.id ?? '') as StoredPoll, { phase, chosen });
+  return createPages(book).voter(book.get(polls[0]?.id ?? '') as StoredPoll, { phase, chosen });
 }
 
 test('a page follows its poll, its phase, and the other polls that it links to', () => {
@@ -29,7 +29,7 @@ test('a page follows its poll, its phase, and the other polls that it links to',
   ]);
   const pages = createPages(polls);
   const bodyOf = (id: string, phase: Phase = 'open') =>
-    pages.poll(polls.get(id) as StoredPoll, { phase }).body;
+    pages.voter(polls.get(id) as StoredPoll, { phase }).body;
   expect(bodyOf('a')).toContain('Second?');
   expect(bodyOf('a', 'closed')).toContain('This poll is closed.');
   polls.apply(pollFields([storedPoll({ id: 'b', question: 'Changed?', choices, revision: 2 }, 1)]));
@@ -93,15 +93,37 @@ test('an open poll shows the configured challenge, which its policy allows, and 
   const poll = book.get('a') as StoredPoll;
   const service = CHALLENGE_SERVICES.turnstile;
   const pages = createPages(book, { service, sitekey: 'key' });
-  const { body, headers } = pages.poll(poll, { phase: 'open' });
+  const { body, headers } = pages.voter(poll, { phase: 'open' });
   expect(body).toContain('<div class="cf-turnstile" data-sitekey="key"></div>');
   expect(body).toContain('src="https://challenges.cloudflare.com/turnstile/v0/api.js"');
   expect(headers['Content-Security-Policy']).toContain(`frame-src ${service.sources.join(' ')};`);
   for (const other of [
-    pages.poll(poll, { phase: 'closed' }),
-    createPages(book).poll(poll, { phase: 'open' }),
+    pages.voter(poll, { phase: 'closed' }),
+    createPages(book).voter(poll, { phase: 'open' }),
   ]) {
     expect(other.body).not.toContain('cf-turnstile');
     expect(other.headers['Content-Security-Policy']).not.toContain('frame-src');
   }
+});
+
+test('the page and the definition are the same for everybody, and rendered again only after a change', () => {
+  const polls = pollBook([{ id: 'a', question: 'First?', choices }]);
+  const pages = createPages(polls);
+  const poll = () => polls.get('a') as StoredPoll;
+  const first = pages.poll(poll(), 'open');
+  expect(pages.poll(poll(), 'open')).toBe(first);
+  expect(pages.definition(poll(), 'open')).toBe(pages.definition(poll(), 'open'));
+  expect(pages.poll(poll(), 'closed').etag).not.toBe(first.etag);
+  polls.apply(pollFields([storedPoll({ id: 'a', question: 'Changed?', choices, revision: 2 }, 0)]));
+  expect(pages.poll(poll(), 'open').bodies.identity).toContain('<h1>Changed?</h1>');
+});
+
+test('the first view weighs at most 15 KB compressed, with 20 choices', () => {
+  const many = Array.from({ length: 20 }, (_, index) => ({
+    id: `choice-${index}`,
+    label: `Choice ${index}`,
+  }));
+  const polls = pollBook([{ id: 'a', question: 'First?', choices: many }]);
+  const { bodies } = createPages(polls).poll(polls.get('a') as StoredPoll, 'open');
+  for (const encoding of ['br', 'gzip'] as const) expect(bodies[encoding].length).toBeLessThan(15 * 1_024);
 });

@@ -1,0 +1,130 @@
+import type { Challenge } from '#runtime/challenges.ts';
+
+/** Longer than the issuer takes to answer. */
+const TOKEN_MS_MAX = 8_000;
+/** Longer than the handler and the proxy take to answer. */
+const VOTE_MS_MAX = 15_000;
+/** With the pauses between them, attempts go on for about two minutes. */
+const ATTEMPTS_MAX = 8;
+const PAUSE_MS_MAX = 30_000;
+
+/**
+ * Returns the script of a voting page. The form works without it; with it
+ *
+ * - a vote is sent in place, and repeated while nobody answers or the answer is that it is not captured; all attempts of a device have
+ *   one idempotency key, so that they are of one voter,
+ * - one vote is in flight at a time, so that the last choice is the last one to arrive,
+ * - the device remembers its choice,
+ * - an answer that is no success and no reason to try again is left to the form, whose page says what is wrong.
+ */
+export function votingScript(challenge?: Challenge): string {
+  return `
+const form = document.querySelector('.choices');
+const status = document.querySelector('#status');
+const buttons = [...form.querySelectorAll('button')];
+const choiceName = 'turnout-choice ' + form.dataset.poll;
+const recall = (name) => {
+  try {
+    return localStorage.getItem(name);
+  } catch {
+    return null;
+  }
+};
+const remember = (name, value) => {
+  try {
+    localStorage.setItem(name, value);
+  } catch {}
+  return value;
+};
+const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
+const key = recall('turnout-key') ?? remember('turnout-key', newKey());
+const say = (text, kind, choice) => {
+  status.textContent = text + ' ';
+  status.lang = kind === 'success' && form.dataset.thanks ? document.documentElement.lang : 'en';
+  if (choice) {
+    const label = document.createElement('strong');
+    label.textContent = choice.textContent;
+    status.append(label);
+  }
+  status.className = 'notice ' + kind;
+  status.hidden = false;
+};
+const show = (chosen) => {
+  for (const button of buttons) button.setAttribute('aria-pressed', String(button === chosen));
+  say(form.dataset.thanks || 'Your vote is in:', 'success', chosen);
+  if (!form.dataset.thanks) status.append('. You can still change it.');
+};
+const known = buttons.find(({ value }) => value === recall(choiceName));
+if (known && status.hidden) show(known);
+
+const pause = (ms) =>
+  new Promise((resolve) => {
+    setTimeout(resolve, ms);
+    addEventListener('online', resolve, { once: true });
+  });
+const send = async (choice) => {
+  try {
+    const answer = await fetch(form.action, {
+      method: 'POST',
+      headers: { Accept: 'application/json', 'Idempotency-Key': key },
+      body: new URLSearchParams({ choice: choice.value }),
+      signal: AbortSignal.timeout(${VOTE_MS_MAX}),
+    });
+    await answer.arrayBuffer();
+    return { status: answer.status, seconds: Number(answer.headers.get('retry-after')) };
+  } catch {
+    return { status: 0, seconds: 0 };
+  }
+};
+${challenge ? tokenScript(challenge) : 'const getToken = () => {};'}
+let wanted;
+let isPlain = false;
+const vote = async () => {
+  await getToken();
+  for (let attempt = 1; ; attempt++) {
+    const choice = wanted;
+    say('Sending your vote:', 'waiting', choice);
+    const { status, seconds } = await send(choice);
+    if (status === 202) {
+      remember(choiceName, choice.value);
+      if (wanted === choice) return show(choice);
+      attempt = 0;
+    } else if (status !== 0 && status !== 429 && status < 502) {
+      isPlain = true;
+      return form.requestSubmit(choice);
+    } else {
+      if (attempt === ${ATTEMPTS_MAX}) return say('Your vote could not be sent. Please try again in a minute:', 'error', wanted);
+      say(navigator.onLine ? 'Many people are voting right now. Trying again:' : 'You are offline. Your vote will be sent when you are back:', 'waiting', wanted);
+      await pause(Math.max(seconds * 1000, Math.min(${PAUSE_MS_MAX}, 500 * 2 ** attempt)) * (0.5 + Math.random()));
+    }
+  }
+};
+form.addEventListener('submit', async (event) => {
+  if (isPlain) return;
+  event.preventDefault();
+  const isSending = wanted !== undefined;
+  wanted = event.submitter ?? buttons[0];
+  if (isSending) return;
+  await vote();
+  wanted = undefined;
+});
+`;
+}
+
+/**
+ * Exchanges the answer of a challenge for a token, which the issuer sets as the voter's cookie. Whatever happens, the vote is sent
+ * then, and its answer says what is wrong.
+ *
+ * Friendly Captcha's input holds a text that begins with a dot until the challenge is solved.
+ */
+function tokenScript({ service }: Challenge): string {
+  return `
+const getToken = async () => {
+  const input = document.querySelector('[name="${service.answerField}"]');
+  if (!input?.value || input.value.startsWith('.')) return;
+  const body = new URLSearchParams({ credential: input.value });
+  // An answer is good for one token.
+  input.value = '';
+  await fetch('/tokens', { method: 'POST', body, signal: AbortSignal.timeout(${TOKEN_MS_MAX}) }).catch(() => {});
+};`;
+}
