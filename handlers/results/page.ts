@@ -6,6 +6,12 @@ import { UPDATE_SCRIPT } from '../web/update.ts';
 import type { Snapshot } from './feed.ts';
 import { isShown, type ResultView, resultView } from './view.ts';
 
+/**
+ * Shared caches may keep a result for a second, the interval at which results are read, serve it while they fetch the next one,
+ * and keep it for a minute of errors: `asOf` shows its age.
+ */
+export const RESULTS_CACHE_CONTROL = 'public, max-age=1, stale-while-revalidate=5, stale-if-error=60';
+
 /** Reload interval of the page without scripts. */
 const REFRESH_SECONDS = 5;
 
@@ -99,8 +105,7 @@ ${
       refreshSeconds: REFRESH_SECONDS,
     }),
   );
-  // Shared caches may keep it for a second.
-  return { headers: { ...pageHeaders(SCRIPT, style), 'Cache-Control': 'public, max-age=1' }, body };
+  return { headers: { ...pageHeaders(SCRIPT, style), 'Cache-Control': RESULTS_CACHE_CONTROL }, body };
 }
 
 function ledgerLine({ results }: Snapshot): string {
