@@ -83,7 +83,7 @@ export function resultsPage(snapshot: Snapshot, poll?: PollResult): ResultsPage 
   const base = poll ? '' : 'polls/';
   const main = html`
 <h1>Results</h1>
-<p class="lede">As of ${time(snapshot.asOf)}.${polls.every(isShown) ? ` ${ledgerLine(snapshot)}` : ''}</p>
+<p class="lede">As of ${time(snapshot.asOf)}.${polls.every(isShown) ? ` ${ledgerLine(snapshot)}${paceSentence(snapshot)}` : ''}</p>
 <p class="notice error" id="offline" role="alert" hidden>No connection. These are the last known results; retrying.</p>
 ${
   polls.length === 0
@@ -119,6 +119,13 @@ function ledgerLine({ results }: Snapshot): string {
 /** Attributes of the poll's texts; none in English, the language of the page. */
 function languageOf({ presentation: { lang } }: PollResult): Html | '' {
   return lang === undefined ? '' : inLanguage(lang);
+}
+
+/** Returns how many votes a second arrived lately. An embargo hides it, as it hides all counts. */
+function paceSentence({ pace = null }: Snapshot): string {
+  if (pace === null) return '';
+  if (pace > 0 && pace < 1) return ' Lately, less than one vote a second.';
+  return ` Lately, ${counted(Math.round(pace), 'vote')} a second.`;
 }
 
 function embargoCard(result: PollResult): Html {
