@@ -14,7 +14,7 @@ import { NODE_PAGE_HEADERS, nodePage } from './node-page.ts';
 import { DASHBOARD_PAGE_HEADERS, dashboardPage } from './page.ts';
 import { createPollChanges, type PollChangesParts } from './poll-changes.ts';
 import { POLL_PAGE_HEADERS, pollPage } from './poll-page.ts';
-import { pollViews } from './polls-cards.ts';
+import { pollJson, pollViews } from './polls-cards.ts';
 import { auditView } from './view.ts';
 
 /** Path of the queue board. */
@@ -63,7 +63,10 @@ export function createDashboardApp(parts: DashboardAppParts): Hono<UserVariables
   app.route('/jobs', createJobChanges(parts));
 
   app.get('/polls', async (c) =>
-    c.json(pollViews(await audit.latest()), 200, { ...SAFE_HEADERS, 'Cache-Control': 'no-store' }),
+    c.json(pollViews(await audit.latest()).map(pollJson), 200, {
+      ...SAFE_HEADERS,
+      'Cache-Control': 'no-store',
+    }),
   );
 
   // For people at a terminal, see `stack/swarm/polls.sh`.

@@ -4,7 +4,7 @@ import { alarmCell, card, dateTime, NUMBER, numberHeads } from './html.ts';
 import type { AuditView, NodeView } from './view.ts';
 
 /** Clock skew from which the page warns; workers report it from the same value on. */
-const CLOCK_SKEW_MS_WARNED = 1_000;
+export const CLOCK_SKEW_MS_WARNED = 1_000;
 
 /** Lists every node ever enrolled. */
 export function enrolledCard({ nodes }: AuditView): Html {

@@ -2,6 +2,7 @@ import { html } from 'hono/html';
 import { nameJobs, OUTCOME_WORDS, OUTCOMES, writtenOffJobs } from '#audit/reconcile.ts';
 import { type Html, page, pageHeaders } from '../web/layout.ts';
 import { UPDATE_SCRIPT } from '../web/update.ts';
+import { adviceOf, MEMORY_SHARE_WARNED } from './advice.ts';
 import { alarmCell, card, NUMBER, numberCells, numberHeads, time } from './html.ts';
 import { enrolledCard, foreignCard } from './nodes-cards.ts';
 import { type PollView, pollCards } from './polls-cards.ts';
@@ -13,9 +14,6 @@ const MEBIBYTE = 2 ** 20;
 
 /** Lost jobs, and jobs written off, that the page lists; the JSON lists more. */
 const JOBS_NAMED_MAX = 20;
-
-/** Share of memory from which the page warns; handlers refuse votes at 90 %. */
-const MEMORY_SHARE_WARNED = 0.75;
 
 type Outcome = (typeof OUTCOMES)[number];
 
@@ -69,6 +67,7 @@ export function dashboardPage(view: AuditView, polls: readonly PollView[]): stri
 <nav aria-label="Dashboard"><a id="to-queues" href="/queues">Queues</a><a id="to-json" href="/ledger">Audit as JSON</a><a id="to-anomalies" href="/anomalies">How votes came in</a></nav>
 <p class="notice error" id="offline" role="alert" hidden>No connection. These are the last known numbers; retrying.</p>
 ${view.postgres.reachable ? '' : postgresNotice(view)}
+${adviceList(view)}
 ${figures(view)}
 ${pollCards(polls)}
 ${foreignCard(view)}
@@ -96,6 +95,20 @@ function verdict({ total, sources, postgres, reconciledAt }: AuditView): string 
   if (total.pending > 0) return 'No vote is lost; some are waiting to be committed.';
   if (total.writtenOff > 0) return 'Every accepted vote is accounted for, except those written off.';
   return 'Every accepted vote is accounted for.';
+}
+
+/** Says in words what is wrong and what to do. */
+function adviceList(view: AuditView): Html | '' {
+  const advice = adviceOf(view);
+  if (advice.length === 0) return '';
+  return html`<section class="card" aria-labelledby="to-do">
+<h2 id="to-do">What to do</h2>
+<ul>${advice.map(
+    ({ fault, action }) => html`
+<li><strong>${fault}</strong> ${action}</li>`,
+  )}
+</ul>
+</section>`;
 }
 
 function postgresNotice({ postgres, reconciledAt }: AuditView): Html {

@@ -10,6 +10,31 @@ export interface PollView extends PollReport {
   readonly reasons: readonly string[];
 }
 
+type PollTime = 'opensAt' | 'closesAt' | 'closedAt' | 'finalAt' | 'forgottenAt';
+
+/** A poll in the API, with times in ISO 8601, `null` where there is none. */
+export type PollJson = Omit<PollView, PollTime | 'change'> &
+  Readonly<Record<PollTime, string | null>> & {
+    readonly change: (Omit<NonNullable<PollView['change']>, 'at'> & { readonly at: string }) | null;
+  };
+
+/** Returns a poll for `GET /polls`. */
+export function pollJson({ change, ...poll }: PollView): PollJson {
+  return {
+    ...poll,
+    opensAt: isoOf(poll.opensAt),
+    closesAt: isoOf(poll.closesAt),
+    closedAt: isoOf(poll.closedAt),
+    finalAt: isoOf(poll.finalAt),
+    forgottenAt: isoOf(poll.forgottenAt),
+    change: change && { ...change, at: new Date(change.at).toISOString() },
+  };
+}
+
+function isoOf(milliseconds: number | null): string | null {
+  return milliseconds === null ? null : new Date(milliseconds).toISOString();
+}
+
 /** Returns the polls of a report. Those that are hidden come last. */
 export function pollViews(report: LiveReport): PollView[] {
   const { asOf, awaited, enrolled } = report;

@@ -2,7 +2,7 @@ import { toJsonSchema } from '@valibot/to-json-schema';
 import * as v from 'valibot';
 import { JOBS_PER_WRITE_OFF_MAX } from '#db/write-off.ts';
 import { REASON_CHARACTERS_MAX } from '../dashboard/changes.ts';
-import type { PollView } from '../dashboard/polls-cards.ts';
+import type { PollJson } from '../dashboard/polls-cards.ts';
 import type { AuditView } from '../dashboard/view.ts';
 import type { EvidenceView, ResultView } from '../results/view.ts';
 import { problemType } from '../web/problem.ts';
@@ -225,25 +225,25 @@ const ledger: v.GenericSchema<AuditView> = v.strictObject({
   queues: v.array(queue),
 });
 
-const millis = (description: string) =>
-  v.nullable(v.pipe(integer, v.description(`${description} In milliseconds since 1970.`)));
 const share = v.strictObject({ taken: count, of: count, missing: v.array(v.string()) });
 
-const polls: v.GenericSchema<PollView[]> = v.array(
+const polls: v.GenericSchema<PollJson[]> = v.array(
   v.strictObject({
     id: pollId,
     question: v.string(),
     revision: count,
     phase: v.picklist(['not open', 'open', 'closing', 'closed', 'final', 'forgotten']),
-    opensAt: millis('When it opens.'),
-    closesAt: millis('When it closes.'),
-    closedAt: millis('When this revision closed.'),
-    finalAt: millis('When its result became final.'),
-    forgottenAt: millis('When its votes were to be deleted.'),
+    opensAt: v.nullable(time('When it opens.')),
+    closesAt: v.nullable(time('When it closes.')),
+    closedAt: v.nullable(time('When this revision closed.')),
+    finalAt: v.nullable(time('When its result became final.')),
+    forgottenAt: v.nullable(time('When its votes were to be deleted.')),
     results: v.picklist(['live', 'closed']),
     isHidden: v.boolean(),
     isListed: v.pipe(v.boolean(), v.description('Whether the last polls file contains it.')),
-    change: v.nullable(v.strictObject({ at: integer, who: v.string(), what: v.string(), why: v.string() })),
+    change: v.nullable(
+      v.strictObject({ at: time('When it was made.'), who: v.string(), what: v.string(), why: v.string() }),
+    ),
     nodes: v.pipe(share, v.description('Nodes that hold the present revision.')),
     handlers: v.pipe(share, v.description('Handlers that apply it.')),
     takenMs: v.nullable(v.pipe(integer, v.description('How long that took; null until all have.'))),

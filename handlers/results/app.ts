@@ -7,6 +7,7 @@ import { answerProblem, linkProblems, retryAfter } from '../web/problem.ts';
 import { problem } from '../web/problems.ts';
 import { type Feed, ResultsUnavailableError, type Snapshot } from './feed.ts';
 import type { ReceiptOutcome } from './metrics.ts';
+import { RESULTS_CACHE_CONTROL } from './page.ts';
 import { renderProblemPages } from './problem-page.ts';
 import { type Rendering, Renderings, renderingOf } from './renderings.ts';
 import type { Streams } from './streams.ts';
@@ -15,8 +16,7 @@ import { evidenceView, isShown } from './view.ts';
 /** Concurrent look-ups of receipts and evidence; more are refused, so that a crowd cannot overload the database. */
 export const LOOKUPS_MAX = 100;
 
-/** Shared caches may keep a response for a second, the interval at which the results are read. */
-const SHARED_FOR_A_SECOND = { ...SAFE_HEADERS, 'Cache-Control': 'public, max-age=1' };
+const SHARED_FOR_A_SECOND = { ...SAFE_HEADERS, 'Cache-Control': RESULTS_CACHE_CONTROL };
 /** Of what changes with a release only. */
 const SHARED_FOR_AN_HOUR = { 'Cache-Control': 'public, max-age=3600' };
 

@@ -2,6 +2,7 @@ import { isUndefinedTable } from '#db/errors.ts';
 import type { Results } from '#db/results.ts';
 import { withDeadline } from '#runtime/deadline.ts';
 import type { Log } from '#runtime/log.ts';
+import { Pace } from './pace.ts';
 
 /** Shortest interval between reads, for any number of viewers. */
 export const READ_INTERVAL_MS = 1_000;
@@ -12,6 +13,8 @@ export const READ_WAIT_MS_MAX = 2_000;
 export interface Snapshot {
   readonly results: Results;
   readonly asOf: number;
+  /** Votes accepted in a second lately, in all polls; null until that is known. */
+  readonly pace?: number | null;
 }
 
 /** No snapshot has been read yet. A retry may succeed. */
@@ -37,6 +40,7 @@ export interface FeedOptions {
 export class Feed {
   readonly #options: FeedOptions;
   readonly #listeners = new Set<(snapshot: Snapshot) => void>();
+  readonly #pace = new Pace();
   #snapshot: Snapshot | undefined;
   /** Monotonic, as are all waits here. */
   #snapshotAt = Number.NEGATIVE_INFINITY;
@@ -113,7 +117,8 @@ export class Feed {
     const startedAt = this.#startedAt;
     const asOf = Date.now();
     try {
-      this.#snapshot = { results: await read(), asOf };
+      const results = await read();
+      this.#snapshot = { results, asOf, pace: this.#pace.add(startedAt, results.ledger.accepted) };
       this.#snapshotAt = startedAt;
       onRead?.('read');
     } catch (error) {

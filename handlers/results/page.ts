@@ -6,6 +6,12 @@ import { UPDATE_SCRIPT } from '../web/update.ts';
 import type { Snapshot } from './feed.ts';
 import { isShown, type ResultView, resultView } from './view.ts';
 
+/**
+ * Shared caches may keep a result for a second, the interval at which results are read, serve it while they fetch the next one,
+ * and keep it for a minute of errors: `asOf` shows its age.
+ */
+export const RESULTS_CACHE_CONTROL = 'public, max-age=1, stale-while-revalidate=5, stale-if-error=60';
+
 /** Reload interval of the page without scripts. */
 const REFRESH_SECONDS = 5;
 
@@ -77,7 +83,7 @@ export function resultsPage(snapshot: Snapshot, poll?: PollResult): ResultsPage 
   const base = poll ? '' : 'polls/';
   const main = html`
 <h1>Results</h1>
-<p class="lede">As of ${time(snapshot.asOf)}.${polls.every(isShown) ? ` ${ledgerLine(snapshot)}` : ''}</p>
+<p class="lede">As of ${time(snapshot.asOf)}.${polls.every(isShown) ? ` ${ledgerLine(snapshot)}${paceSentence(snapshot)}` : ''}</p>
 <p class="notice error" id="offline" role="alert" hidden>No connection. These are the last known results; retrying.</p>
 ${
   polls.length === 0
@@ -99,8 +105,7 @@ ${
       refreshSeconds: REFRESH_SECONDS,
     }),
   );
-  // Shared caches may keep it for a second.
-  return { headers: { ...pageHeaders(SCRIPT, style), 'Cache-Control': 'public, max-age=1' }, body };
+  return { headers: { ...pageHeaders(SCRIPT, style), 'Cache-Control': RESULTS_CACHE_CONTROL }, body };
 }
 
 function ledgerLine({ results }: Snapshot): string {
@@ -114,6 +119,13 @@ function ledgerLine({ results }: Snapshot): string {
 /** Attributes of the poll's texts; none in English, the language of the page. */
 function languageOf({ presentation: { lang } }: PollResult): Html | '' {
   return lang === undefined ? '' : inLanguage(lang);
+}
+
+/** Returns how many votes a second arrived lately. An embargo hides it, as it hides all counts. */
+function paceSentence({ pace = null }: Snapshot): string {
+  if (pace === null) return '';
+  if (pace > 0 && pace < 1) return ' Lately, less than one vote a second.';
+  return ` Lately, ${counted(Math.round(pace), 'vote')} a second.`;
 }
 
 function embargoCard(result: PollResult): Html {

@@ -65,7 +65,7 @@ export function testControl(cluster: Cluster): void {
     for (const { node } of cluster.engines('frontend')) await untilAccepts(voters, node.name);
     expect(await command('extend', TONIGHT, '--minutes', '5')).toMatch(/Taken by (\d+) of \1 nodes/);
     const extended = (await readPolls(cluster)).find(({ id }) => id === TONIGHT);
-    expect(extended?.closesAt).toBe(closesAt + 5 * 60_000);
+    expect(extended?.closesAt).toBe(new Date(closesAt + 5 * 60_000).toISOString());
     expect(refused(voters.sent)).toEqual([]);
 
     const closedAt = performance.now();
@@ -86,7 +86,7 @@ export function testControl(cluster: Cluster): void {
       async () => (await readPolls(cluster)).find(({ id, finalAt }) => id === TONIGHT && finalAt !== null),
       FINAL_MS_MAX,
     );
-    const finalAfterMs = (final.finalAt ?? Number.NaN) - (final.closedAt ?? Number.NaN);
+    const finalAfterMs = Date.parse(final.finalAt ?? '') - Date.parse(final.closedAt ?? '');
     console.log(`${said}\nfinal ${finalAfterMs} ms after the close`);
     expect(finalAfterMs).toBeLessThan(FINAL_MS_MAX);
     expect((await untilCounted(cluster, voters)).total.lost).toBe(0);

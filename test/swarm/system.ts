@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import type { Cluster } from '#dev/cluster/cluster.ts';
 import type { Engine } from '#dev/cluster/engine.ts';
-import type { PollView } from '#handlers/dashboard/polls-cards.ts';
+import type { PollJson } from '#handlers/dashboard/polls-cards.ts';
 import { ask } from '#kit/raw-http.ts';
 import { until } from '#kit/until.ts';
 import type { Voters } from './voters.ts';
@@ -63,7 +63,7 @@ export async function readAudit(cluster: Cluster): Promise<AuditView> {
 }
 
 /** Returns the polls as the dashboard reports them. */
-export async function readPolls(cluster: Cluster): Promise<PollView[]> {
+export async function readPolls(cluster: Cluster): Promise<PollJson[]> {
   const { status, body } = await askProxy(cluster, DASHBOARD_HOST, '/polls', {
     headers: basicAuth(cluster, 'operator'),
   });

@@ -53,9 +53,16 @@ describe('the card of a poll', () => {
 });
 
 test('the polls are served as JSON and as text that no cache may keep', async () => {
-  const json = await ask('/polls');
+  const change = { at: NOON, who: 'ada', what: 'close', why: 'now' };
+  const polls = [pollState({ opensAt: NOON - 1, closesAt: NOON + 1, closedAt: NOON, change })];
+  const json = await ask('/polls', { polls });
   expect(JSON.parse(json.text)).toMatchObject([
-    { id: POLL, phase: 'open', nodes: { missing: [`frontend01 (${NODE})`] } },
+    {
+      ...{ id: POLL, phase: 'closing', nodes: { missing: [`frontend01 (${NODE})`] } },
+      ...{ opensAt: '2027-02-07T11:59:59.999Z', closesAt: '2027-02-07T12:00:00.001Z' },
+      ...{ closedAt: '2027-02-07T12:00:00.000Z', finalAt: null, forgottenAt: null },
+      change: { ...change, at: '2027-02-07T12:00:00.000Z' },
+    },
   ]);
   const text = await ask('/polls.txt');
   expect(text.text).toMatch(/^cats-vs-dogs {2}open, revision 3\n/);

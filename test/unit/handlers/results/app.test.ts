@@ -70,7 +70,9 @@ describe('results', () => {
     const response = await app.request(path);
     expect(response.status).toBe(200);
     expect(response.headers.get('content-type')).toBe(type);
-    expect(response.headers.get('cache-control')).toBe('public, max-age=1');
+    expect(response.headers.get('cache-control')).toBe(
+      'public, max-age=1, stale-while-revalidate=5, stale-if-error=60',
+    );
     expect(response.headers.get('x-content-type-options')).toBe('nosniff');
 
     const tag = response.headers.get('etag') ?? '';

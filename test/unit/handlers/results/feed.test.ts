@@ -64,7 +64,14 @@ describe('a feed', () => {
 
   test('dates a snapshot at the start of its read', async () => {
     const asOf = Date.now();
-    expect(await feed.latest()).toEqual({ results: someResults(), asOf });
+    expect(await feed.latest()).toEqual({ results: someResults(), asOf, pace: null });
+  });
+
+  test('gives the votes accepted in a second lately', async () => {
+    await feed.latest();
+    await vi.advanceTimersByTimeAsync(10_000);
+    outcome = someResults({ ledger: { accepted: 53, committed: 3 } });
+    expect((await feed.latest()).pace).toBe(5);
   });
 
   test('waits for a fresh read after a pause', async () => {

@@ -28,6 +28,25 @@ function viewWith(poll: Partial<ShownResult>, changes: Partial<Results> = {}) {
   return resultView(pollOf(results), { results, asOf: AS_OF });
 }
 
+describe('the page says how many votes a second arrived lately', () => {
+  const bodyOf = (pace: number | null, poll: Partial<ShownResult> = {}) =>
+    resultsPage({ results: resultsWith(poll), asOf: AS_OF, pace }).body;
+
+  test.each([
+    [0, 'Lately, 0 votes a second.'],
+    [0.2, 'Lately, less than one vote a second.'],
+    [1.2, 'Lately, 1 vote a second.'],
+    [12_345.6, 'Lately, 12,346 votes a second.'],
+  ])('%d', (pace, sentence) => {
+    expect(bodyOf(pace)).toContain(sentence);
+  });
+
+  test('and nothing when that is unknown or a result is embargoed', () => {
+    expect(bodyOf(null)).not.toContain('Lately');
+    expect(bodyOf(9, { choices: null } as never)).not.toContain('Lately');
+  });
+});
+
 describe('the status', () => {
   test('is final if and only if the time at which it became final is stored', () => {
     expect(viewWith({}).status).toBe('provisional');
