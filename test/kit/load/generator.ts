@@ -1,6 +1,6 @@
 import { Connection } from './connection.ts';
-import { Recorder } from './recorder.ts';
-import type { LoadResult, LoadSpec, RatePoint } from './spec.ts';
+import { isAcceptedAnswer, Recorder } from './recorder.ts';
+import type { LoadResult, LoadSpec, RatePoint, RequestKind } from './spec.ts';
 
 const TICK_MS = 1;
 /** A client whose request was not accepted waits this long in a closed loop. */
@@ -29,7 +29,7 @@ export async function prepareLoad(spec: LoadSpec): Promise<LoadGenerator> {
     if (!target) throw new TypeError('a load needs a target');
     return new Connection(target, kind, index < shortLived);
   });
-  await Promise.all(connections.map(prime));
+  const primed = (await Promise.all(connections.map(prime))).filter(isAcceptedAnswer).length;
   const recorder = new Recorder(seconds * 1_000);
   const stop = new AbortController();
   return {
@@ -42,15 +42,23 @@ export async function prepareLoad(spec: LoadSpec): Promise<LoadGenerator> {
       else await runClosed(connections, seconds, recorder, stop.signal);
       const elapsed = (performance.now() - startedAt) / 1_000;
       for (const connection of connections) connection.close();
-      return recorder.result(elapsed, spec.intervalMs);
+      const result = recorder.result(elapsed, spec.intervalMs);
+      return { ...result, primed, voters: votersOf(kind, connections, result.accepted + primed) };
     },
     stop: () => stop.abort(),
   };
 }
 
-async function prime(connection: Connection): Promise<void> {
+function votersOf(kind: RequestKind, connections: readonly Connection[], accepted: number): number {
+  if (kind === 'page') return 0;
+  return kind === 'returning' ? connections.filter(({ hasToken }) => hasToken).length : accepted;
+}
+
+/** Returns the answer. */
+async function prime(connection: Connection): Promise<string> {
   const answer = await new Promise<string>((resolve) => connection.send(resolve));
   if (!/^\d+$/.test(answer)) throw new Error(`no answer to the first request of a connection: ${answer}`);
+  return answer;
 }
 
 async function runClosed(

@@ -34,7 +34,7 @@ export class Recorder {
   }
 
   /** @param seconds until the last answer */
-  result(seconds: number, intervalMs?: number): LoadResult {
+  result(seconds: number, intervalMs?: number): Omit<LoadResult, 'primed' | 'voters'> {
     const { p50: _p50, p99: _p99, offered: _offered, ...totals } = summarize(this.#records);
     const accepted = this.#records.filter(isAccepted);
     const answers = Map.groupBy(this.#records, ({ answer }) => answer);
@@ -52,8 +52,13 @@ export class Recorder {
   }
 }
 
-function isAccepted({ answer }: RequestRecord): boolean {
+/** @param answer the status, or the code of an error */
+export function isAcceptedAnswer(answer: string): boolean {
   return ACCEPTED.has(answer);
+}
+
+function isAccepted({ answer }: RequestRecord): boolean {
+  return isAcceptedAnswer(answer);
 }
 
 function intervalsOf(records: readonly RequestRecord[], intervalMs: number): Interval[] {

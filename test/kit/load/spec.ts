@@ -10,12 +10,22 @@ export interface RatePoint {
   readonly perSecond: number;
 }
 
+export interface Ballot {
+  readonly poll: string;
+  readonly choice: string;
+}
+
 export interface Target {
   readonly port: number;
   /** Default: 127.0.0.1. */
   readonly host?: string;
   /** The `Host` header; default: host and port. */
   readonly hostHeader?: string;
+  readonly isTls?: boolean;
+  /** The address to connect from; default: the system's choice. */
+  readonly localAddress?: string;
+  /** What to vote for; default: `cats` in `cats-vs-dogs`. */
+  readonly ballot?: Ballot;
 }
 
 /** The load to generate. */
@@ -69,6 +79,13 @@ export interface LoadResult {
   readonly sentInTime: number;
   /** Accepted answers that arrived before the time of the spec was over. */
   readonly acceptedInTime: number;
+  /** Accepted requests with which connections were opened, before the load; they are part of no other number but `voters`. */
+  readonly primed: number;
+  /**
+   * Distinct voters with an accepted vote: without a token, every vote is a new voter's. Of kind `returning`, the connections
+   * that have a token.
+   */
+  readonly voters: number;
   /** Of accepted requests. */
   readonly latency: Latency;
   /** By status, or by the code of the error where there was no answer. */
