@@ -18,11 +18,12 @@ export interface BacklogSeries {
 export interface BacklogWatch {
   /** Waits until no more votes wait than at the start. @returns whether that is so, after at most `msMax` */
   untilCounted(msMax: number): Promise<boolean>;
-  end(): Promise<BacklogSeries>;
+  /** @param startedAt the origin of the samples' time, by `performance.now()`; earlier samples are left out */
+  end(startedAt: number): Promise<BacklogSeries>;
 }
 
-/** @param startedAt the origin of the samples' time, by `performance.now()` */
-export async function watchBacklog(db: Db, queues: NodeQueues, startedAt: number): Promise<BacklogWatch> {
+/** The first sample is what later ones are compared with. @throws when the nodes or PostgreSQL cannot be read */
+export async function watchBacklog(db: Db, queues: NodeQueues): Promise<BacklogWatch> {
   const first = await sample(db, queues);
   if (!first) throw new Error('the nodes and PostgreSQL cannot be read');
   const series = { seconds: [] as number[], waiting: [] as number[], counted: [] as number[] };
@@ -31,7 +32,7 @@ export async function watchBacklog(db: Db, queues: NodeQueues, startedAt: number
     while (!isStopped) {
       const now = await sample(db, queues);
       if (now) {
-        series.seconds.push((performance.now() - startedAt) / 1_000);
+        series.seconds.push(performance.now() / 1_000);
         series.waiting.push(Math.max(0, now.waiting - first.waiting));
         series.counted.push(now.committed - first.committed);
       }
@@ -49,10 +50,16 @@ export async function watchBacklog(db: Db, queues: NodeQueues, startedAt: number
       }
       return false;
     },
-    end: async () => {
+    end: async (startedAt) => {
       isStopped = true;
       await watching;
-      return series;
+      const seconds = series.seconds.map((at) => at - startedAt / 1_000);
+      const isKept = (_value: number, index: number): boolean => (seconds[index] ?? 0) >= 0;
+      return {
+        seconds: seconds.filter(isKept),
+        waiting: series.waiting.filter(isKept),
+        counted: series.counted.filter(isKept),
+      };
     },
   };
 }

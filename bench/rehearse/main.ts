@@ -71,8 +71,8 @@ async function run(options: RehearseOptions): Promise<number> {
   for (const { url } of targets) await requirePage(url, poll.id);
 
   const crowd = crowdOf(voters, seconds, targets, poll.id);
-  const watch = await watchBacklog(db, queues, performance.now());
-  const { results, faults } = await sendCrowd(crowd, { ...options, data, seconds });
+  const watch = await watchBacklog(db, queues);
+  const { results, faults, sentAt } = await sendCrowd(crowd, { ...options, data, seconds });
   const answeredAt = performance.now();
   const since = (isDone: boolean) => (isDone ? performance.now() - answeredAt : undefined);
   const [countedMs, finalMs] = await terminal.step(
@@ -86,7 +86,7 @@ async function run(options: RehearseOptions): Promise<number> {
     },
   );
   cleanUp = async () => {};
-  const backlog = await watch.end();
+  const backlog = await watch.end(sentAt);
   const audit = await terminal.step('Auditing all nodes', () =>
     collectAudit({ db, discover: target.discover }),
   );
@@ -131,9 +131,10 @@ async function sendCrowd(
       Promise.all(loads.map((load, index) => load.prepare((crowd[index] as GroupLoad).spec))),
     );
     return await terminal.step(`Sending the crowd for ${seconds} s`, async () => {
+      const sentAt = performance.now();
       const faults = hasFaults ? injectFaults(data, seconds, faulting.signal) : [];
       const results = await Promise.all(loads.map((load) => load.run()));
-      return { results, faults: await faults };
+      return { results, faults: await faults, sentAt };
     });
   } finally {
     faulting.abort();

@@ -179,8 +179,8 @@ function outcomeOf(
     const advice = isOverloaded
       ? ' This machine could not send the crowd in time: use a larger one, or fewer voters.'
       : '';
-    const what = missed.length > 0 ? ` ${named(missed)}.` : '';
-    return { outcome: 'not ready', headline: `NOT READY: no accepted vote was lost.${what}${advice}` };
+    const what = missed.length > 0 ? `, but ${named(missed)}` : '';
+    return { outcome: 'not ready', headline: `NOT READY: no accepted vote was lost${what}.${advice}` };
   }
   const faulty = faults.length > 0 ? ` despite ${faults.length} faults` : ', and fast enough';
   return { outcome: 'ready', headline: `READY: all ${count(accepted)} accepted votes are counted${faulty}.` };

@@ -62,7 +62,9 @@ test(
   async () => {
     const { all, exitCode } = await rehearse('faults', ...TARGETS, '--faults');
     expect(all).toMatch(/^READY: all [\d,]+ accepted votes are counted despite 4 faults\.$/m);
-    expect(all).toMatch(/after \d+\.\d s: worker01 killed\n.*frontend01-\S+ killed\n.*-redis killed\n.*postgres killed/);
+    expect(all).toMatch(
+      /after \d+\.\d s: worker01 killed\n.*frontend01-\S+ killed\n.*-redis killed\n.*postgres killed/,
+    );
     expect(exitCode).toBe(0);
 
     const out = join(folder.path, 'faults');
