@@ -15,7 +15,7 @@ export interface BacklogSeries {
 }
 
 /** Samples the votes that wait to be counted. */
-export interface BacklogWatch {
+interface BacklogWatch {
   /** Waits until no more votes wait than at the start. @returns whether that is so, after at most `msMax` */
   untilCounted(msMax: number): Promise<boolean>;
   /** @param startedAt the origin of the samples' time, by `performance.now()`; earlier samples are left out */

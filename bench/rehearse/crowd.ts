@@ -4,6 +4,8 @@ import { arrivedBy, type Curve, curveOf } from '../plan/curve.ts';
 const INTERVAL_MS = 1_000;
 /** Connections suffice for answers within this time at the peak. */
 const ANSWER_SECONDS = 0.1;
+/** Voters whose request finds no connection within this time give up. */
+const PATIENCE_MS = 10_000;
 const CONNECTIONS_MIN = 8;
 const CONNECTIONS_MAX = 512;
 /** Linux lets a program connect from any address of 127.0.0.0/8. */
@@ -67,6 +69,7 @@ export function crowdOf(
         connections,
         seconds,
         rates,
+        patienceMs: PATIENCE_MS,
         intervalMs: INTERVAL_MS,
       },
     };

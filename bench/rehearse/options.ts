@@ -29,7 +29,7 @@ tables.
 Exit code: 0 if the system is ready, 1 if it is not or votes are lost, 2 if the rehearsal failed.`;
 
 /** A place to vote, and its address for people. */
-export interface NamedTarget extends Target {
+interface NamedTarget extends Target {
   readonly url: string;
   readonly host: string;
 }

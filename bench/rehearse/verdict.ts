@@ -1,5 +1,5 @@
 import type { Verdict as AuditVerdict } from '#audit/report.ts';
-import type { LoadResult } from '#kit/load/spec.ts';
+import { GAVE_UP, type LoadResult } from '#kit/load/spec.ts';
 import { formatNumber } from '../report/table.ts';
 import type { Group } from './crowd.ts';
 import type { Fault } from './faults.ts';
@@ -31,7 +31,7 @@ export interface Rehearsal {
 }
 
 /** One line of the verdict. `isMet` is `undefined` where a limit does not apply. */
-export interface Goal {
+interface Goal {
   readonly goal: string;
   readonly measured: string;
   readonly limit: string;
@@ -83,9 +83,10 @@ export function offeredOf({ accepted, refused, failed }: LoadResult): number {
   return accepted + refused + failed;
 }
 
-/** A vote without a 202 may count: Redis may have stored it before the connection broke. */
+/** A vote that was sent and got no 202 may count: Redis may have stored it before the connection broke. */
 function unknownOf({ connections, result }: GroupOutcome): number {
-  return result.refused + result.failed + connections - result.primed;
+  const unsent = result.answers[GAVE_UP]?.count ?? 0;
+  return result.refused + result.failed - unsent + connections - result.primed;
 }
 
 /** Returns the verdict. With faults, a system may refuse votes and answer late, but must lose none. */
@@ -117,7 +118,7 @@ export function judge({ groups, countedMs, finalMs, audit, faults }: Rehearsal):
     },
   ];
   const load: Goal = {
-    goal: 'requests sent in time by this machine',
+    goal: 'requests sent in time',
     measured: percent(inTime, requests),
     limit: 'at least 99 %',
     isMet: unlessFaults(inTime >= SENT_SHARE_MIN * requests),
@@ -177,7 +178,7 @@ function outcomeOf(
   const isOverloaded = load.isMet === false;
   if (missed.length > 0 || isOverloaded) {
     const advice = isOverloaded
-      ? ' This machine could not send the crowd in time: use a larger one, or fewer voters.'
+      ? ' The crowd was larger than this machine can send or the system can answer.'
       : '';
     const what = missed.length > 0 ? `, but ${named(missed)}` : '';
     return { outcome: 'not ready', headline: `NOT READY: no accepted vote was lost${what}.${advice}` };

@@ -1,6 +1,6 @@
 import { Connection } from './connection.ts';
 import { isAcceptedAnswer, Recorder } from './recorder.ts';
-import type { LoadResult, LoadSpec, RatePoint, RequestKind } from './spec.ts';
+import { GAVE_UP, type LoadResult, type LoadSpec, type RatePoint, type RequestKind } from './spec.ts';
 
 const TICK_MS = 1;
 /** A client whose request was not accepted waits this long in a closed loop. */
@@ -38,7 +38,7 @@ export async function prepareLoad(spec: LoadSpec): Promise<LoadGenerator> {
     },
     run: async () => {
       const startedAt = performance.now();
-      if (spec.rates) await runOpen(connections, seconds, spec.rates, recorder);
+      if (spec.rates) await runOpen(connections, spec, spec.rates, recorder);
       else await runClosed(connections, seconds, recorder, stop.signal);
       const elapsed = (performance.now() - startedAt) / 1_000;
       for (const connection of connections) connection.close();
@@ -89,7 +89,7 @@ async function runClosed(
 /** Requests that are due wait here until a connection is free; their latency counts from when they were due. */
 async function runOpen(
   connections: readonly Connection[],
-  seconds: number,
+  { seconds, patienceMs = Number.POSITIVE_INFINITY }: LoadSpec,
   rates: readonly RatePoint[],
   recorder: Recorder,
 ): Promise<void> {
@@ -101,21 +101,27 @@ async function runOpen(
   const startedAt = performance.now();
   let next = 0;
   await new Promise<void>((resolve) => {
+    const endOnceAnswered = (): void => {
+      if (recorder.count < total) return;
+      clearInterval(ticks);
+      resolve();
+    };
     const sendDue = (): void => {
       const sentMs = performance.now() - startedAt;
+      while (next < total && (dueTimes[next] as number) < sentMs - patienceMs) {
+        recorder.add({ dueMs: dueTimes[next++] as number, sentMs, answeredMs: sentMs, answer: GAVE_UP });
+      }
       while (next < total && (dueTimes[next] as number) <= sentMs) {
         const connection = free.shift();
-        if (!connection) return;
+        if (!connection) break;
         const dueMs = dueTimes[next++] as number;
         connection.send((answer) => {
           recorder.add({ dueMs, sentMs, answeredMs: performance.now() - startedAt, answer });
           free.push(connection);
-          if (recorder.count === total) {
-            clearInterval(ticks);
-            resolve();
-          } else sendDue();
+          sendDue();
         });
       }
+      endOnceAnswered();
     };
     const ticks = setInterval(sendDue, TICK_MS);
   });

@@ -1,5 +1,5 @@
 import { quantile } from '../quantile.ts';
-import type { Interval, Latency, LoadResult } from './spec.ts';
+import { GAVE_UP, type Interval, type Latency, type LoadResult } from './spec.ts';
 
 const ACCEPTED = new Set(['200', '202', '303']);
 const REFUSED = '503';
@@ -41,7 +41,8 @@ export class Recorder {
     return {
       seconds,
       ...totals,
-      sentInTime: this.#records.filter(({ sentMs }) => sentMs <= this.#endMs).length,
+      sentInTime: this.#records.filter(({ sentMs, answer }) => answer !== GAVE_UP && sentMs <= this.#endMs)
+        .length,
       acceptedInTime: accepted.filter(({ answeredMs }) => answeredMs <= this.#endMs).length,
       latency: latencyOf(accepted),
       answers: Object.fromEntries(

@@ -44,9 +44,14 @@ export interface LoadSpec {
    * from the time due, so that waiting for a free connection is part of it (no coordinated omission).
    */
   readonly rates?: readonly RatePoint[];
+  /** Of an open loop: a request that has waited this long for a connection is not sent, and fails as `GAVE_UP`. */
+  readonly patienceMs?: number;
   /** The length of the intervals of `LoadResult.intervals`; default: none are reported. */
   readonly intervalMs?: number;
 }
+
+/** The answer of a request that was not sent, see `patienceMs`. */
+export const GAVE_UP = 'gave up';
 
 /** Milliseconds. */
 export interface Latency {

@@ -6,7 +6,7 @@ import { type Report, renderReport, verdictText } from '#bench/rehearse/report.t
 import { type GroupOutcome, judge, type Rehearsal, totalsOf } from '#bench/rehearse/verdict.ts';
 import { dueUntil } from '#kit/load/generator.ts';
 import { requestText } from '#kit/load/requests.ts';
-import type { LoadResult } from '#kit/load/spec.ts';
+import { GAVE_UP, type LoadResult } from '#kit/load/spec.ts';
 
 const TARGETS = [{ host: '127.0.0.1', port: 8080 }];
 const VOTERS = 10_000;
@@ -142,6 +142,9 @@ describe('the verdict', () => {
     const lostAnswers = { accepted: 1_000, failed: 1, primed: 9, voters: 1_009 };
     expect(judge(withVotes(lostAnswers, 1_011)).outcome).toBe('ready');
     expect(judge(withVotes(lostAnswers, 1_012)).outcome).toBe('lost');
+    const latency = { p50: 0, p99: 0, p999: 0, max: 0 };
+    const unsent = { ...lostAnswers, answers: { [GAVE_UP]: { count: 1, latency } } };
+    expect(judge(withVotes(unsent, 1_011)).outcome).toBe('lost');
   });
 
   test.each<[string, Rehearsal]>([
