@@ -97,7 +97,7 @@ export function parseOptions(args: readonly string[], known: readonly string[]):
 }
 
 /** Parses a number of voters: 12000, 500k, 100M, 1.5B. */
-function parseVoters(text: string): number {
+export function parseVoters(text: string): number {
   const match = /^(\d+(?:\.\d+)?)([kmb]?)$/i.exec(text);
   const voters = Number(match?.[1]) * (VOTERS_UNITS[match?.[2]?.toLowerCase() ?? ''] ?? Number.NaN);
   if (!(voters >= 1))
@@ -106,7 +106,7 @@ function parseVoters(text: string): number {
 }
 
 /** Parses a number of minutes, from one second to a week. */
-function parseMinutes(text: string): number {
+export function parseMinutes(text: string): number {
   const minutes = Number(text);
   if (text.trim() === '' || !(minutes >= MINUTES_MIN && minutes <= MINUTES_MAX)) {
     throw new StartError(

@@ -153,6 +153,31 @@ function merge(after: Poll, before: Poll | undefined, stored: StoredPoll | undef
   return { ...stored, ...Object.fromEntries(changed.map((name) => [name, after[name]])) };
 }
 
+/**
+ * Adds a hidden poll that is in no polls file, for a rehearsal. Files leave it alone, because they withdraw only what an earlier
+ * one had. It closes at `closesAt` at the latest, so that one that is left behind does not stay open.
+ *
+ * @returns false when the id is taken
+ */
+export async function addHiddenPoll(
+  db: Db,
+  poll: Pick<Poll, 'id' | 'question' | 'choices'> & { readonly closesAt: number },
+  request: { readonly who: string; readonly why: string },
+): Promise<boolean> {
+  return db.transaction().execute(async (trx) => {
+    await lockPolls(trx);
+    if (await lockPoll(trx, poll.id)) return false;
+    const { last } = await trx
+      .selectFrom('polls')
+      .select((eb) => eb.fn.max('position').as('last'))
+      .executeTakeFirstOrThrow();
+    // A poll without a position counts as withdrawn.
+    await putPoll(trx, { ...poll, hidden: true }, (last ?? -1) + 1, { isReopened: true });
+    await recordPollChange(trx, { ...request, what: 'add', poll: poll.id });
+    return true;
+  });
+}
+
 /** Closes the polls whose time has come, by the clock of Postgres. @returns their ids */
 export async function closeDuePolls(db: Db): Promise<string[]> {
   const { rows } = await sql<{ id: string }>`

@@ -2,9 +2,10 @@ import { type Comparison, comparisonTable } from '../compare.ts';
 import { judgeGoals, noiseWarning } from '../goals.ts';
 import { METRICS, type MetricName } from '../measure/sample.ts';
 import { SCENARIOS } from '../scenarios/all.ts';
+import { htmlPage, htmlTable } from './html.ts';
 import { barChart, escapeHtml, type Line, lineChart } from './plot.ts';
 import type { Result } from './result.ts';
-import { nodeFlagLines, type Row, resultTable, rowsOf, scenariosOf, type Table } from './table.ts';
+import { nodeFlagLines, type Row, resultTable, rowsOf, scenariosOf } from './table.ts';
 
 const PARTS = ['usHandler', 'usRedis', 'usWorker', 'usPostgres'] as const;
 
@@ -26,20 +27,17 @@ ${htmlTable(resultTable(rows))}<p>${nodeFlagLines(rows).map(escapeHtml).join('<b
       .map(([name, version]) => `${name} ${version}`)
       .join(', '),
   ];
-  return `<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Turnout bench, ${escapeHtml(commit)}</title>
-<style>${STYLE}</style>
-<main><h1>What a vote costs</h1>
+  return htmlPage(
+    `Turnout bench, ${commit}`,
+    `<h1>What a vote costs</h1>
 <p>${facts.map(escapeHtml).join('<br>')}</p>
 <p>µs are CPU microseconds per vote by component, in user and kernel mode, as accounted by the kernel. Values are medians of
 the rounds; ± is half of their range. “other CPU” is the share of the machine that processes outside the bench used: the
 larger it is, the less a rate or a latency means.</p>
 <section><h2>goals</h2>${goalsTable(result)}<p>${noiseWarning(samples) ?? ''}</p></section>
 ${sections.join('\n')}
-${comparisons.length === 0 ? '' : `<section><h2>comparison</h2>${htmlTable(comparisonTable(comparisons))}</section>`}
-</main></html>
-`;
+${comparisons.length === 0 ? '' : `<section><h2>comparison</h2>${htmlTable(comparisonTable(comparisons))}</section>`}`,
+  );
 }
 
 type Plots = (rows: readonly Row[], result: Result) => string[];
@@ -159,31 +157,3 @@ function goalsTable({ samples }: Result): string {
     ]),
   });
 }
-
-function htmlTable({ headings, rows, textColumns }: Table): string {
-  const line = (tag: string, cells: readonly string[]): string =>
-    `<tr>${cells.map((cell, column) => `<${tag}${column < textColumns ? ' class="text"' : ''}>${escapeHtml(cell)}</${tag}>`).join('')}</tr>`;
-  return `<div class="table"><table>${line('th', headings)}${rows.map((row) => line('td', row)).join('\n')}</table></div>`;
-}
-
-const STYLE = `
-:root { color-scheme: light dark; --text: light-dark(#1d2330, #e6e9f0); --dim: light-dark(#667085, #98a2b3);
-  --back: light-dark(#fbfbfd, #14171f); --line: light-dark(#dde1ea, #2b3140);
-  --c0: light-dark(#3b5bdb, #748ffc); --c1: light-dark(#e8590c, #ff922b); --c2: light-dark(#2b8a3e, #69db7c);
-  --c3: light-dark(#9c36b5, #da77f2); --c4: light-dark(#c92a2a, #ff8787); --c5: light-dark(#0b7285, #3bc9db);
-  --c6: light-dark(#5c4813, #e0c46c); --c7: light-dark(#495057, #adb5bd); --c8: light-dark(#a61e4d, #f783ac); }
-body { margin: 0; background: var(--back); color: var(--text); font: 15px/1.5 system-ui, sans-serif; }
-main { max-width: 900px; margin: 0 auto; padding: 2rem 1rem 4rem; }
-h1, h2 { line-height: 1.2; } section { margin-top: 3rem; } p { max-width: 75ch; }
-figure { margin: 1.5rem 0; } figcaption { margin-bottom: .4rem; font-weight: 600; }
-ul { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; margin: .3rem 0 .8rem; padding: 0; list-style: none; color: var(--dim); }
-li i { display: inline-block; width: .8em; height: .8em; margin-right: .4em; border-radius: 2px; background: var(--c); }
-svg { display: block; width: 100%; height: auto; font: 12px system-ui, sans-serif; }
-svg text { fill: var(--text); dominant-baseline: middle; } svg rect { fill: var(--c); }
-svg .label { text-anchor: end; } svg .tick { text-anchor: middle; } svg .label, svg .tick { fill: var(--dim); }
-svg .line { fill: none; stroke: var(--c); stroke-width: 2; stroke-linejoin: round; } svg .grid { stroke: var(--line); }
-${Array.from({ length: 9 }, (_, index) => `.s${index} { --c: var(--c${index}); }`).join(' ')}
-.table { overflow-x: auto; } table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th { color: var(--dim); font-weight: 500; } th.text, td.text { text-align: left; }
-`;

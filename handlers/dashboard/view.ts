@@ -20,6 +20,8 @@ interface QueueView {
   readonly active: number;
   readonly delayed: number;
   readonly failed: number;
+  /** Age in milliseconds of the job that has waited longest; null if none waits. `stack/swarm/scale.sh` reads it. */
+  readonly oldestMs: number | null;
   /** Bytes; `max` is 0 without a limit. */
   readonly memory: NodeState['memory'];
   readonly appendOnlyFile: NodeState['appendOnlyFile'];
@@ -132,7 +134,7 @@ function pollView(poll: string, awaited: Awaited, { enrolled }: LiveReport): Pol
 }
 
 function queueView(state: NodeState): QueueView {
-  const { name, id, host, fault, waiting, active, delayed, failed, memory, appendOnlyFile } = state;
+  const { name, id, host, fault, waiting, active, delayed, failed, oldestMs } = state;
   return {
     node: id ?? null,
     name: host ?? null,
@@ -143,8 +145,9 @@ function queueView(state: NodeState): QueueView {
     active,
     delayed,
     failed,
-    memory,
-    appendOnlyFile,
+    oldestMs,
+    memory: state.memory,
+    appendOnlyFile: state.appendOnlyFile,
   };
 }
 

@@ -167,6 +167,7 @@ const queue = v.strictObject({
   active: count,
   delayed: count,
   failed: count,
+  oldestMs: v.nullable(count),
   memory: v.strictObject({ used: count, max: count }),
   appendOnlyFile: v.picklist(['on', 'off', 'failing', 'unknown']),
 });

@@ -39,6 +39,7 @@ export function audit(jobs: number, missing: readonly number[] = [], source = SO
 }
 
 interface NodeParts {
+  readonly oldestMs?: number | null;
   readonly name?: string;
   /** The id in the Redis, that of `source` by default. */
   readonly id?: string | undefined;
@@ -74,6 +75,7 @@ export function node(parts: NodeParts = {}): NodeState {
     waiting: queued.length,
     active: 0,
     delayed: 0,
+    oldestMs: parts.oldestMs ?? null,
     memory: { used: 2 ** 20, max: 2 ** 30 },
     appendOnlyFile: 'on',
     polls: parts.polls ?? new Map(),

@@ -41,6 +41,8 @@ export interface NodeState extends NodeReading {
   readonly waiting: number;
   readonly active: number;
   readonly delayed: number;
+  /** Age in milliseconds of the job that has waited longest; null if none waits. */
+  readonly oldestMs: number | null;
   /** Bytes; `max` is 0 without a limit, and both are 0 for an unreachable node. */
   readonly memory: { readonly used: number; readonly max: number };
   /** State of the append-only file. */
@@ -151,10 +153,18 @@ export class NodeQueue {
       waiting: waiting + prioritized,
       active,
       delayed,
+      oldestMs: await this.#readOldest(),
       jobs: isListed ? await this.#nameJobs(queued + failed, isSearched) : undefined,
       ...readInfo(await this.#redis.info()),
       ...(await this.#readControl()),
     };
+  }
+
+  /** The job may leave the queue between the calls; then the next reading has the age. */
+  async #readOldest(): Promise<number | null> {
+    const id = await this.#redis.lindex(this.queue.toKey('wait'), -1);
+    const addedAt = id === null ? null : await this.#redis.hget(this.queue.toKey(id), 'timestamp');
+    return addedAt === null ? null : Math.max(0, Date.now() - Number(addedAt));
   }
 
   /** Reads how far changes of polls have come. */
@@ -255,6 +265,7 @@ export class NodeQueue {
       waiting: 0,
       active: 0,
       delayed: 0,
+      oldestMs: null,
       memory: { used: 0, max: 0 },
       appendOnlyFile: 'unknown',
       polls: new Map(),

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { commitBatches } from '#db/commit.ts';
 import { closePoll, extendPoll } from '#db/control.ts';
 import { readPollStates } from '#db/poll-states.ts';
-import { adoptPolls, applyPollsFile, closeDuePolls, readStoredPolls } from '#db/polls.ts';
+import { addHiddenPoll, adoptPolls, applyPollsFile, closeDuePolls, readStoredPolls } from '#db/polls.ts';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
 import { storedTallies } from '#kit/tables.ts';
 import { batch, vote } from '#kit/votes.ts';
@@ -208,4 +208,21 @@ test('higher revisions and unknown polls are adopted from nodes, lower ones are 
   expect(polls.get('b')).toMatchObject({ revision: 2, isClosed: false });
   const [state] = await readPollStates(database.db);
   expect(state?.change).toMatchObject({ who: 'worker', what: 'adopt revision 3' });
+});
+
+test('a poll of a rehearsal is hidden, and polls files leave it alone', async () => {
+  await apply(1, [A]);
+  const closesAt = Date.now() + 60_000;
+  expect(await addHiddenPoll(database.db, { ...B, closesAt }, OPERATOR)).toBe(true);
+  const added = (await stored()).get('b');
+  expect(added).toMatchObject({ ...B, closesAt, hidden: true, isClosed: false, revision: 1, position: 1 });
+  await apply(2, [{ ...A, question: 'A, really?' }]);
+  expect((await stored()).get('b')).toEqual(added);
+  expect(await addHiddenPoll(database.db, { ...A, closesAt }, OPERATOR)).toBe(false);
+  expect((await stored()).get('a')).toMatchObject({ question: 'A, really?', hidden: false });
+  expect((await readPollStates(database.db)).find(({ id }) => id === 'b')).toMatchObject({
+    isHidden: true,
+    isListed: true,
+    change: { ...OPERATOR, what: 'add' },
+  });
 });

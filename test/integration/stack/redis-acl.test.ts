@@ -357,6 +357,8 @@ describe('the dashboard', () => {
 
     const node = await queues.all[0]?.read(true);
     expect(node).toMatchObject({ waiting: 1, delayed: 1, failed: 1, appendOnlyFile: 'on' });
+    expect(node?.oldestMs).toBeGreaterThanOrEqual(0);
+    expect(node?.oldestMs).toBeLessThan(60_000);
     expect(node?.jobs?.failed).toEqual([jobKey(SOURCE, 1)]);
     expect(node?.ledger.get(SOURCE)).toEqual({ seq: 3, votes: 3 });
 

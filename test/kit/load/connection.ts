@@ -1,4 +1,5 @@
-import { connect, type Socket } from 'node:net';
+import { connect, isIP, type Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
 import { requestText } from './requests.ts';
 import type { RequestKind, Target } from './spec.ts';
 
@@ -43,12 +44,16 @@ export class Connection {
     this.#onAnswer = onAnswer;
     this.#sentAt = performance.now();
     this.#received = '';
-    const { host = '127.0.0.1', port } = this.#target;
-    this.#socket ??= this.#watch(connect({ host, port, noDelay: true, timeout: IDLE_MS_MAX }));
+    this.#socket ??= this.#watch(openSocket(this.#target));
     this.#socket.write(
       this.#token === undefined ? this.#request : requestText(this.#kind, this.#target, this.#token),
       'latin1',
     );
+  }
+
+  /** Whether an answer has given it a voter's token; only kind `returning` keeps one. */
+  get hasToken(): boolean {
+    return this.#token !== undefined;
   }
 
   close(): void {
@@ -99,6 +104,14 @@ export class Connection {
     this.#onAnswer = undefined;
     onAnswer?.(answer);
   }
+}
+
+function openSocket({ host = '127.0.0.1', port, isTls, localAddress }: Target): Socket {
+  const options = { host, port, ...(localAddress && { localAddress }) };
+  const socket = isTls
+    ? connectTls({ ...options, ...(isIP(host) === 0 && { servername: host }) })
+    : connect(options);
+  return socket.setNoDelay(true).setTimeout(IDLE_MS_MAX);
 }
 
 /** Returns whether an answer has arrived with its whole body; without length and chunks, the body is empty. */

@@ -1,6 +1,6 @@
 import { Connection } from './connection.ts';
-import { Recorder } from './recorder.ts';
-import type { LoadResult, LoadSpec, RatePoint } from './spec.ts';
+import { isAcceptedAnswer, Recorder } from './recorder.ts';
+import { GAVE_UP, type LoadResult, type LoadSpec, type RatePoint, type RequestKind } from './spec.ts';
 
 const TICK_MS = 1;
 /** A client whose request was not accepted waits this long in a closed loop. */
@@ -29,7 +29,7 @@ export async function prepareLoad(spec: LoadSpec): Promise<LoadGenerator> {
     if (!target) throw new TypeError('a load needs a target');
     return new Connection(target, kind, index < shortLived);
   });
-  await Promise.all(connections.map(prime));
+  const primed = (await Promise.all(connections.map(prime))).filter(isAcceptedAnswer).length;
   const recorder = new Recorder(seconds * 1_000);
   const stop = new AbortController();
   return {
@@ -38,19 +38,27 @@ export async function prepareLoad(spec: LoadSpec): Promise<LoadGenerator> {
     },
     run: async () => {
       const startedAt = performance.now();
-      if (spec.rates) await runOpen(connections, seconds, spec.rates, recorder);
+      if (spec.rates) await runOpen(connections, spec, spec.rates, recorder);
       else await runClosed(connections, seconds, recorder, stop.signal);
       const elapsed = (performance.now() - startedAt) / 1_000;
       for (const connection of connections) connection.close();
-      return recorder.result(elapsed, spec.intervalMs);
+      const result = recorder.result(elapsed, spec.intervalMs);
+      return { ...result, primed, voters: votersOf(kind, connections, result.accepted + primed) };
     },
     stop: () => stop.abort(),
   };
 }
 
-async function prime(connection: Connection): Promise<void> {
+function votersOf(kind: RequestKind, connections: readonly Connection[], accepted: number): number {
+  if (kind === 'page') return 0;
+  return kind === 'returning' ? connections.filter(({ hasToken }) => hasToken).length : accepted;
+}
+
+/** Returns the answer. */
+async function prime(connection: Connection): Promise<string> {
   const answer = await new Promise<string>((resolve) => connection.send(resolve));
   if (!/^\d+$/.test(answer)) throw new Error(`no answer to the first request of a connection: ${answer}`);
+  return answer;
 }
 
 async function runClosed(
@@ -81,7 +89,7 @@ async function runClosed(
 /** Requests that are due wait here until a connection is free; their latency counts from when they were due. */
 async function runOpen(
   connections: readonly Connection[],
-  seconds: number,
+  { seconds, patienceMs = Number.POSITIVE_INFINITY }: LoadSpec,
   rates: readonly RatePoint[],
   recorder: Recorder,
 ): Promise<void> {
@@ -93,21 +101,27 @@ async function runOpen(
   const startedAt = performance.now();
   let next = 0;
   await new Promise<void>((resolve) => {
+    const endOnceAnswered = (): void => {
+      if (recorder.count < total) return;
+      clearInterval(ticks);
+      resolve();
+    };
     const sendDue = (): void => {
       const sentMs = performance.now() - startedAt;
+      while (next < total && (dueTimes[next] as number) < sentMs - patienceMs) {
+        recorder.add({ dueMs: dueTimes[next++] as number, sentMs, answeredMs: sentMs, answer: GAVE_UP });
+      }
       while (next < total && (dueTimes[next] as number) <= sentMs) {
         const connection = free.shift();
-        if (!connection) return;
+        if (!connection) break;
         const dueMs = dueTimes[next++] as number;
         connection.send((answer) => {
           recorder.add({ dueMs, sentMs, answeredMs: performance.now() - startedAt, answer });
           free.push(connection);
-          if (recorder.count === total) {
-            clearInterval(ticks);
-            resolve();
-          } else sendDue();
+          sendDue();
         });
       }
+      endOnceAnswered();
     };
     const ticks = setInterval(sendDue, TICK_MS);
   });

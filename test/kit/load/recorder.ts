@@ -1,5 +1,5 @@
 import { quantile } from '../quantile.ts';
-import type { Interval, Latency, LoadResult } from './spec.ts';
+import { GAVE_UP, type Interval, type Latency, type LoadResult } from './spec.ts';
 
 const ACCEPTED = new Set(['200', '202', '303']);
 const REFUSED = '503';
@@ -34,14 +34,15 @@ export class Recorder {
   }
 
   /** @param seconds until the last answer */
-  result(seconds: number, intervalMs?: number): LoadResult {
+  result(seconds: number, intervalMs?: number): Omit<LoadResult, 'primed' | 'voters'> {
     const { p50: _p50, p99: _p99, offered: _offered, ...totals } = summarize(this.#records);
     const accepted = this.#records.filter(isAccepted);
     const answers = Map.groupBy(this.#records, ({ answer }) => answer);
     return {
       seconds,
       ...totals,
-      sentInTime: this.#records.filter(({ sentMs }) => sentMs <= this.#endMs).length,
+      sentInTime: this.#records.filter(({ sentMs, answer }) => answer !== GAVE_UP && sentMs <= this.#endMs)
+        .length,
       acceptedInTime: accepted.filter(({ answeredMs }) => answeredMs <= this.#endMs).length,
       latency: latencyOf(accepted),
       answers: Object.fromEntries(
@@ -52,8 +53,13 @@ export class Recorder {
   }
 }
 
-function isAccepted({ answer }: RequestRecord): boolean {
+/** @param answer the status, or the code of an error */
+export function isAcceptedAnswer(answer: string): boolean {
   return ACCEPTED.has(answer);
+}
+
+function isAccepted({ answer }: RequestRecord): boolean {
+  return isAcceptedAnswer(answer);
 }
 
 function intervalsOf(records: readonly RequestRecord[], intervalMs: number): Interval[] {

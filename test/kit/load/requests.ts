@@ -1,8 +1,6 @@
-import type { RequestKind, Target } from './spec.ts';
+import type { Ballot, RequestKind, Target } from './spec.ts';
 
-const PATH = '/polls/cats-vs-dogs';
-const JSON_VOTE = '{"choice":"cats"}';
-const FORM_VOTE = 'choice=cats';
+const BALLOT: Ballot = { poll: 'cats-vs-dogs', choice: 'cats' };
 const CRLF = '\r\n';
 
 /** The headers of Chromium's form submission that a handler may read. */
@@ -19,27 +17,30 @@ const BROWSER_HEADERS = [
 /** Returns the bytes of a request as Latin-1 text; `token` is sent by kind `returning` only. */
 export function requestText(kind: RequestKind, target: Target, token?: string): string {
   const host = target.hostHeader ?? `${target.host ?? '127.0.0.1'}:${target.port}`;
+  const { poll, choice } = target.ballot ?? BALLOT;
+  const path = `/polls/${poll}`;
+  const json = `{"choice":"${choice}"}`;
   switch (kind) {
     case 'page':
-      return [`GET ${PATH} HTTP/1.1`, `Host: ${host}`, ...BROWSER_HEADERS, '', ''].join(CRLF);
+      return [`GET ${path} HTTP/1.1`, `Host: ${host}`, ...BROWSER_HEADERS, '', ''].join(CRLF);
     case 'form':
-      return postText(host, FORM_VOTE, [
+      return postText(path, host, `choice=${choice}`, [
         ...BROWSER_HEADERS,
-        `Origin: http://${host}`,
+        `Origin: ${target.isTls ? 'https' : 'http'}://${host}`,
         'Content-Type: application/x-www-form-urlencoded',
       ]);
     case 'first':
-      return postText(host, JSON_VOTE, ['Content-Type: application/json']);
+      return postText(path, host, json, ['Content-Type: application/json']);
     case 'returning':
-      return postText(host, JSON_VOTE, [
+      return postText(path, host, json, [
         'Content-Type: application/json',
         ...(token ? [`Cookie: turnout_voter=${token}`] : []),
       ]);
   }
 }
 
-function postText(host: string, body: string, headers: readonly string[]): string {
+function postText(path: string, host: string, body: string, headers: readonly string[]): string {
   const length = `Content-Length: ${body.length}`;
-  const head = [`POST ${PATH}/votes HTTP/1.1`, `Host: ${host}`, ...headers, length, '', ''];
+  const head = [`POST ${path}/votes HTTP/1.1`, `Host: ${host}`, ...headers, length, '', ''];
   return `${head.join(CRLF)}${body}`;
 }

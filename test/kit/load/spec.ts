@@ -10,12 +10,22 @@ export interface RatePoint {
   readonly perSecond: number;
 }
 
+export interface Ballot {
+  readonly poll: string;
+  readonly choice: string;
+}
+
 export interface Target {
   readonly port: number;
   /** Default: 127.0.0.1. */
   readonly host?: string;
   /** The `Host` header; default: host and port. */
   readonly hostHeader?: string;
+  readonly isTls?: boolean;
+  /** The address to connect from; default: the system's choice. */
+  readonly localAddress?: string;
+  /** What to vote for; default: `cats` in `cats-vs-dogs`. */
+  readonly ballot?: Ballot;
 }
 
 /** The load to generate. */
@@ -34,9 +44,14 @@ export interface LoadSpec {
    * from the time due, so that waiting for a free connection is part of it (no coordinated omission).
    */
   readonly rates?: readonly RatePoint[];
+  /** Of an open loop: a request that has waited this long for a connection is not sent, and fails as `GAVE_UP`. */
+  readonly patienceMs?: number;
   /** The length of the intervals of `LoadResult.intervals`; default: none are reported. */
   readonly intervalMs?: number;
 }
+
+/** The answer of a request that was not sent, see `patienceMs`. */
+export const GAVE_UP = 'gave up';
 
 /** Milliseconds. */
 export interface Latency {
@@ -69,6 +84,13 @@ export interface LoadResult {
   readonly sentInTime: number;
   /** Accepted answers that arrived before the time of the spec was over. */
   readonly acceptedInTime: number;
+  /** Accepted requests with which connections were opened, before the load; they are part of no other number but `voters`. */
+  readonly primed: number;
+  /**
+   * Distinct voters with an accepted vote: without a token, every vote is a new voter's. Of kind `returning`, the connections
+   * that have a token.
+   */
+  readonly voters: number;
   /** Of accepted requests. */
   readonly latency: Latency;
   /** By status, or by the code of the error where there was no answer. */

@@ -122,7 +122,35 @@ describe('a closed loop', () => {
   });
 });
 
+test('voters are counted with the requests that opened connections, and page views are none', async () => {
+  const { targets } = await serve((n) => ({ status: n === 2 ? 503 : 202, token: `token-${n}` }));
+  const spec = { targets, connections: 4, seconds: 0.05 } as const;
+  const first = await (await prepareLoad({ ...spec, kind: 'first' })).run();
+  expect([first.primed, first.voters]).toEqual([3, first.accepted + 3]);
+  const returning = await (await prepareLoad({ ...spec, kind: 'returning' })).run();
+  expect([returning.primed, returning.voters]).toEqual([4, 4]);
+  expect((await (await prepareLoad({ ...spec, kind: 'page' })).run()).voters).toBe(0);
+});
+
 describe('an open loop', () => {
+  test('does not send what has waited too long for a connection', async () => {
+    const { targets, requests } = await serve((n) => ({ status: 202, delayMs: n > 1 ? 300 : 0 }));
+    const load = await prepareLoad({
+      targets,
+      kind: 'first',
+      connections: 1,
+      seconds: 0.2,
+      rates: [{ atSeconds: 0, perSecond: 100 }],
+      patienceMs: 50,
+    });
+    const { accepted, failed, sentInTime, answers } = await load.run();
+    expect(accepted + failed).toBe(20);
+    expect(accepted).toBe(requests() - 1);
+    expect(failed).toBeGreaterThan(10);
+    expect(answers['gave up']?.count).toBe(failed);
+    expect(sentInTime).toBeLessThanOrEqual(accepted);
+  });
+
   test('sends requests at its rates, independent of the answers', async () => {
     const { targets, requests } = await serve(() => ({ status: 202 }));
     const load = await prepareLoad({

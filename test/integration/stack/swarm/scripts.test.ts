@@ -35,6 +35,7 @@ case "$*" in
   'node ls --quiet') echo 1 ;;
   'stack services --quiet '*) echo turnout_vote ;;
   'stack services '*) echo 'turnout_vote global 2/2' ;;
+  'service ls '*) cat "$FAKE/replicas" ;;
   'service inspect '*StopGracePeriod*) cat "$FAKE/grace" ;;
   'service inspect '*'{{$.Spec.Name}}'*) cat "$FAKE/update" ;;
   'service inspect '*) cut -d ' ' -f 1 "$FAKE/update" ;;
@@ -57,6 +58,7 @@ beforeEach(async () => {
   await writeFile(join(folder.path, 'update'), '');
   await writeFile(join(folder.path, 'log'), '');
   await writeFile(join(folder.path, 'grace'), '0');
+  await writeFile(join(folder.path, 'replicas'), '');
   server = createServer(async (request, response) => {
     const sent = await text(request);
     const {
@@ -471,4 +473,61 @@ describe('join.sh', () => {
     expect(await joinSwarm('inactive')).toMatchObject({ succeeded: true });
     expect(await hasLeft()).toBe(false);
   });
+});
+
+describe('scale.sh', () => {
+  /** Runs the script with nodes on which a vote has waited for these times; `changes` are of the dashboard's report. */
+  async function scale(
+    replicas: string,
+    oldestMs: readonly (number | null)[],
+    args: readonly string[] = [],
+    changes: Partial<LiveReport> = {},
+  ) {
+    await writeFile(join(folder.path, 'replicas'), `other_worker 9/9\nturnout_worker ${replicas}\n`);
+    const report = auditView({
+      asOf: 0,
+      reconciledAt: 0,
+      nodes: oldestMs.map((age) => node({ oldestMs: age })),
+      rows: [],
+      foreign: [],
+      enrolled: [],
+      awaited: new Map(),
+      polls: [],
+      postgresFault: undefined,
+      ...changes,
+    });
+    answer = (path) => (path === '/ledger' ? { body: report } : { status: 401 });
+    const { succeeded, said } = await run('scale.sh', ['--url', url(), ...args]);
+    const scaled = (await commands()).filter((command) => command.startsWith('service scale'));
+    return { succeeded, said, scaled };
+  }
+  const to = (workers: number) => [`service scale --detach turnout_worker=${workers}`];
+
+  test.each<[string, string, (number | null)[], string[], string[]]>([
+    ['adds a worker when a vote waits too long on one node', '2/2', [null, 10_000, 5], [], to(3)],
+    ['keeps the workers while votes wait for less', '2/2', [9_999, 9], [], []],
+    ['removes a worker when no vote waits', '4/4', [null, null], [], to(3)],
+    ['keeps the minimum', '2/2', [null], [], []],
+    ['keeps the maximum', '6/6', [60_000], [], []],
+    ['has other bounds by its options', '3/3', [5_000], ['--max', '4', '--up-seconds', '5'], to(4)],
+    ['returns to the bounds one by one', '9/9', [null], ['--min', '3'], to(8)],
+    ['adds none while the last change is under way', '2/3', [60_000], [], []],
+  ])('%s', async (_name, replicas, ages, args, scaled) => {
+    expect(await scale(replicas, ages, args)).toMatchObject({ succeeded: true, scaled });
+  });
+
+  test('adds none when PostgreSQL is away or a node cannot be read', async () => {
+    const away = await scale('2/2', [60_000], [], { postgresFault: 'away' });
+    expect(away).toMatchObject({ succeeded: true, scaled: [] });
+    expect(away.said).toContain('PostgreSQL is unavailable');
+    const nodes = [node({ oldestMs: 60_000 }), node({ fault: 'not connected' })];
+    expect(await scale('2/2', [], [], { nodes })).toMatchObject({ succeeded: true, scaled: [] });
+  });
+
+  test.each([[['--min', '0']], [['--max', 'many']], [['--min', '5', '--max', '4']], [['--nope', '1']]])(
+    'refuses the arguments %j',
+    async (args) => {
+      expect(await scale('2/2', [60_000], args)).toMatchObject({ succeeded: false, scaled: [] });
+    },
+  );
 });
