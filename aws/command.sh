@@ -13,6 +13,7 @@ managers() {
     "Name=tag:turnout:stack,Values=$name" Name=tag:turnout:role,Values=manager Name=instance-state-name,Values=running
 }
 
+# shellcheck disable=SC2154
 is_online() {
   [ "$(aws ssm describe-instance-information --filters "Key=InstanceIds,Values=$manager" --output text \
     --query 'InstanceInformationList[0].PingStatus')" = Online ]

@@ -10,7 +10,7 @@ interface Node {
   Status: { State: string; Addr: string };
   Spec: { Role: string; Labels: Record<string, string> };
   Description: { Hostname: string; Engine: { Labels: Record<string, string> } };
-  ManagerStatus?: { Leader: boolean };
+  ManagerStatus?: { Leader?: boolean; Reachability?: string };
 }
 interface DockerState {
   /** Tasks on each node: name and state. */

@@ -356,7 +356,10 @@ describe('reconcile-nodes.sh', () => {
       });
       const state = await instance.standIns.read<object>('docker.json');
       const tasks = {
-        'interlock-0c1': ['turnout_interlock.x Running 1 minute ago', 'turnout_proxy.x Preparing 1 second ago'],
+        'interlock-0c1': [
+          'turnout_interlock.x Running 1 minute ago',
+          'turnout_proxy.x Preparing 1 second ago',
+        ],
         'interlock-0c2': ['turnout_proxy.y Running 5 seconds ago'],
       };
       await instance.standIns.write('docker.json', { ...state, tasks });

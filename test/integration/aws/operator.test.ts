@@ -131,7 +131,13 @@ describe('deploy.sh', () => {
     expect(restarted).toBeGreaterThan(modified);
   });
 
-  const PRESENT = { ManagerCount: '3', Zones: '3', Architecture: 'arm64', UseRds: 'false', StoreSnapshot: '' };
+  const PRESENT = {
+    ManagerCount: '3',
+    Zones: '3',
+    Architecture: 'arm64',
+    UseRds: 'false',
+    StoreSnapshot: '',
+  };
 
   test.each([
     ['StoreSnapshot=snap-0a1', 'StoreSnapshot is fixed when the stack is created; it is empty'],
@@ -236,7 +242,9 @@ describe('patch.sh', () => {
     await operator.standIns.write('aws.json', { instances });
     await operator.run('patch.sh', [], FAST);
     expect(await patched()).toEqual(['i-0a1', 'i-0a2']);
-    expect(await refreshed()).toEqual(['worker', 'interlock', 'frontend', 'store'].map((role) => `turnout-${role}`));
+    expect(await refreshed()).toEqual(
+      ['worker', 'interlock', 'frontend', 'store'].map((role) => `turnout-${role}`),
+    );
   });
 
   test('stops at a manager that fails', async () => {
