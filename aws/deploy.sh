@@ -10,14 +10,13 @@
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../stack/swarm/lib.sh
 . "$(dirname "$0")/../stack/swarm/lib.sh"
+# shellcheck source-path=SCRIPTDIR source=command.sh
+. "$(dirname "$0")/command.sh"
 
 ONLINE_SECONDS_MAX=900
 # Until a disk has its new size; its optimization may take hours and blocks nothing.
 ENLARGE_SECONDS_MAX=600
-COMMAND_SECONDS_MAX=3600
-# Systems Manager's data lags behind.
-ANSWER_SECONDS_MAX=300
-POLL_SECONDS=${TURNOUT_POLL_SECONDS:-5}
+DEMOTE_SECONDS_MAX=120
 
 name=turnout
 parameters=()
@@ -42,28 +41,52 @@ output() {
   awk -F '\t' -v key="$1" '$1 == key { print $2 }' <<<"$outputs"
 }
 
-# setting NAME: prints the present value of a parameter; nothing for a new stack.
+has_stack() {
+  local answer
+  if answer=$(aws cloudformation describe-stacks --stack-name "$name" 2>&1); then return 0; fi
+  [[ $answer == *'does not exist'* ]] || fail "$answer"
+  return 1
+}
+
+# setting NAME: prints the present value of a parameter of the stack.
 setting() {
   local answer
-  if answer=$(aws cloudformation describe-stacks --stack-name "$name" --output text \
-    --query "Stacks[0].Parameters[?ParameterKey=='$1'].ParameterValue | [0]" 2>&1); then
-    [ "$answer" = None ] || printf '%s' "$answer"
-  else
-    [[ $answer == *'does not exist'* ]] || fail "$answer"
-  fi
+  answer=$(aws cloudformation describe-stacks --stack-name "$name" --output text \
+    --query "Stacks[0].Parameters[?ParameterKey=='$1'].ParameterValue | [0]")
+  [ "$answer" = None ] || printf '%s' "$answer"
 }
 
 # CloudFormation would carry these changes out, and break the stack.
-refuse_harmful_changes() {
+prepare_changes() {
   local pair parameter present
   for pair in ${parameters[@]:+"${parameters[@]}"}; do
     parameter=${pair%%=*}
-    [[ " Architecture Zones UseRds ManagerCount " == *" $parameter "* ]] || continue
+    [[ " Architecture Zones UseRds StoreSnapshot ManagerCount " == *" $parameter "* ]] || continue
     present=$(setting "$parameter")
-    if [ -z "$present" ] || [ "$present" = "${pair#*=}" ]; then continue; fi
-    [ "$parameter" = ManagerCount ] || fail "$parameter is fixed when the stack is created; it is $present"
-    [ "$present" -lt "${pair#*=}" ] ||
-      fail "ManagerCount cannot shrink from $present: two managers would end at once, and the last one alone has no quorum"
+    [ "$present" != "${pair#*=}" ] || continue
+    [ "$parameter" = ManagerCount ] || fail "$parameter is fixed when the stack is created; it is ${present:-empty}"
+    if [ "$present" -gt "${pair#*=}" ]; then demote_managers; fi
+  done
+}
+
+# The tables of a snapshot have the former passwords, and votes the former key.
+require_former_credentials() {
+  [[ " ${parameters[*]-} " == *' StoreSnapshot=snap-'* ]] || return 0
+  aws ssm get-parameter --name "/turnout/$name/credentials" --query Parameter.Name --output text >/dev/null 2>&1 ||
+    fail "the parameter /turnout/$name/credentials must hold the passwords of the snapshot's stack; see aws/HOWTO.md"
+}
+
+# CloudFormation ends two managers at once, after which the last one alone would have no quorum. So both become workers first.
+demote_managers() {
+  local ids id node
+  manager=$(output FirstManager)
+  ids=$(managers)
+  for id in $ids; do
+    [ "$id" != "$manager" ] || continue
+    node=manager-${id#i-}
+    say "Demoting $node."
+    # Swarm removes it from the quorum a moment later.
+    on_manager "docker node demote $node && timeout $DEMOTE_SECONDS_MAX sh -c 'until docker node inspect --format={{.ManagerStatus}} $node | grep -q nil; do sleep 1; done'"
   done
 }
 
@@ -82,37 +105,6 @@ pack() {
   mkdir "$scratch/aws"
   stack_env >"$scratch/aws/stack.env"
   tar -czf "$1" -C "$TURNOUT_ROOT" .dockerignore package.json stack dist db/roles.sql aws -C "$scratch" aws/stack.env
-}
-
-is_online() {
-  [ "$(aws ssm describe-instance-information --filters "Key=InstanceIds,Values=$manager" --output text \
-    --query 'InstanceInformationList[0].PingStatus')" = Online ]
-}
-
-# on_manager COMMAND: runs a command on the manager as root through Systems Manager, and prints its output.
-on_manager() {
-  local id status
-  id=$(aws ssm send-command --document-name AWS-RunShellScript --instance-ids "$manager" --query Command.CommandId --output text \
-    --parameters "{\"commands\":[\"$1\"],\"executionTimeout\":[\"$COMMAND_SECONDS_MAX\"]}")
-  local deadline=$((SECONDS + COMMAND_SECONDS_MAX + ANSWER_SECONDS_MAX))
-  while :; do
-    sleep "$POLL_SECONDS"
-    [ "$SECONDS" -lt "$deadline" ] || fail "on the manager, $1: the outcome is unknown
-$(aws ssm get-command-invocation --command-id "$id" --instance-id "$manager" --query Status --output text 2>&1)"
-    status=$(invocation Status)
-    case $status in
-      Pending | InProgress | Delayed | '') ;;
-      *) break ;;
-    esac
-  done
-  invocation StandardOutputContent
-  [ "$status" = Success ] || fail "on the manager, $1: $status
-$(invocation StandardErrorContent)"
-}
-
-# A new invocation is not visible at once.
-invocation() {
-  aws ssm get-command-invocation --command-id "$id" --instance-id "$manager" --query "$1" --output text 2>/dev/null || true
 }
 
 # Frontends create their disks themselves, so CloudFormation does not enlarge them.
@@ -144,7 +136,7 @@ enlarge_file_systems() {
 }
 
 aws sts get-caller-identity --query Account --output text >/dev/null || fail 'the AWS command line has no credentials'
-refuse_harmful_changes
+if has_stack; then prepare_changes; else require_former_credentials; fi
 npm --prefix "$TURNOUT_ROOT" run --silent build
 say "Creating or updating the stack $name. The first time takes five to ten minutes, with RDS twenty."
 aws cloudformation deploy --stack-name "$name" --template-file "$TURNOUT_ROOT/aws/turnout.yaml" \

@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # destroy.sh [--name NAME] [--region REGION] [--undrained] [--yes]: removes the CloudFormation stack NAME (turnout).
 #
-# It drains the frontends first, so that every accepted vote is counted; --undrained skips that. Then it stops the store, and
-# deletes everything. A last snapshot of the store's disk, or of RDS, is kept; the script prints how to list it. Asks for
+# It drains the frontends first, so that every accepted vote is counted; --undrained skips that. Then it deletes everything. A last snapshot of the store's disk, or of RDS, is kept; the script prints how to list it. Asks for
 # confirmation unless --yes. After an interruption, run it again with the same options.
 
 set -euo pipefail
@@ -75,19 +74,6 @@ drain_frontends() {
 start a frontend in their zone, which takes them over, or run this with --undrained"
 }
 
-# A disk is not detached while Postgres runs on it.
-stop_store() {
-  local store
-  store=$(aws ec2 describe-instances --query 'Reservations[].Instances[].InstanceId' --output text --filters \
-    "Name=tag:turnout:stack,Values=$name" Name=tag:turnout:role,Values=store Name=instance-state-name,Values=pending,running,stopping)
-  [ -n "$store" ] || return 0
-  say 'Stopping the store.'
-  # shellcheck disable=SC2086
-  aws ec2 stop-instances --instance-ids $store >/dev/null
-  # shellcheck disable=SC2086
-  aws ec2 wait instance-stopped --instance-ids $store
-}
-
 delete_stack() {
   local bucket
   bucket=$(output Bucket)
@@ -123,10 +109,7 @@ if [ -n "$drain" ]; then
   say 'Draining the frontends.'
   drain_frontends
 fi
-if has_stack; then
-  stop_store
-  delete_stack
-fi
+if has_stack; then delete_stack; fi
 if [ -z "$drain" ]; then
   left=$(volumes available)
   for volume in $left; do

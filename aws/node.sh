@@ -24,6 +24,11 @@ take_name() {
   [ "$(hostname)" = "$name" ] || hostnamectl set-hostname "$name"
 }
 
+# The store's disk outlives it too. EC2 refuses to attach it while a former instance has it.
+attach_store_volume() {
+  [ -n "$(volumes "Name=attachment.instance-id,Values=$INSTANCE")" ] || attach "$DATA_VOLUME"
+}
+
 # A frontend's disk outlives it, because it may hold uncounted votes. A new frontend first takes over such a disk in its zone,
 # and the workers drain its queue from here.
 find_frontend_volume() {
@@ -51,7 +56,7 @@ find_frontend_volume() {
 
 volumes() {
   aws ec2 describe-volumes --query 'Volumes[].VolumeId' --output text \
-    --filters "Name=tag:turnout:stack,Values=$STACK" Name=tag:turnout:role,Values=frontend "$@"
+    --filters "Name=tag:turnout:stack,Values=$STACK" "Name=tag:turnout:role,Values=$ROLE" "$@"
 }
 
 attach() { aws ec2 attach-volume --volume-id "$1" --instance-id "$INSTANCE" --device "$DATA_DEVICE_NAME" >/dev/null; }
@@ -134,7 +139,12 @@ case $ROLE in
     volume=$(find_frontend_volume)
     mount_data "$volume"
     ;;
-  store) [ -z "${DATA_VOLUME-}" ] || mount_data "$DATA_VOLUME" ;;
+  store)
+    if [ -n "${DATA_VOLUME-}" ]; then
+      attach_store_volume
+      mount_data "$DATA_VOLUME"
+    fi
+    ;;
   manager) command -v jq >/dev/null || dnf install -y -q jq ;;
 esac
 "$SWARM/install-docker.sh" --role "$ROLE"

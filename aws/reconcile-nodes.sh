@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # reconcile-nodes.sh: run by the leading manager every ten seconds (turnout-reconcile-nodes.timer): labels new nodes, removes
-# nodes of terminated instances, retires frontends that Auto Scaling wants to terminate, and reports new ones that accept votes.
+# nodes of terminated instances, retires frontends that Auto Scaling wants to terminate, and reports frontends and proxies that
+# have become ready.
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -23,46 +24,47 @@ forget_gone() {
   done <<<"$down"
 }
 
-# frontends_in STATE: prints the instances of frontends in this state of their life cycle.
-frontends_in() {
-  aws autoscaling describe-auto-scaling-groups --auto-scaling-group-names "$STACK-frontend" --output text \
-    --query "AutoScalingGroups[].Instances[?LifecycleState=='$1'].InstanceId"
+# instances_in ROLE STATE: prints the instances of this role in this state of their life cycle.
+instances_in() {
+  aws autoscaling describe-auto-scaling-groups --auto-scaling-group-names "$STACK-$1" --output text \
+    --query "AutoScalingGroups[].Instances[?LifecycleState=='$2'].InstanceId"
 }
 
 # One unit per instance, because a drain can take long. Starting a running one has no effect.
 retire_leaving() {
   local ids id
-  ids=$(frontends_in Terminating:Wait)
+  ids=$(instances_in frontend Terminating:Wait)
   for id in $ids; do
     systemctl start --no-block "turnout-retire@$id.service"
   done
 }
 
-# Until then Auto Scaling does not count a new frontend as in service, so that an instance refresh replaces no other one. Before
-# the first release there is nothing to wait for.
+# admit_ready ROLE SERVICE: until then Auto Scaling does not count a new instance as in service, so that an instance refresh
+# replaces no other one. Before the first release there is nothing to wait for.
 admit_ready() {
   local ids id release
-  ids=$(frontends_in Pending:Wait)
+  ids=$(instances_in "$1" Pending:Wait)
   [ -n "$ids" ] || return 0
   release=$(parameter release)
   for id in $ids; do
-    if [ -n "$release" ] && ! accepts_votes "$(node_name frontend "$id")"; then continue; fi
-    aws autoscaling complete-lifecycle-action --auto-scaling-group-name "$STACK-frontend" --lifecycle-hook-name ready \
+    if [ -n "$release" ] && ! runs "$2" "$(node_name "$1" "$id")"; then continue; fi
+    aws autoscaling complete-lifecycle-action --auto-scaling-group-name "$STACK-$1" --lifecycle-hook-name ready \
       --instance-id "$id" --lifecycle-action-result CONTINUE
     say "$id is in service."
   done
 }
 
-# Swarm calls a task running once its health check passes, which for a handler means that it has been ready.
-accepts_votes() {
+# runs SERVICE NODE: Swarm calls a task running once its health check passes, which for a handler means that it accepts votes.
+runs() {
   local tasks
-  tasks=$(docker node ps --filter desired-state=running --format '{{.Name}} {{.CurrentState}}' "$1" 2>/dev/null) || return 1
-  grep -q "^${TURNOUT_STACK}_vote\.[^ ]* Running " <<<"$tasks"
+  tasks=$(docker node ps --filter desired-state=running --format '{{.Name}} {{.CurrentState}}' "$2" 2>/dev/null) || return 1
+  grep -q "^${TURNOUT_STACK}_$1\.[^ ]* Running " <<<"$tasks"
 }
 
 if ! is_leader; then exit 0; fi
 forget_gone
 retire_leaving
-admit_ready
+admit_ready frontend vote
+admit_ready interlock proxy
 # Last, because it fails on a second store. A terminated one has been forgotten above.
 "$SWARM/label.sh"

@@ -27,6 +27,8 @@ interface AwsState {
   isThrottled?: boolean;
   /** Credentials have expired; the stack cannot be read. */
   isExpired?: boolean;
+  /** Auto Scaling groups with an instance refresh. */
+  refreshing?: string[];
   /** The next call of this command fails, as after Ctrl-C. */
   interrupted?: string;
   /** Status of Systems Manager's commands; default `Success`. */
@@ -135,9 +137,10 @@ function describeGroups(): void {
     return;
   }
   const wanted = /LifecycleState=='([\w:]+)'/.exec(option('query'))?.[1];
+  const group = option('auto-scaling-group-names');
   const found = (state.instances ?? []).filter(
     ({ role = 'frontend', lifecycle }) =>
-      role === 'frontend' && (wanted === undefined || lifecycle === wanted),
+      group.endsWith(`-${role}`) && (wanted === undefined || lifecycle === wanted),
   );
   say(found.map(({ id }) => id).join('\t'));
 }
@@ -166,17 +169,14 @@ function updateGroup(): void {
   save();
 }
 
-function stopInstances(): void {
-  const running = state.instances?.filter(({ id }) => args.includes(id)) ?? [];
-  if (running.length === 0) refuse('InvalidInstanceID.NotFound');
-  for (const one of running) one.state = 'stopped';
+function refresh(): void {
+  const group = option('auto-scaling-group-name');
+  if (state.refreshing?.includes(group)) refuse('InstanceRefreshInProgress');
+  state.refreshing = [...(state.refreshing ?? []), group];
   save();
 }
 
-/** EC2 does not detach a disk that a running machine has mounted, and a bucket with objects stays. */
 function deleteStack(): void {
-  if (state.instances?.some(({ role, state }) => role === 'store' && state === 'running'))
-    refuse('the stand-in for CloudFormation', 'the disk of the running store stays busy');
   delete state.outputs;
   save();
 }
@@ -215,13 +215,13 @@ const COMMANDS: Readonly<Record<string, () => void>> = {
   'ec2 describe-volumes': describeVolumes,
   'ec2 modify-volume': modifyVolume,
   'ec2 describe-volumes-modifications': () => {},
-  'ec2 stop-instances': stopInstances,
   'ec2 attach-volume': attachVolume,
   'ec2 create-volume': createVolume,
   'ec2 wait': () => {},
   'ec2 describe-instances': describeInstances,
   'ec2 modify-instance-attribute': () => {},
   'autoscaling describe-auto-scaling-groups': describeGroups,
+  'autoscaling start-instance-refresh': refresh,
   'autoscaling complete-lifecycle-action': () => {},
   'autoscaling record-lifecycle-action-heartbeat': () => {},
   'cloudwatch put-metric-data': () => writeFileSync(join(folder, 'metrics.json'), option('metric-data')),

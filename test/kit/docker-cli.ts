@@ -10,7 +10,7 @@ interface Node {
   Status: { State: string; Addr: string };
   Spec: { Role: string; Labels: Record<string, string> };
   Description: { Hostname: string; Engine: { Labels: Record<string, string> } };
-  ManagerStatus?: { Leader: boolean };
+  ManagerStatus?: { Leader?: boolean; Reachability?: string };
 }
 interface DockerState {
   /** Tasks on each node: name and state. */
@@ -78,10 +78,11 @@ function find(name: string): Node {
 }
 
 /** A row of `docker node ls`. */
-const rowOf = ({ ID, Description, Status }: Node) => ({
+const rowOf = ({ ID, Description, Status, ManagerStatus }: Node) => ({
   ID,
   Hostname: Description.Hostname,
   Status: Status.State === 'ready' ? 'Ready' : 'Down',
+  ManagerStatus: ManagerStatus?.Leader ? 'Leader' : (ManagerStatus?.Reachability ?? ''),
 });
 
 function joinSwarm(): void {
@@ -119,8 +120,10 @@ const COMMANDS: Readonly<Record<string, () => void>> = {
   'swarm join-token': () => say(`token-of-a-${args.at(-1)}`),
   'node ls': () => {
     if (state.hasNoLeader) fail('Error response from daemon: rpc error: The swarm does not have a leader');
+    const isManagersOnly = args.includes('role=manager');
     for (const node of state.nodes ?? [])
-      say(args.includes('--quiet') ? node.ID : render(option('--format'), rowOf(node)));
+      if (!isManagersOnly || node.Spec.Role === 'manager')
+        say(args.includes('--quiet') ? node.ID : render(option('--format'), rowOf(node)));
   },
   'node inspect': () => {
     const names = args.slice(2).filter((arg, i, all) => arg !== '--format' && all[i - 1] !== '--format');

@@ -179,6 +179,43 @@ describe('node.sh on a frontend', () => {
   });
 });
 
+describe('node.sh on the store', () => {
+  const disk = { id: 'vol-0001', zone: 'us-east-1a' };
+  const holder = async () =>
+    (await instance.standIns.read<{ volumes: { instance?: string }[] }>('aws.json')).volumes[0]?.instance;
+  const device = () => join(instance.root, 'dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol0001');
+
+  beforeEach(async () => {
+    await instance.keep('managers', MANAGERS);
+    await instance.keep('worker-token', 'token-of-a-worker');
+    await instance.become('store', 'i-0e2', '10.42.16.80', 'DATA_VOLUME=vol-0001\n');
+    await writeFile(device(), 'tables\n');
+  });
+
+  test('takes over the disk with its data, before it starts Docker', async () => {
+    await instance.standIns.write('aws.json', { volumes: [disk] });
+    await instance.run('node.sh');
+    expect(await holder()).toBe('i-0e2');
+    expect(await instance.callsOf('mkfs')).toEqual([]);
+    expect(await readFile(device(), 'utf8')).toBe('tables\n');
+    const calls = await instance.standIns.calls();
+    expect(calls.findIndex((call) => call.startsWith('mount '))).toBeLessThan(
+      calls.findIndex((call) => call.startsWith('docker')),
+    );
+    // A further boot finds it attached.
+    await instance.run('node.sh');
+    expect(await instance.callsOf('aws ec2 attach-volume')).toHaveLength(1);
+  });
+
+  test('fails, to be retried, while the former store has the disk', async () => {
+    await instance.standIns.write('aws.json', { volumes: [{ ...disk, instance: 'i-0e1' }] });
+    expect(await instance.failureOf('node.sh')).toContain('IncorrectState');
+    expect(await holder()).toBe('i-0e1');
+    expect(await instance.callsOf('docker')).toEqual([]);
+    expect(await instance.callsOf('mount ')).toEqual([]);
+  });
+});
+
 /** A Swarm node in the format of `docker node`. */
 const node = (name: string, state: string, role = '', more = {}) => ({
   ID: `id-${name}`,
@@ -235,6 +272,24 @@ describe('reconcile-nodes.sh', () => {
     expect((await nodes()).map(([name]) => name)).toEqual(['manager-0a1', 'frontend-0d2', 'worker-0b1']);
   });
 
+  test('labels a new store once the former one has terminated', async () => {
+    await lead(node('store-0e1', 'down', 'store'), node('store-0e2', 'ready'));
+    const former = (state: string) => ({
+      instances: [
+        { id: 'i-0a1', state: 'running' },
+        { id: 'i-0e1', state },
+      ],
+    });
+    await instance.standIns.write('aws.json', former('stopping'));
+    expect(await instance.failureOf('reconcile-nodes.sh')).toContain('there may be one store only');
+    await instance.standIns.write('aws.json', former('shutting-down'));
+    await instance.run('reconcile-nodes.sh');
+    expect(await nodes()).toEqual([
+      ['manager-0a1', undefined],
+      ['store-0e2', 'store'],
+    ]);
+  });
+
   test('removes no node on an implausible response', async () => {
     await lead(node('frontend-0d1', 'down', 'frontend'));
     expect(await instance.failureOf('reconcile-nodes.sh')).toContain('EC2 does not list this instance');
@@ -288,6 +343,33 @@ describe('reconcile-nodes.sh', () => {
       expect(await completed()).toEqual(['ready i-0d1']);
     });
 
+    test('only once it runs a proxy', async () => {
+      await instance.keep('release', RELEASE);
+      await lead(node('interlock-0c1', 'ready', 'interlock'), node('interlock-0c2', 'ready', 'interlock'));
+      await instance.standIns.write('aws.json', {
+        instances: ['i-0c1', 'i-0c2'].map((id) => ({
+          id,
+          state: 'running',
+          role: 'interlock',
+          lifecycle: 'Pending:Wait',
+        })),
+      });
+      const state = await instance.standIns.read<object>('docker.json');
+      const tasks = {
+        'interlock-0c1': [
+          'turnout_interlock.x Running 1 minute ago',
+          'turnout_proxy.x Preparing 1 second ago',
+        ],
+        'interlock-0c2': ['turnout_proxy.y Running 5 seconds ago'],
+      };
+      await instance.standIns.write('docker.json', { ...state, tasks });
+      await instance.run('reconcile-nodes.sh');
+      expect(await completed()).toEqual(['ready i-0c2']);
+      expect(await instance.callsOf('aws autoscaling complete')).toEqual([
+        expect.stringContaining('--auto-scaling-group-name turnout-interlock '),
+      ]);
+    });
+
     test('at once before the first release', async () => {
       await instance.run('reconcile-nodes.sh');
       expect(await completed()).toEqual(['ready i-0d1', 'ready i-0d2', 'ready i-0d3']);
@@ -302,6 +384,41 @@ describe('reconcile-nodes.sh', () => {
     await instance.run('reconcile-nodes.sh');
     expect(await nodes()).toContainEqual(['frontend-0d1', undefined]);
     expect(await instance.callsOf('aws')).toEqual([]);
+  });
+});
+
+describe('patch-manager.sh', () => {
+  const other = (Reachability: string) =>
+    node('manager-0a2', 'ready', '', { ManagerStatus: { Reachability } });
+  const patch = async (): Promise<number> =>
+    instance.run('patch-manager.sh', [], { TURNOUT_REACHABLE_SECONDS_MAX: '0' }).then(
+      () => 0,
+      ({ code }: { code: number }) => code,
+    );
+
+  test('upgrades, has Systems Manager restart the machine, and ends in the second run', async () => {
+    await lead(other('Reachable'));
+    expect(await patch()).toBe(194);
+    expect(await instance.callsOf('dnf')).toEqual(['dnf upgrade -y -q --releasever=latest']);
+    expect(await patch()).toBe(0);
+    expect(await instance.callsOf('dnf')).toHaveLength(1);
+    // The next patch upgrades again.
+    expect(await patch()).toBe(194);
+  });
+
+  test.each(['before', 'after'])('fails while another manager is away %s the restart', async (when) => {
+    await lead(other('Reachable'));
+    if (when === 'after') expect(await patch()).toBe(194);
+    await lead(other('Unreachable'));
+    expect(await patch()).toBe(1);
+    expect(await instance.callsOf('dnf')).toHaveLength(when === 'after' ? 1 : 0);
+  });
+
+  test('fails without a quorum', async () => {
+    await lead(other('Reachable'));
+    const state = await instance.standIns.read<object>('docker.json');
+    await instance.standIns.write('docker.json', { ...state, hasNoLeader: true });
+    expect(await patch()).toBe(1);
   });
 });
 

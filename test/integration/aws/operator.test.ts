@@ -47,7 +47,7 @@ const FAST = { TURNOUT_POLL_SECONDS: '0.01', TURNOUT_DRAIN_SECONDS_MAX: '1' };
 
 describe('deploy.sh', () => {
   test('builds, creates the stack, uploads the archive, releases, and casts a vote from outside', async () => {
-    await operator.standIns.write('aws.json', { outputs: OUTPUTS });
+    await operator.standIns.write('aws.json', { outputs: OUTPUTS, parameters: { Zones: '2' } });
     const said = await operator.run(
       'deploy.sh',
       ['--region', 'eu-central-1', 'FrontendCount=30', 'Zones=2'],
@@ -131,10 +131,16 @@ describe('deploy.sh', () => {
     expect(restarted).toBeGreaterThan(modified);
   });
 
-  const PRESENT = { ManagerCount: '3', Zones: '3', Architecture: 'arm64', UseRds: 'false' };
+  const PRESENT = {
+    ManagerCount: '3',
+    Zones: '3',
+    Architecture: 'arm64',
+    UseRds: 'false',
+    StoreSnapshot: '',
+  };
 
   test.each([
-    ['ManagerCount=1', 'ManagerCount cannot shrink from 3'],
+    ['StoreSnapshot=snap-0a1', 'StoreSnapshot is fixed when the stack is created; it is empty'],
     ['Zones=2', 'Zones is fixed when the stack is created; it is 3'],
     ['Architecture=amd64', 'Architecture is fixed'],
     ['UseRds=true', 'UseRds is fixed'],
@@ -144,10 +150,53 @@ describe('deploy.sh', () => {
     expect(await operator.callsOf('aws cloudformation deploy')).toEqual([]);
   });
 
+  const MANAGERS = [
+    { id: 'i-0a1', state: 'running', role: 'manager' },
+    { id: 'i-0a2', state: 'running', role: 'manager' },
+    { id: 'i-0a3', state: 'running', role: 'manager' },
+  ];
+
+  test('makes two of three managers workers, one by one, before CloudFormation ends them', async () => {
+    await operator.standIns.write('aws.json', { outputs: OUTPUTS, parameters: PRESENT, instances: MANAGERS });
+    await operator.run('deploy.sh', ['ManagerCount=1'], FAST);
+    const calls = await operator.standIns.calls();
+    const demotions = calls.filter((call) => call.includes('docker node demote'));
+    expect(demotions.map((call) => call.match(/--instance-ids (\S+)|demote (\S+)/g))).toEqual([
+      ['--instance-ids i-0a1', 'demote manager-0a2'],
+      ['--instance-ids i-0a1', 'demote manager-0a3'],
+    ]);
+    const places = [...demotions, calls.find((call) => call.startsWith('aws cloudformation deploy')) ?? ''];
+    expect(places.map((call) => calls.indexOf(call))).toEqual(
+      places.map((call) => calls.indexOf(call)).toSorted((a, b) => a - b),
+    );
+  });
+
+  test('ends no manager when one could not be demoted', async () => {
+    await operator.standIns.write('aws.json', {
+      outputs: OUTPUTS,
+      parameters: PRESENT,
+      instances: MANAGERS,
+      commandStatus: 'Failed',
+    });
+    expect(await operator.failureOf('deploy.sh', 'ManagerCount=1')).toContain('demote manager-0a2');
+    expect(await operator.callsOf('aws cloudformation deploy')).toEqual([]);
+  });
+
+  test('starts from a snapshot only with the passwords of its stack', async () => {
+    expect(await operator.failureOf('deploy.sh', 'StoreSnapshot=snap-0a1')).toContain(
+      '/turnout/turnout/credentials must hold the passwords',
+    );
+    expect(await operator.callsOf('aws cloudformation deploy')).toEqual([]);
+    await operator.keep('credentials', 'worker=former');
+    await operator.run('deploy.sh', ['StoreSnapshot=snap-0a1'], FAST).catch(() => {});
+    expect(await operator.callsOf('aws cloudformation deploy')).toHaveLength(1);
+  });
+
   test.each([
     ['a new stack', {}, 'ManagerCount=1'],
-    ['more managers', { parameters: { ManagerCount: '1' } }, 'ManagerCount=3'],
+    ['more managers', { parameters: { ...PRESENT, ManagerCount: '1' } }, 'ManagerCount=3'],
     ['the same zones', { parameters: PRESENT }, 'Zones=3'],
+    ['no snapshot', { parameters: PRESENT }, 'StoreSnapshot='],
     ['another size', { parameters: PRESENT }, 'StoreSize=xlarge'],
   ])('passes the parameters of %s on', async (_, state, change) => {
     await operator.standIns.write('aws.json', {
@@ -171,6 +220,48 @@ describe('deploy.sh', () => {
 
   test('prints its usage on wrong arguments', async () => {
     expect(await operator.failureOf('deploy.sh', '--frontends', '3')).toContain('deploy.sh [--name NAME]');
+  });
+});
+
+describe('patch.sh', () => {
+  const patched = async () =>
+    (await operator.callsOf('aws ssm send-command'))
+      .filter((call) => call.includes('aws/patch-manager.sh'))
+      .map((call) => call.match(/--instance-ids (\S+)/)?.[1]);
+  const refreshed = async () =>
+    (await operator.callsOf('aws autoscaling start-instance-refresh')).map((call) => call.split(' ')[4]);
+  const machine = (id: string, role: string, state = 'running') => ({ id, state, role });
+  const instances = [
+    machine('i-0a1', 'manager'),
+    machine('i-0a2', 'manager'),
+    machine('i-0a3', 'manager', 'terminated'),
+    machine('i-0e1', 'store'),
+  ];
+
+  test('patches the managers one after the other, then replaces all other machines', async () => {
+    await operator.standIns.write('aws.json', { instances });
+    await operator.run('patch.sh', [], FAST);
+    expect(await patched()).toEqual(['i-0a1', 'i-0a2']);
+    expect(await refreshed()).toEqual(
+      ['worker', 'interlock', 'frontend', 'store'].map((role) => `turnout-${role}`),
+    );
+  });
+
+  test('stops at a manager that fails', async () => {
+    await operator.standIns.write('aws.json', { instances, commandStatus: 'Failed' });
+    await expect(operator.run('patch.sh', [], FAST)).rejects.toThrow('said there');
+    expect(await patched()).toEqual(['i-0a1']);
+    expect(await refreshed()).toEqual([]);
+  });
+
+  test('continues beside a refresh that is under way', async () => {
+    await operator.standIns.write('aws.json', { instances, refreshing: ['turnout-worker'] });
+    expect(await operator.run('patch.sh', [], FAST)).toContain('turnout-worker is already being refreshed.');
+    expect(await refreshed()).toHaveLength(4);
+  });
+
+  test('patches nothing without a stack', async () => {
+    expect(await operator.failureOf('patch.sh')).toContain('no stack is named turnout');
   });
 });
 
@@ -199,8 +290,6 @@ describe('destroy.sh', () => {
     const calls = await operator.standIns.calls();
     const steps = [
       'aws autoscaling update-auto-scaling-group --auto-scaling-group-name turnout-frontend --min-size 0 --desired-capacity 0',
-      'aws ec2 stop-instances --instance-ids i-0e1',
-      'aws ec2 wait instance-stopped --instance-ids i-0e1',
       'aws s3 rm --only-show-errors --recursive s3://the-bucket',
       'aws cloudformation delete-stack',
       'aws cloudformation wait stack-delete-complete',
@@ -213,8 +302,6 @@ describe('destroy.sh', () => {
 
   test.each([
     'autoscaling update-auto-scaling-group',
-    'ec2 stop-instances',
-    'ec2 wait',
     's3 rm',
     'cloudformation delete-stack',
     'cloudformation wait',
@@ -234,7 +321,7 @@ describe('destroy.sh', () => {
       'aws.json',
     );
     expect(outputs).toBeUndefined();
-    expect(instances).toEqual([{ id: 'i-0e1', state: 'stopped', role: 'store' }]);
+    expect(instances).toEqual([{ id: 'i-0e1', state: 'running', role: 'store' }]);
     await expect(operator.kept('credentials')).rejects.toThrow('ENOENT');
     // Now nothing is left.
     expect(await operator.failureOf('destroy.sh', '--yes')).toContain('no stack is named turnout');

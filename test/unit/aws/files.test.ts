@@ -84,8 +84,8 @@ describe('the files agree:', () => {
   test('the scripts use the resource names of the template', () => {
     const properties = (id: string) => withDisk.resources.find((one) => one.id === id)?.properties;
     expect(properties('Frontends')).toMatchObject({ AutoScalingGroupName: 'turnout-frontend' });
-    for (const path of ['aws/reconcile-nodes.sh', 'aws/retire.sh'])
-      expect(read(path)).toContain('"$STACK-frontend"');
+    expect(read('aws/retire.sh')).toContain('"$STACK-frontend"');
+    expect(read('aws/reconcile-nodes.sh')).toContain('"$STACK-$1"');
     expect(read('aws/retire.sh')).toContain(
       `--lifecycle-hook-name ${properties('Drain')?.['LifecycleHookName']}`,
     );
@@ -95,6 +95,14 @@ describe('the files agree:', () => {
     // Auto Scaling waits for a hundred time-outs.
     const hours = (100 * Number(properties('Drain')?.['HeartbeatTimeout'])) / 3_600;
     expect(read('aws/HOWTO.md')).toContain(`for up to ${hours} hours`);
-    expect(properties('StoreDiskAttachment')).toMatchObject({ Device: '/dev/sdf' });
+    const groups = ['Workers', 'Interlocks', 'Frontends', 'Stores'].map(
+      (id) => properties(id)?.['AutoScalingGroupName'],
+    );
+    const refreshed = /for role in ([\w ]+); do refresh/.exec(read('aws/patch.sh'))?.[1]?.split(' ');
+    expect(refreshed?.map((role) => `turnout-${role}`)).toEqual(groups);
+    expect(properties('ProxyReady')).toMatchObject({
+      AutoScalingGroupName: '<Interlocks>',
+      LifecycleHookName: properties('Ready')?.['LifecycleHookName'],
+    });
   });
 });

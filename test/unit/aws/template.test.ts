@@ -190,13 +190,13 @@ describe('the machines', () => {
       ...ofType(stack, 'AWS::EC2::Instance').map(({ properties }) => properties['InstanceType']),
       ...templates.flatMap(({ data }) => field(data, 'InstanceType') ?? []),
     ];
-    // Three managers and the store; proxies, frontends and workers.
-    expect(types).toHaveLength(4 + 3);
+    // Three managers; store, proxies, frontends and workers.
+    expect(types).toHaveLength(3 + 4);
     for (const type of types) expect(type).toMatch(families as RegExp);
   });
 
   test('of their own have a size that a stack update changes, managers one by one', () => {
-    const stack = makeStack(template, { ManagerSize: 'large', StoreSize: '2xlarge' });
+    const stack = makeStack(template, { ManagerSize: 'large' });
     const instances = ofType(stack, 'AWS::EC2::Instance').map(({ id, properties, dependsOn }) => [
       id,
       properties['InstanceType'],
@@ -206,10 +206,31 @@ describe('the machines', () => {
       ['Manager1', 't4g.large', ['PrivateDefaultRoute']],
       ['Manager2', 't4g.large', ['Manager1']],
       ['Manager3', 't4g.large', ['Manager2']],
-      ['Store', 'm7g.2xlarge', ['PrivateDefaultRoute']],
     ]);
-    for (const id of ['ManagerTemplate', 'StoreTemplate'])
-      expect(field(named(stack, id).properties, 'LaunchTemplateData')).not.toHaveProperty('InstanceType');
+    expect(field(named(stack, 'ManagerTemplate').properties, 'LaunchTemplateData')).not.toHaveProperty(
+      'InstanceType',
+    );
+  });
+
+  test('of the store is replaced when it fails, ends before the next one starts, and outlived by the disk', () => {
+    expect(named(usual, 'Stores').properties).toMatchObject({
+      MinSize: '1',
+      MaxSize: '1',
+      InstanceMaintenancePolicy: { MinHealthyPercentage: 0, MaxHealthyPercentage: 100 },
+      // The zone of the disk.
+      VPCZoneIdentifier: ['<PrivateA>'],
+    });
+    expect(named(usual, 'StoreDisk').properties['AvailabilityZone']).toMatch('PrivateA');
+    expect(ofType(usual, 'AWS::EC2::VolumeAttachment')).toEqual([]);
+    // CloudFormation deletes the group, which references the disk through its template, before the disk.
+    expect(JSON.stringify(template.Resources['StoreTemplate'])).toContain('StoreDisk');
+  });
+
+  test('of the store may start with a snapshot', () => {
+    expect(named(usual, 'StoreDisk').properties).not.toHaveProperty('SnapshotId');
+    const restored = makeStack(template, { StoreSnapshot: 'snap-0a1' });
+    expect(named(restored, 'StoreDisk').properties['SnapshotId']).toBe('snap-0a1');
+    expect(restored.faults).toEqual([]);
   });
 
   test('with data are never replaced by a stack update', () => {
@@ -278,7 +299,7 @@ describe('the rights', () => {
     ];
     return policies.flatMap((policy) => field(policy, 'Statement') as Record<string, Value>[]);
   }
-  const ROLES = ['MemberRole', 'FrontendRole', 'ManagerRole'];
+  const ROLES = ['MemberRole', 'FrontendRole', 'StoreRole', 'ManagerRole'];
   const may = (role: string, action: string, resource: RegExp): boolean =>
     statementsOf(makeStack(template, { UseRds: 'true' }), role).some(
       (statement) =>
