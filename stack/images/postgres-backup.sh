@@ -24,6 +24,8 @@ STOP_RECOVERY=200
 self=$(realpath "${BASH_SOURCE[0]}")
 export BACKUP_DIR=${BACKUP_DIR:?must name the folder of the backups}
 export PGUSER=${PGUSER:-postgres} PGDATABASE=${PGDATABASE:-turnout}
+# The fifth line is the folder of the server's socket.
+if [ -z "${PGHOST-}" ] && [ -r "${PGDATA-}/postmaster.pid" ]; then PGHOST=$(sed -n 5p "$PGDATA/postmaster.pid") && export PGHOST; fi
 wal=$BACKUP_DIR/wal
 bases=$BACKUP_DIR/base
 
@@ -113,7 +115,7 @@ select pg_backup_start(:'name', fast => true);
 \o :label
 select labelfile from pg_backup_stop();
 \o :info
-select 'ended=' || ceil(extract(epoch from clock_timestamp()));
+select 'ended=' || ceil(extract(epoch from clock_timestamp()) * 1000000);
 SQL
   [ -e "$DRAFT/copied" ] || fail "the data folder could not be copied"
   sed -n 's/^START WAL LOCATION: .*(file \([0-9A-F]*\)).*/first=\1/p' "$DRAFT/backup_label" >>"$DRAFT/info"
@@ -179,7 +181,7 @@ unpack() {
     time=$(date -u -d "$to" '+%F %T.%6N+00') || fail "$to is not a time"
   fi
   for base in $(list_bases); do
-    if [ -z "$to" ] || [ "$(field "$base" ended)" -le "$(date -d "$to" +%s)" ]; then chosen=$base; fi
+    if [ -z "$to" ] || [ "$(field "$base" ended)" -le "$(date -d "$to" +%s%6N)" ]; then chosen=$base; fi
   done
   [ -n "$chosen" ] || fail "no backup ended ${to:+before $to}"
   (cd "$bases/$chosen" && sha256sum --check --quiet --strict sha256) || fail "backup $chosen is damaged"
