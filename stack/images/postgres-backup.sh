@@ -234,6 +234,7 @@ restore() {
   local new=$PGDATA.restoring old
   old=$PGDATA.before-$(date -u +%Y%m%dT%H%M%SZ)
   lock_folder
+  mkdir -p "$(dirname "$PGDATA")"
   # with-lock.sh holds this lock while PostgreSQL runs.
   exec 9>"${POSTGRES_LOCK:-/var/lib/postgresql/lock}"
   flock --nonblock 9 || fail 'PostgreSQL runs on this data; stop it first'

@@ -104,6 +104,7 @@ describe.skipIf(!canBackUp())('postgres-backup.sh', () => {
     await archive();
     await server.end('SIGKILL');
     rmSync(target.dataDir, { recursive: true });
+    target = { ...target, dataDir: join(folder.path, 'new/18/data') };
     await run('restore');
     await start();
     expect(await words()).toEqual(['archived']);
