@@ -16,6 +16,8 @@ import { freePort, scratchFolder, startProgram, type TestProcess } from '#kit/pr
 import { until } from '#kit/until.ts';
 
 const PASSWORD = 'test';
+/** Several servers are created, restored and started in one test. */
+const RESTORES_MS_MAX = 180_000;
 
 let folder: Awaited<ReturnType<typeof scratchFolder>>;
 let target: BackupTarget;
@@ -75,7 +77,7 @@ afterEach(async () => {
   await folder.remove();
 });
 
-describe.skipIf(!canBackUp())('postgres-backup.sh', () => {
+describe.skipIf(!canBackUp())('postgres-backup.sh', { timeout: RESTORES_MS_MAX }, () => {
   test('restores to a moment, and later to the newest state', async () => {
     await add('before the backup');
     await run('backup');
