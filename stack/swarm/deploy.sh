@@ -59,6 +59,12 @@ stores=$(nodes_with store)
 refuse_second_proxy
 files=(-c "$TURNOUT_ROOT/stack/turnout.yml")
 for file in ${TURNOUT_STACK_FILES-}; do files+=(-c "$file"); done
+certificates=$(mktemp)
+trap 'rm -f "$certificates"' EXIT
+if [ -n "$(certificate_secrets)" ]; then
+  certificates_file >"$certificates"
+  files+=(-c "$certificates")
+fi
 options=(--with-registry-auth)
 [ -n "${TURNOUT_REGISTRY-}" ] || options=(--resolve-image never)
 docker stack deploy "${options[@]}" "${files[@]}" "$TURNOUT_STACK"
