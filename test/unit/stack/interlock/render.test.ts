@@ -281,7 +281,9 @@ describe('the routes', () => {
     );
     expect(faultOf({ network: 'public' })).toMatch(/^network must name one/);
     expect(faultOf({ network: 'public' }, { stack: 'stack' })).toBeUndefined();
-    expect(faultOf({ ssl_cert: 'absent' })).toBe('there is no certificate absent, and the proxy has no such secret');
+    expect(faultOf({ ssl_cert: 'absent' })).toBe(
+      'there is no certificate absent, and the proxy has no such secret',
+    );
     expect(faultOf({ ssl_cert: 'both.pem' })).toBeUndefined();
     expect(faultOf({ backend_mode: 'vip' })).toBe('backend_mode vip needs a service with endpoint_mode vip');
     const { model } = compose([web('x', { ssl_cert: 'cert', ssl_key: 'key' }, { stack: 'stack' })]);
