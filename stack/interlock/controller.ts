@@ -6,7 +6,7 @@ import { type HeldCertificate, readCertificates } from './certificates.ts';
 import { type DockerApi, DockerError } from './docker.ts';
 import { renderRoutes } from './haproxy.ts';
 import type { InterlockMetrics } from './metrics.ts';
-import { composeModel, type Edge, type EdgeSettings } from './model.ts';
+import { composeModel, type Edge, type EdgeSettings, type Version } from './model.ts';
 import { type HaProxy, ProxyDownError } from './proxy.ts';
 import { ProxyNotFoundError, type Route, readRoutes } from './route.ts';
 
@@ -37,6 +37,7 @@ export interface ControllerOptions {
     | 'place'
     | 'renew'
     | 'certificateFile'
+    | 'version'
   >;
   /** Folder of the certificates that the controller gives to the proxy. */
   readonly certificatesDir: string;
@@ -53,6 +54,7 @@ export interface ControllerOptions {
 interface Note {
   readonly routes: readonly Route[];
   readonly proxies: number;
+  readonly version: Version;
 }
 
 /**
@@ -72,6 +74,7 @@ export class Controller {
   /** The routes of the labels, as read last; `undefined` until Docker has responded. */
   #wanted: readonly Route[] | undefined;
   #proxies = 1;
+  #version: Version = [2, 6];
   #certificates: ReadonlyMap<string, HeldCertificate> = new Map();
   /** The reason for each file of the folder that is no certificate. */
   #unreadable: ReadonlyMap<string, string> = new Map();
@@ -103,7 +106,7 @@ export class Controller {
   }
 
   get #edge(): Edge {
-    return { ...this.#options.edge, proxies: this.#proxies };
+    return { ...this.#options.edge, proxies: this.#proxies, version: this.#version };
   }
 
   async #follow(): Promise<void> {
@@ -122,8 +125,9 @@ export class Controller {
     try {
       const note = await proxy.lastNote();
       if (note === undefined) return;
-      const { routes, proxies } = JSON.parse(note) as Note;
+      const { routes, proxies, version } = JSON.parse(note) as Note;
       this.#proxies = proxies;
+      this.#version = version;
       const text = renderRoutes(composeModel(routes, this.#edge).model);
       if (text === (await proxy.lastGood())) this.#active = routes;
     } catch (error) {
@@ -214,6 +218,7 @@ export class Controller {
     try {
       await proxy.settle();
       await this.#renewCertificates();
+      this.#version = await proxy.version();
       if (proxy.hasRestarted()) this.#quarantine.clear();
       const { model, accepted, faults } = composeModel(this.#withoutQuarantined(wanted), this.#edge);
       const isCurrent = renderRoutes(model) === (await proxy.lastGood());
@@ -251,7 +256,7 @@ export class Controller {
     const { proxy, log, readiness, metrics } = this.#options;
     const attempt = async (routes: readonly Route[]): Promise<boolean> => {
       const { model } = composeModel(routes, this.#edge);
-      const note: Note = { routes, proxies: this.#proxies };
+      const note: Note = { routes, proxies: this.#proxies, version: this.#version };
       const isAccepted = await proxy.apply(model, JSON.stringify(note));
       metrics.reload(isAccepted ? 'accepted' : 'rejected');
       return isAccepted;

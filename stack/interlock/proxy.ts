@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { withDeadline } from '#runtime/deadline.ts';
 import type { HeldCertificate } from './certificates.ts';
 import { linksOf, renderRoutes } from './haproxy.ts';
-import type { Model } from './model.ts';
+import type { Model, Version } from './model.ts';
 import { carryServers } from './state.ts';
 
 const COMMAND_MS_MAX = 5_000;
@@ -27,6 +27,7 @@ interface MasterState {
   readonly reloads: number;
   /** Number of failed reloads since the last successful one. */
   readonly failures: number;
+  readonly version: Version;
   /** The worker with the current configuration; older ones only finish their connections. */
   readonly worker?: number;
 }
@@ -60,6 +61,11 @@ export class HaProxy {
     const seen = this.#restartSeen;
     this.#restartSeen = false;
     return seen;
+  }
+
+  /** Returns the version of the running proxy. @throws ProxyDownError when the master does not respond */
+  async version(): Promise<Version> {
+    return (await this.#masterState()).version;
   }
 
   /** Returns the configuration that the proxy accepted last, also from an earlier controller; `''` if there is none. */
@@ -185,7 +191,9 @@ export class HaProxy {
   }
 
   async #reload(before: MasterState): Promise<boolean> {
-    await this.#command('reload');
+    // HAProxy 2.7 and newer answer after the reload, with its outcome; 2.6 closes the connection at once.
+    const outcome = /^Success=([01])$/m.exec(await this.#command('reload', RELOAD_MS_MAX))?.[1];
+    if (outcome !== undefined) return outcome === '1';
     const beganAt = performance.now();
     for (;;) {
       // The master does not answer while it reads.
@@ -202,7 +210,7 @@ export class HaProxy {
 
   async #masterState(): Promise<MasterState> {
     const answer = await this.#command('show proc');
-    const master = /^\d+\s+master\s+(\d+)\s+\[failed: (\d+)\]/m.exec(answer);
+    const master = /^\d+\s+master\s+(\d+)\s+\[failed: (\d+)\]\s+\S+\s+(\d+)\.(\d+)/m.exec(answer);
     if (!master) throw new ProxyDownError('the answer of the master cannot be read');
     const worker = /^(\d+)\s+worker\s+0\s/m.exec(answer)?.[1];
     const reloads = Number(master[1]);
@@ -212,11 +220,12 @@ export class HaProxy {
     return {
       reloads,
       failures: Number(master[2]),
+      version: [Number(master[3]), Number(master[4])],
       ...(worker !== undefined && { worker: Number(worker) }),
     };
   }
 
-  async #command(text: string): Promise<string> {
+  async #command(text: string, msMax = COMMAND_MS_MAX): Promise<string> {
     const socket = connect(this.#path('master.sock'));
     const answer = new Promise<string>((resolve, reject) => {
       let received = '';
@@ -229,7 +238,7 @@ export class HaProxy {
     });
     socket.end(`${text}\n`);
     try {
-      return await withDeadline(answer, COMMAND_MS_MAX, 'the answer of the proxy');
+      return await withDeadline(answer, msMax, 'the answer of the proxy');
     } catch (error) {
       throw new ProxyDownError(`the proxy does not answer: ${(error as Error).message}`);
     } finally {

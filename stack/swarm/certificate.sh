@@ -38,7 +38,9 @@ mounted=$(docker service inspect --format \
   '{{range .Spec.TaskTemplate.ContainerSpec.Secrets}}{{println .SecretName .File.Name}}{{end}}' "$service" 2>/dev/null) || mounted=missing
 if [ "$mounted" != missing ] && ! grep -qx "$secret $name.pem" <<<"$mounted"; then
   changes=(--secret-add "source=$secret,target=$name.pem,uid=10001,gid=10001,mode=0400")
-  for old in $(awk -v file="$name.pem" '$2 == file { print $1 }' <<<"$mounted"); do changes+=(--secret-rm "$old"); done
+  while read -r old file; do
+    [ "$file" != "$name.pem" ] || changes+=(--secret-rm "$old")
+  done <<<"$mounted"
   docker service update --quiet "${changes[@]}" "$service" >/dev/null
 fi
 
