@@ -109,9 +109,9 @@ certificate_secrets() {
     sort -n | cut -d ' ' -f 2-
 }
 
-# Prints a file for `docker stack deploy` that keeps the certificates mounted in the controllers.
-certificates_file() {
-  certificate_secrets | awk '
+# Turns the lines of certificate_secrets into a file for `docker stack deploy` that mounts them in the controllers.
+stack_of_certificates() {
+  awk '
     { secret[$1] = $2 }
     END {
       print "version: \"3.8\"\nservices:\n  interlock:\n    secrets:"

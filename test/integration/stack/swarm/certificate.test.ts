@@ -129,7 +129,10 @@ describe('certificate.sh', () => {
 test('deploy.sh keeps the certificates of the controllers', async () => {
   await install('tls', files.cert, files.key);
   await install('other', files.cert, files.key);
-  const { stdout } = await bash('-c', `. ${join(ROOT, 'stack/swarm/lib.sh')}; certificates_file`);
+  const { stdout } = await bash(
+    '-c',
+    `. ${join(ROOT, 'stack/swarm/lib.sh')}; certificate_secrets | stack_of_certificates`,
+  );
   const { services, secrets: declared } = parse(stdout);
   const targets = services.interlock.secrets.map(({ target }: { target: string }) => target);
   expect(targets.toSorted()).toEqual(['other.pem', 'tls.pem']);

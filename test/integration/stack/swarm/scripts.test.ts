@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -33,7 +33,7 @@ case "$*" in
   'node inspect --format {{index .Spec.Labels "role"}}'*) echo frontend ;;
   'node inspect --format {{.Description.Hostname}}'*) echo frontend01 ;;
   'node ls --quiet') echo 1 ;;
-  'secret ls '*) [ ! -e "$FAKE/certificate" ] || echo id ;;
+  'secret ls '*) [ ! -e "$FAKE/unlisted" ] || exit 1; [ ! -e "$FAKE/certificate" ] || echo id ;;
   'secret inspect --format '*) echo "1 tls turnout_certificate_tls_1" ;;
   'stack deploy '*) for word; do last=$file file=$word; [ "$last" != -c ] || cat "$word"; done >"$FAKE/deployed" ;;
   'stack services --quiet '*) echo turnout_vote ;;
@@ -380,6 +380,10 @@ describe('deploy.sh', () => {
     await writeFile(join(folder.path, 'certificate'), '');
     await run('deploy.sh');
     expect(await deployed()).toContain('name: "turnout_certificate_tls_1"');
+    await rm(join(folder.path, 'deployed'));
+    await writeFile(join(folder.path, 'unlisted'), '');
+    expect(await run('deploy.sh')).toMatchObject({ succeeded: false });
+    await expect(deployed()).rejects.toThrow();
   });
 
   test.each(['paused', 'rollback_paused', 'rollback_completed'])(
