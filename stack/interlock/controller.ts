@@ -2,10 +2,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Log } from '#runtime/log.ts';
 import type { Readiness } from '#runtime/readiness.ts';
 import { bisectRoutes, isSameRoute } from './bisect.ts';
+import { type HeldCertificate, readCertificates } from './certificates.ts';
 import { type DockerApi, DockerError } from './docker.ts';
 import { renderRoutes } from './haproxy.ts';
 import type { InterlockMetrics } from './metrics.ts';
-import { composeModel, type Edge, type EdgeSettings } from './model.ts';
+import { composeModel, type Edge, type EdgeSettings, type Version } from './model.ts';
 import { type HaProxy, ProxyDownError } from './proxy.ts';
 import { ProxyNotFoundError, type Route, readRoutes } from './route.ts';
 
@@ -25,7 +26,21 @@ const DOWN_MS_MAX = 10_000;
 
 export interface ControllerOptions {
   readonly docker: Pick<DockerApi, 'read' | 'watch'>;
-  readonly proxy: Pick<HaProxy, 'apply' | 'settle' | 'clear' | 'lastGood' | 'lastNote' | 'hasRestarted'>;
+  readonly proxy: Pick<
+    HaProxy,
+    | 'apply'
+    | 'settle'
+    | 'clear'
+    | 'lastGood'
+    | 'lastNote'
+    | 'hasRestarted'
+    | 'place'
+    | 'renew'
+    | 'certificateFile'
+    | 'version'
+  >;
+  /** Folder of the certificates that the controller gives to the proxy. */
+  readonly certificatesDir: string;
   readonly cluster: string;
   readonly edge: EdgeSettings;
   readonly log: Log;
@@ -39,6 +54,7 @@ export interface ControllerOptions {
 interface Note {
   readonly routes: readonly Route[];
   readonly proxies: number;
+  readonly version: Version;
 }
 
 /**
@@ -58,6 +74,12 @@ export class Controller {
   /** The routes of the labels, as read last; `undefined` until Docker has responded. */
   #wanted: readonly Route[] | undefined;
   #proxies = 1;
+  #version: Version = [2, 6];
+  #certificates: ReadonlyMap<string, HeldCertificate> = new Map();
+  /** The reason for each file of the folder that is no certificate. */
+  #unreadable: ReadonlyMap<string, string> = new Map();
+  /** The faults of certificates that were logged, by name, so that each is logged once. */
+  #certificateFaults: ReadonlyMap<string, string> = new Map();
   #labelFaults: ReadonlyMap<string, string> = new Map();
   /** The routes that the proxy has loaded. */
   #active: readonly Route[] = [];
@@ -84,7 +106,7 @@ export class Controller {
   }
 
   get #edge(): Edge {
-    return { ...this.#options.edge, proxies: this.#proxies };
+    return { ...this.#options.edge, proxies: this.#proxies, version: this.#version };
   }
 
   async #follow(): Promise<void> {
@@ -103,8 +125,9 @@ export class Controller {
     try {
       const note = await proxy.lastNote();
       if (note === undefined) return;
-      const { routes, proxies } = JSON.parse(note) as Note;
+      const { routes, proxies, version } = JSON.parse(note) as Note;
       this.#proxies = proxies;
+      this.#version = version;
       const text = renderRoutes(composeModel(routes, this.#edge).model);
       if (text === (await proxy.lastGood())) this.#active = routes;
     } catch (error) {
@@ -129,6 +152,7 @@ export class Controller {
 
   async #cycle(): Promise<void> {
     const { metrics } = this.#options;
+    await this.#readCertificates();
     await this.#readDocker();
     if (!this.#wanted) return;
     await this.#reconcile(this.#wanted);
@@ -139,10 +163,40 @@ export class Controller {
     });
   }
 
+  /** Places certificates on disk even while Docker and the proxy are down, which may wait for them to start. */
+  async #readCertificates(): Promise<void> {
+    const { proxy, certificatesDir, metrics } = this.#options;
+    const { certificates, faults } = await readCertificates(certificatesDir);
+    await proxy.place(certificates);
+    this.#certificates = certificates;
+    metrics.certificates([...certificates].map(([name, { expiresAt }]) => [name, expiresAt]));
+    this.#unreadable = faults;
+  }
+
+  /** Gives the proxy what has changed, and logs each fault once. */
+  async #renewCertificates(): Promise<void> {
+    const { proxy, log, metrics } = this.#options;
+    const outcomes = await proxy.renew(this.#certificates);
+    const faults = new Map(this.#unreadable);
+    for (const [certificate, rejection] of outcomes) {
+      metrics.renewal(rejection === undefined ? 'accepted' : 'rejected');
+      if (rejection === undefined) log.info('certificate renewed', { certificate });
+      else faults.set(certificate, rejection);
+    }
+    for (const [certificate, reason] of faults) {
+      if (this.#certificateFaults.get(certificate) !== reason)
+        log.error('certificate not usable, the previous one stays', { certificate, reason });
+    }
+    this.#certificateFaults = faults;
+  }
+
   async #readDocker(): Promise<void> {
-    const { docker, cluster, log, readiness, metrics } = this.#options;
+    const { docker, proxy, cluster, log, readiness, metrics } = this.#options;
+    const own = new Map(
+      [...this.#certificates].map(([name, { id }]) => [name, { id, file: proxy.certificateFile(name) }]),
+    );
     try {
-      const { routes, proxies, faults } = readRoutes(await docker.read(), cluster);
+      const { routes, proxies, faults } = readRoutes(await docker.read(), cluster, own);
       this.#wanted = routes;
       this.#proxies = proxies;
       this.#labelFaults = faults;
@@ -163,6 +217,8 @@ export class Controller {
     const { proxy, log, readiness, metrics } = this.#options;
     try {
       await proxy.settle();
+      await this.#renewCertificates();
+      this.#version = await proxy.version();
       if (proxy.hasRestarted()) this.#quarantine.clear();
       const { model, accepted, faults } = composeModel(this.#withoutQuarantined(wanted), this.#edge);
       const isCurrent = renderRoutes(model) === (await proxy.lastGood());
@@ -200,7 +256,7 @@ export class Controller {
     const { proxy, log, readiness, metrics } = this.#options;
     const attempt = async (routes: readonly Route[]): Promise<boolean> => {
       const { model } = composeModel(routes, this.#edge);
-      const note: Note = { routes, proxies: this.#proxies };
+      const note: Note = { routes, proxies: this.#proxies, version: this.#version };
       const isAccepted = await proxy.apply(model, JSON.stringify(note));
       metrics.reload(isAccepted ? 'accepted' : 'rejected');
       return isAccepted;

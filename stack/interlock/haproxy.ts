@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { Edge, Model, NamedRedirect, Site } from './model.ts';
+import type { Edge, Model, NamedRedirect, Site, Version } from './model.ts';
 import type { Certificate, Servers } from './route.ts';
 
 /** Names with a dot are reserved: the name of a service has none. */
@@ -19,6 +19,11 @@ const fromEnvironment = (name: string, before = '', after = ''): string => `"${b
 const TLS_SOCKET = fromEnvironment('PROXY_DIR', 'unix@', '/tls.sock');
 /** Clients whose POST rate is tracked; the oldest is evicted for a new one. About 150 bytes each. */
 const POST_RATE_CLIENTS_MAX = 500_000;
+
+/** Hash by the address of a task. Before, the slot of a task is hashed, on which two proxies do not agree. */
+const HASH_KEY_SINCE: Version = [3, 0];
+/** Start new tasks as down until their first check. */
+const INIT_STATE_SINCE: Version = [3, 1];
 
 /** The links by which HAProxy finds a certificate and, beside it under its own name, the key. */
 export interface CertificateLinks {
@@ -248,7 +253,7 @@ function backend({ name, hosts, root, settings, servers }: Site, edge: Edge): st
     // HAProxy would keep a public answer with a cookie, and give the cookie to everybody.
     '  http-response cache-store public unless { res.hdr(set-cookie) -m found }',
     ...(rewrites ? strip(root) : []),
-    ...servers.map((group) => serverLine(group, hosts, edge)),
+    ...servers.map((group) => serverLine(group, hosts, settings, edge)),
   ];
 }
 
@@ -258,7 +263,7 @@ function passthrough({ name, hosts, settings, servers }: Site, edge: Edge): stri
       `backend ${name} from passthrough`,
       ...balance(settings),
       ...health(settings, hosts),
-      ...servers.map((group) => serverLine(group, hosts, edge)),
+      ...servers.map((group) => serverLine(group, hosts, settings, edge)),
     ],
     ...(settings.sslOnly ? [[`backend ${name}-redirect from common`, TO_HTTPS]] : []),
   ];
@@ -286,12 +291,21 @@ function strip(root: string): string[] {
   ];
 }
 
-function serverLine(servers: Servers, hosts: readonly string[], edge: Edge): string {
+function serverLine(
+  servers: Servers,
+  hosts: readonly string[],
+  { balance: { by } }: Site['settings'],
+  edge: Edge,
+): string {
   const { service, fqdn, port, slots, healthPort, connectionsMax } = servers;
+  const has = ([major, minor]: Version): boolean =>
+    edge.version[0] > major || (edge.version[0] === major && edge.version[1] >= minor);
   const name = slots > 0 ? `server-template ${service}. ${slots}` : `server ${service}.vip`;
   const options = [
     ...(healthPort === undefined ? [] : [`port ${healthPort}`]),
     ...(connectionsMax === undefined ? [] : [`maxconn ${shareOf(connectionsMax, edge)}`]),
+    ...(by !== 'round-robin' && has(HASH_KEY_SINCE) ? ['hash-key addr'] : []),
+    ...(has(INIT_STATE_SINCE) ? ['init-state down'] : []),
     ...tlsOptions(servers, hosts),
   ];
   return [`  ${name} ${fqdn}:${port}`, ...options].join(' ');

@@ -14,6 +14,7 @@ await runProcess('interlock', async ({ log, shutdown }) => {
     adminPort: settings.adminPort(9084),
     dockerApiUrl: settings.dockerApiUrl,
     proxyDir: settings.proxyDir,
+    certificatesDir: settings.certificatesDir,
     serviceCluster: settings.serviceCluster,
     postRateMax: settings.postRateMax,
     postRateNetworks: settings.postRateNetworks,
@@ -30,6 +31,7 @@ await runProcess('interlock', async ({ log, shutdown }) => {
   const controller = new Controller({
     docker: new DockerApi(config.dockerApiUrl),
     proxy: new HaProxy(config.proxyDir),
+    certificatesDir: config.certificatesDir,
     cluster: config.serviceCluster,
     edge: config,
     log,

@@ -5,6 +5,9 @@ export interface InterlockMetrics {
   docker(isReachable: boolean): void;
   proxy(isReachable: boolean): void;
   reload(outcome: 'accepted' | 'rejected'): void;
+  renewal(outcome: 'accepted' | 'rejected'): void;
+  /** Names of the controller's certificates, each with the end of its validity in milliseconds since the epoch. */
+  certificates(all: readonly (readonly [name: string, expiresAt: number | undefined])[]): void;
   services(counts: {
     readonly routed: number;
     readonly disabled: number;
@@ -44,17 +47,39 @@ export function createInterlockMetrics(registry: Registry, now: () => number = D
     labelNames: ['peer'],
     registers,
   });
+  const renewals = new Counter({
+    name: 'turnout_interlock_certificate_renewals_total',
+    help: 'Attempts to replace a certificate in the running proxy, by outcome',
+    labelNames: ['outcome'],
+    registers,
+  });
+  const expiry = new Gauge({
+    name: 'turnout_interlock_certificate_expiry_timestamp_seconds',
+    help: 'End of the validity of each certificate that the controller holds',
+    labelNames: ['certificate'],
+    registers,
+  });
   const show = (peer: 'docker' | 'proxy', isReachable: boolean): void => {
     isUp.set({ peer }, isReachable ? 1 : 0);
     faults.inc({ peer }, isReachable ? 0 : 1);
   };
-  for (const outcome of ['accepted', 'rejected']) reloads.inc({ outcome }, 0);
+  for (const outcome of ['accepted', 'rejected']) {
+    reloads.inc({ outcome }, 0);
+    renewals.inc({ outcome }, 0);
+  }
   return {
     docker: (isReachable) => show('docker', isReachable),
     proxy: (isReachable) => show('proxy', isReachable),
     reload: (outcome) => {
       reloads.inc({ outcome });
       if (outcome === 'accepted') acceptedAt.set(now() / 1_000);
+    },
+    renewal: (outcome) => renewals.inc({ outcome }),
+    certificates: (all) => {
+      expiry.reset();
+      for (const [certificate, expiresAt] of all) {
+        if (expiresAt !== undefined) expiry.set({ certificate }, expiresAt / 1_000);
+      }
     },
     services: (counts) => {
       for (const [state, count] of Object.entries(counts)) services.set({ state }, count);

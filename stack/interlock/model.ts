@@ -31,10 +31,15 @@ export interface EdgeSettings {
   readonly proxyProtocolFrom: readonly string[];
 }
 
+/** A version of HAProxy: major and minor. */
+export type Version = readonly [major: number, minor: number];
+
 /** What holds for all sites. */
 export interface Edge extends EdgeSettings {
   /** Proxies that share the requests; each enforces its share of every limit. At least 1. */
   readonly proxies: number;
+  /** The version of this controller's HAProxy, such as 2.6. */
+  readonly version: Version;
 }
 
 /** Everything that the proxy routes. It does not depend on the order of the routes. */

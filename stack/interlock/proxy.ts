@@ -3,8 +3,9 @@ import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { withDeadline } from '#runtime/deadline.ts';
+import type { HeldCertificate } from './certificates.ts';
 import { linksOf, renderRoutes } from './haproxy.ts';
-import type { Model } from './model.ts';
+import type { Model, Version } from './model.ts';
 import { carryServers } from './state.ts';
 
 const COMMAND_MS_MAX = 5_000;
@@ -26,6 +27,7 @@ interface MasterState {
   readonly reloads: number;
   /** Number of failed reloads since the last successful one. */
   readonly failures: number;
+  readonly version: Version;
   /** The worker with the current configuration; older ones only finish their connections. */
   readonly worker?: number;
 }
@@ -36,6 +38,7 @@ interface MasterState {
  *   conf.d/routes.cfg    what HAProxy reads when it starts or reloads
  *   good/routes.cfg      the last one it accepted
  *   tls/                 links to certificates and keys
+ *   certificates/        the controller's own certificates, <name>.pem; a volume in memory
  *   servers.state        handed from the old worker to the new one; empty except during a reload
  *
  * The first two differ between a write and the proxy's verdict. A controller that starts then restores the good one.
@@ -60,6 +63,11 @@ export class HaProxy {
     return seen;
   }
 
+  /** Returns the version of the running proxy. @throws ProxyDownError when the master does not respond */
+  async version(): Promise<Version> {
+    return (await this.#masterState()).version;
+  }
+
   /** Returns the configuration that the proxy accepted last, also from an earlier controller; `''` if there is none. */
   async lastGood(): Promise<string> {
     return (await this.#read('good/routes.cfg')) ?? '';
@@ -68,6 +76,67 @@ export class HaProxy {
   /** Returns the note of the `apply` call that the proxy accepted last. */
   async lastNote(): Promise<string | undefined> {
     return this.#read('good/note.json');
+  }
+
+  /** Returns the file of a certificate of the controller. */
+  certificateFile(name: string): string {
+    return this.#path(`certificates/${name}.pem`);
+  }
+
+  /**
+   * Writes the certificates that the disk lacks, so that a proxy can start with routes that use them, and removes those that
+   * are neither held nor used by the last good routes. Does not need the proxy.
+   */
+  async place(held: ReadonlyMap<string, HeldCertificate>): Promise<void> {
+    for (const [name, { pem }] of held) {
+      if ((await this.#read(`certificates/${name}.pem`)) === undefined) await this.#writeKey(name, pem);
+    }
+    const good = await this.lastGood();
+    for (const file of await readdir(this.#path('certificates')).catch(() => [])) {
+      const name = file.replace(/\.pem$/, '');
+      if (held.has(name) || good.includes(this.#linkOf(name))) continue;
+      await rm(this.#path(`certificates/${file}`), { force: true });
+    }
+  }
+
+  /**
+   * Replaces the certificates that have changed, in the running proxy and on disk. Connections go on.
+   *
+   * @returns by name, what was replaced (`undefined`), or why the proxy keeps the previous certificate
+   * @throws ProxyDownError when the master does not respond
+   */
+  async renew(held: ReadonlyMap<string, HeldCertificate>): Promise<ReadonlyMap<string, string | undefined>> {
+    const outcomes = new Map<string, string | undefined>();
+    const { worker } = await this.#masterState();
+    for (const [name, certificate] of held) {
+      const { pem, fingerprint } = certificate;
+      const isOnDisk = (await this.#read(`certificates/${name}.pem`)) === pem;
+      const crt = this.#path(`tls/${this.#linkOf(name)}`);
+      const shown = worker === undefined ? '' : await this.#command(`@!${worker} show ssl cert ${crt}`);
+      const loaded = /^SHA1 FingerPrint: ([0-9A-F]{40})$/m.exec(shown)?.[1];
+      if (loaded === undefined) {
+        // No route uses it. The reload of the first one will check it.
+        if (!isOnDisk) await this.#writeKey(name, pem);
+        continue;
+      }
+      if (isOnDisk && loaded === fingerprint) continue;
+      const rejection = await this.#replace(`@!${worker}`, crt, pem);
+      // On disk after the proxy's approval only, because the next reload reads it.
+      if (rejection === undefined) await this.#writeKey(name, pem);
+      outcomes.set(name, rejection);
+    }
+    return outcomes;
+  }
+
+  /** Returns why the worker keeps its certificate, `undefined` if it has taken the new one. */
+  async #replace(worker: string, crt: string, pem: string): Promise<string | undefined> {
+    const set = await this.#command(`${worker} set ssl cert ${crt} <<\n${pem}`);
+    const answer = set.includes('Transaction')
+      ? await this.#command(`${worker} commit ssl cert ${crt}`)
+      : set;
+    if (answer.includes('Success!')) return undefined;
+    await this.#command(`${worker} abort ssl cert ${crt}`);
+    return answer.trim().split('\n')[0] || 'no answer';
   }
 
   /**
@@ -122,7 +191,9 @@ export class HaProxy {
   }
 
   async #reload(before: MasterState): Promise<boolean> {
-    await this.#command('reload');
+    // HAProxy 2.7 and newer answer after the reload, with its outcome; 2.6 closes the connection at once.
+    const outcome = /^Success=([01])$/m.exec(await this.#command('reload', RELOAD_MS_MAX))?.[1];
+    if (outcome !== undefined) return outcome === '1';
     const beganAt = performance.now();
     for (;;) {
       // The master does not answer while it reads.
@@ -139,7 +210,7 @@ export class HaProxy {
 
   async #masterState(): Promise<MasterState> {
     const answer = await this.#command('show proc');
-    const master = /^\d+\s+master\s+(\d+)\s+\[failed: (\d+)\]/m.exec(answer);
+    const master = /^\d+\s+master\s+(\d+)\s+\[failed: (\d+)\]\s+\S+\s+(\d+)\.(\d+)/m.exec(answer);
     if (!master) throw new ProxyDownError('the answer of the master cannot be read');
     const worker = /^(\d+)\s+worker\s+0\s/m.exec(answer)?.[1];
     const reloads = Number(master[1]);
@@ -149,11 +220,12 @@ export class HaProxy {
     return {
       reloads,
       failures: Number(master[2]),
+      version: [Number(master[3]), Number(master[4])],
       ...(worker !== undefined && { worker: Number(worker) }),
     };
   }
 
-  async #command(text: string): Promise<string> {
+  async #command(text: string, msMax = COMMAND_MS_MAX): Promise<string> {
     const socket = connect(this.#path('master.sock'));
     const answer = new Promise<string>((resolve, reject) => {
       let received = '';
@@ -166,7 +238,7 @@ export class HaProxy {
     });
     socket.end(`${text}\n`);
     try {
-      return await withDeadline(answer, COMMAND_MS_MAX, 'the answer of the proxy');
+      return await withDeadline(answer, msMax, 'the answer of the proxy');
     } catch (error) {
       throw new ProxyDownError(`the proxy does not answer: ${(error as Error).message}`);
     } finally {
@@ -195,15 +267,24 @@ export class HaProxy {
     }
   }
 
+  /** The link by which HAProxy knows a certificate of the controller. */
+  #linkOf(name: string): string {
+    return linksOf({ cert: this.certificateFile(name) }).crt;
+  }
+
+  #writeKey(name: string, pem: string): Promise<void> {
+    return this.#write(`certificates/${name}.pem`, pem, 0o600);
+  }
+
   #read(name: string): Promise<string | undefined> {
     return readFile(this.#path(name), 'utf8').catch(ignoreMissing);
   }
 
   /** The proxy sees all of the new file or all of the old one. HAProxy reads only names that end in `.cfg`. */
-  async #write(name: string, text: string): Promise<void> {
+  async #write(name: string, text: string, mode = 0o644): Promise<void> {
     const path = this.#path(name);
     await mkdir(dirname(path), { recursive: true });
-    const file = await open(`${path}.new`, 'w', 0o644);
+    const file = await open(`${path}.new`, 'w', mode);
     try {
       await file.writeFile(text);
       await file.sync();

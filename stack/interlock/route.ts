@@ -1,5 +1,13 @@
 import type { Service, Swarm } from './docker.ts';
-import { clusterOf, isProxy, LabelFault, parseLabels, type Redirect, wantsRoute } from './labels.ts';
+import {
+  clusterOf,
+  isProxy,
+  LabelFault,
+  type Labels,
+  parseLabels,
+  type Redirect,
+  wantsRoute,
+} from './labels.ts';
 
 /** Fewest server slots of a service: enough to scale out under a crowd without a reload. */
 const SLOTS_MIN = 64;
@@ -54,8 +62,14 @@ export interface Route {
   readonly servers: Servers;
   readonly certificate?: Certificate;
   readonly redirects: readonly Redirect[];
-  /** Ids of the secrets in `certificate`, so that a route differs when only a secret changed. */
+  /** Ids of the contents of `certificate`, so that a route differs when only these changed. */
   readonly secretIds: readonly string[];
+}
+
+/** A certificate of the controller: its file in the proxy's container, and an id of its content. */
+export interface OwnCertificate {
+  readonly file: string;
+  readonly id: string;
 }
 
 /** Routes, and the reason for each service whose labels are faulty. */
@@ -75,9 +89,14 @@ export class ProxyNotFoundError extends Error {
  * Finds the proxy and parses the labels of all services of its cluster. A wrong label disables its own service only.
  *
  * @param cluster `''`, or the value of `service_cluster` of the proxy and the services of this cluster
+ * @param own the controller's certificates by name; a label prefers them to secrets of the proxy
  * @throws ProxyNotFoundError unless exactly one service of the cluster has the label `com.docker.lb.proxy=true`
  */
-export function readRoutes(swarm: Swarm, cluster: string): Routes {
+export function readRoutes(
+  swarm: Swarm,
+  cluster: string,
+  own: ReadonlyMap<string, OwnCertificate> = new Map(),
+): Routes {
   const services = swarm.services.filter(({ labels }) => clusterOf(labels) === cluster);
   const [proxy, ...others] = services.filter(({ labels }) => isProxy(labels));
   if (!proxy) throw new ProxyNotFoundError('no service has the label com.docker.lb.proxy=true');
@@ -87,7 +106,7 @@ export function readRoutes(swarm: Swarm, cluster: string): Routes {
   const faults = new Map<string, string>();
   for (const service of services.filter(({ labels }) => wantsRoute(labels))) {
     try {
-      routes.push(routeOf(service, proxy, swarm));
+      routes.push(routeOf(service, proxy, swarm, own));
     } catch (error) {
       if (!(error instanceof LabelFault)) throw error;
       faults.set(service.name, error.message);
@@ -96,17 +115,20 @@ export function readRoutes(swarm: Swarm, cluster: string): Routes {
   return { routes, proxies: Math.max(1, proxy.tasksWanted), faults };
 }
 
-function routeOf(service: Service, proxy: Service, swarm: Swarm): Route {
+function routeOf(
+  service: Service,
+  proxy: Service,
+  swarm: Swarm,
+  own: ReadonlyMap<string, OwnCertificate>,
+): Route {
   if (!SERVICE_NAME.test(service.name)) throw new LabelFault('the service name is not a valid host name');
   const labels = parseLabels(service.labels);
   const network = sharedNetwork(service, proxy, swarm, labels.network);
   if (labels.backendMode === 'vip' && !service.hasVirtualIp) {
     throw new LabelFault('backend_mode vip needs a service with endpoint_mode vip');
   }
-  const secrets = [labels.sslCert, labels.sslKey]
-    .filter((name) => name !== undefined)
-    .map((name) => secretOf(name, service, proxy));
-  const [cert, key] = secrets.map(({ file }) => (file.startsWith('/') ? file : `${SECRETS_FOLDER}/${file}`));
+  const files = certificateOf(labels, service, proxy, own);
+  const [cert, key] = files.map(({ file }) => file);
   const { healthPort, healthPath, taskConnectionsMax } = labels;
   return {
     service: service.name,
@@ -135,7 +157,7 @@ function routeOf(service: Service, proxy: Service, swarm: Swarm): Route {
     },
     ...(cert !== undefined && { certificate: { cert, ...(key !== undefined && { key }) } }),
     redirects: labels.redirects,
-    secretIds: secrets.map(({ id }) => id),
+    secretIds: files.map(({ id }) => id),
   };
 }
 
@@ -163,12 +185,29 @@ function sharedNetwork(service: Service, proxy: Service, swarm: Swarm, wanted: s
   return NETWORK_NAME.test(network) ? network : fault('the network name is not valid in a host name');
 }
 
+/** Returns the files of the certificate in the proxy's container: one with both, or certificate and key; none without labels. */
+function certificateOf(
+  { sslCert, sslKey }: Labels,
+  service: Service,
+  proxy: Service,
+  own: ReadonlyMap<string, OwnCertificate>,
+): OwnCertificate[] {
+  const certificate = sslCert === undefined ? undefined : own.get(sslCert);
+  if (certificate) return [certificate];
+  return [sslCert, sslKey]
+    .filter((name) => name !== undefined)
+    .map((name) => {
+      const { id, file } = secretOf(name, service, proxy);
+      return { id, file: file.startsWith('/') ? file : `${SECRETS_FOLDER}/${file}` };
+    });
+}
+
 function secretOf(wanted: string, service: Service, proxy: Service) {
   const names = namesOf(wanted, service);
   const found =
     names.map((name) => proxy.secrets.find((secret) => secret.name === name)).find((secret) => secret) ??
     proxy.secrets.find(({ file }) => file === wanted);
-  return found ?? fault(`the proxy has no secret ${wanted}`);
+  return found ?? fault(`there is no certificate ${wanted}, and the proxy has no such secret`);
 }
 
 /** Docker prefixes a stack's networks and secrets with its name, but not the labels, so a label may omit the prefix. */

@@ -289,6 +289,7 @@ export const settings = {
   webConcurrency: setting('WEB_CONCURRENCY', integer(1, 256), '1'),
   dockerApiUrl: setting('DOCKER_API_URL', dockerApiUrl, 'http://docker-api:2375'),
   proxyDir: setting('PROXY_DIR', absolutePath, '/run/haproxy'),
+  certificatesDir: setting('CERTIFICATES_DIR', absolutePath, '/run/secrets'),
   serviceCluster: setting('SERVICE_CLUSTER', text, ''),
   postRateMax: setting('POST_RATE_MAX', integer(0, 1_000_000), '600'),
   trustedProxies: setting('TRUSTED_PROXIES', listOf(NETWORKS_MAX, network), ''),

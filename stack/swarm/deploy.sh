@@ -59,6 +59,14 @@ stores=$(nodes_with store)
 refuse_second_proxy
 files=(-c "$TURNOUT_ROOT/stack/turnout.yml")
 for file in ${TURNOUT_STACK_FILES-}; do files+=(-c "$file"); done
+# Without them the deployment would take the certificates from the controllers.
+certificates=$(certificate_secrets)
+if [ -n "$certificates" ]; then
+  certificates_file=$(mktemp)
+  trap 'rm -f "$certificates_file"' EXIT
+  stack_of_certificates <<<"$certificates" >"$certificates_file"
+  files+=(-c "$certificates_file")
+fi
 options=(--with-registry-auth)
 [ -n "${TURNOUT_REGISTRY-}" ] || options=(--resolve-image never)
 docker stack deploy "${options[@]}" "${files[@]}" "$TURNOUT_STACK"

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # install-docker.sh [--role ROLE] [--firewall PEERS]: installs the Docker engine if it is missing, and starts it.
 #
-# With --role the engine declares the role of this node; label.sh on a manager turns it into the node's label.
+# With --role the engine declares the role of this node; label.sh on a manager turns it into the node's label. The kernel gets the
+# settings of that role (kernel.sh), now and at each boot.
 # With --firewall only PEERS reach Swarm's ports and the proxy's statistics on this machine: 2377, 7946 and 8404 TCP, 7946 and
 # 4789 UDP. PEERS are addresses and networks, comma-separated, and include every other node. Other ports stay as they are.
 # Supports Debian 12 and 13, Ubuntu 24.04 and Amazon Linux 2023. On other systems install Docker 20.10 or newer first.
@@ -9,10 +10,14 @@
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
+# shellcheck source=kernel.sh
+. "$(dirname "$0")/kernel.sh"
 
 DAEMON_CONFIG=${DAEMON_CONFIG:-/etc/docker/daemon.json}
 FIREWALL_CONFIG=${FIREWALL_CONFIG:-/etc/turnout/firewall.nft}
 UNITS=${UNITS:-/etc/systemd/system}
+SYSCTL_CONFIG=$HOST/etc/sysctl.d/90-turnout.conf
+MODULES_CONFIG=$HOST/etc/modules-load.d/turnout.conf
 
 role='' peers=''
 while [ $# -gt 0 ]; do
@@ -94,8 +99,28 @@ END
   say "Only $peers reach the ports of Swarm and the statistics."
 }
 
+# Never lowers a setting. What this kernel does not have or forbids, as in a container, verify.sh --node shows.
+set_kernel() {
+  local name bound value now lines=''
+  if [ "$role" = interlock ]; then
+    # Its settings exist only while the module is loaded; systemd loads modules before it applies settings.
+    install -D -m 644 <(echo nf_conntrack) "$MODULES_CONFIG"
+    modprobe nf_conntrack 2>/dev/null || true
+  fi
+  while read -r name bound value; do
+    now=$(kernel_value "$name")
+    if is_set "$bound" "$value" "$now"; then value=$now; else printf '%s\n' "$value" 2>/dev/null >"$(kernel_file "$name")" || true; fi
+    lines+="$name = $value"$'\n'
+  done < <(kernel_settings "$role")
+  install -D -m 644 <(printf '%s' "$lines") "$SYSCTL_CONFIG"
+  say "Kernel settings of the role $role:"
+  show_kernel_settings "$role" || say 'Some settings cannot be made on this machine.'
+}
+
 # Before the engine starts, which opens its ports.
 if [ -n "$peers" ]; then close_ports; fi
+
+if [ -n "$role" ]; then set_kernel; fi
 
 # Written before the installation, so that the engine's first start reads it.
 if [ -n "$role" ]; then

@@ -102,6 +102,25 @@ pin_base_images() {
   done
 }
 
+# Prints name and secret of each certificate of certificate.sh, one a line, the newest last.
+certificate_secrets() {
+  docker secret ls --quiet --filter "label=turnout.stack=$TURNOUT_STACK" --filter label=turnout.certificate |
+    xargs -r docker secret inspect --format '{{.CreatedAt.UnixNano}} {{index .Spec.Labels "turnout.certificate"}} {{.Spec.Name}}' |
+    sort -n | cut -d ' ' -f 2-
+}
+
+# Turns the lines of certificate_secrets into a file for `docker stack deploy` that mounts them in the controllers.
+stack_of_certificates() {
+  awk '
+    { secret[$1] = $2 }
+    END {
+      print "version: \"3.8\"\nservices:\n  interlock:\n    secrets:"
+      for (name in secret) printf "      - { source: certificate_%s, target: %s.pem, uid: \"10001\", gid: \"10001\", mode: 0400 }\n", name, name
+      print "secrets:"
+      for (name in secret) printf "  certificate_%s: { external: true, name: \"%s\" }\n", name, secret[name]
+    }'
+}
+
 role_of() { docker node inspect --format "{{index .Spec.Labels \"$TURNOUT_ROLE_LABEL\"}}" "$1"; }
 
 # nodes_with ROLE: prints the host names of all nodes with this role, one a line.

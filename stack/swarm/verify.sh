@@ -1,18 +1,34 @@
 #!/usr/bin/env bash
 # verify.sh [--url http://ADDRESS]: casts a vote through the proxy and waits until it is counted. The vote is a real one; with
 # TURNOUT_VERIFY_VOTE=no, or while the poll does not accept votes, it only reads the pages.
+# verify.sh --node: shows the kernel settings of this node, and fails if one is not as its role requires.
 #
 # ADDRESS is the proxy's; the default is the first node with role=interlock (run this on a manager then).
 
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
+# shellcheck source=kernel.sh
+. "$(dirname "$0")/kernel.sh"
 
 VOTE_HOST=${VOTE_HOST:-votingapp.local}
 RESULTS_HOST=${RESULTS_HOST:-results.votingapp.local}
 COUNTED_SECONDS_MAX=60
 
+# Shows the settings of the role that install-docker.sh gave to this machine's engine.
+verify_node() {
+  local role
+  role=$(docker info --format '{{range .Labels}}{{println .}}{{end}}' 2>/dev/null | sed -n "s/^$TURNOUT_ROLE_LABEL=//p") || true
+  [ -n "$role" ] || fail "the engine has no label $TURNOUT_ROLE_LABEL; run install-docker.sh --role ROLE on this machine"
+  say "Kernel settings of this node ($role):"
+  show_kernel_settings "$role" || fail "run install-docker.sh --role $role on this machine; the daemon's settings stay as they are"
+}
+
 case "${1-} $#" in
+  '--node 1')
+    verify_node
+    exit 0
+    ;;
   ' 0')
     require_manager
     url=$(proxy_url)
@@ -53,4 +69,5 @@ fi
 say
 say "Point these names at ${url#http://}, for instance in /etc/hosts:"
 for host in "$VOTE_HOST" "$RESULTS_HOST" "$DASHBOARD_HOST"; do say "  http://$host"; done
+say "verify.sh --node, on each machine, shows its kernel settings."
 say "secrets.sh --show prints the logins for the dashboard and the proxy's statistics (port 8404)."

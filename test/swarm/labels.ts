@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import type { IncomingHttpHeaders } from 'node:http';
 import { connect as connectHttp2 } from 'node:http2';
 import { request as requestTls } from 'node:https';
@@ -105,6 +105,7 @@ export function testLabels(cluster: Cluster): void {
     cert = pair.cert;
     await cluster.manager.createSecret('turnout_tls_cert', pair.cert);
     await cluster.manager.createSecret('turnout_tls_key', pair.key);
+    await installCertificate(cluster, pair);
     await cluster.deploy(WITH_TLS);
     await cluster.manager.docker('stack', 'deploy', '--resolve-image', 'never', '-c', ECHO_FILE, 'echo');
     await untilEchoServicesRun(cluster, client);
@@ -115,6 +116,19 @@ export function testLabels(cluster: Cluster): void {
   testPathLabels(cluster, client);
   testBalancingLabels(client);
   testFaultyLabels(cluster, client);
+}
+
+/** Installs the certificate `tls`, as an operator does. */
+async function installCertificate(cluster: Cluster, pair: { cert: string; key: string }): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'turnout-'));
+  try {
+    const [cert, key] = [join(folder, 'cert.pem'), join(folder, 'key.pem')];
+    writeFileSync(cert, pair.cert);
+    writeFileSync(key, pair.key);
+    await cluster.manager.script('certificate.sh', ['tls', cert, key]);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 }
 
 /** Waits for one task of every service, then for all tasks, because the tests are about how several share requests. */

@@ -72,3 +72,12 @@ test('every service resolves to its tasks, is restarted, limited and locked down
     expect(ports !== undefined, name).toBe(name === 'proxy');
   }
 });
+
+test('the MTU of the nodes holds for every network', () => {
+  const { networks } = parse(stack, { merge: true }) as { networks: Record<string, unknown> };
+  expect(Object.keys(networks)).toHaveLength(5);
+  for (const [name, network] of Object.entries(networks)) {
+    const option = { 'com.docker.network.driver.mtu': expect.stringMatching(/^\$\{NODE_MTU:-1500\}$/) };
+    expect(network, name).toMatchObject({ driver: 'overlay', driver_opts: option });
+  }
+});

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';
+import { join } from 'node:path';
 import { Registry } from '@prometheus-io/client';
 import { Controller } from '#interlock/controller.ts';
 import { DockerApi, type Service } from '#interlock/docker.ts';
@@ -89,6 +90,7 @@ export async function startInterlock(
     const controller = new Controller({
       docker: new DockerApi(docker.url),
       proxy: new HaProxy(haproxy.folder),
+      certificatesDir: join(haproxy.folder, 'held'),
       cluster: '',
       edge: {
         postRateMax: 0,

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -33,6 +33,9 @@ case "$*" in
   'node inspect --format {{index .Spec.Labels "role"}}'*) echo frontend ;;
   'node inspect --format {{.Description.Hostname}}'*) echo frontend01 ;;
   'node ls --quiet') echo 1 ;;
+  'secret ls '*) [ ! -e "$FAKE/unlisted" ] || exit 1; [ ! -e "$FAKE/certificate" ] || echo id ;;
+  'secret inspect --format '*) echo "1 tls turnout_certificate_tls_1" ;;
+  'stack deploy '*) for word; do last=$file file=$word; [ "$last" != -c ] || cat "$word"; done >"$FAKE/deployed" ;;
   'stack services --quiet '*) echo turnout_vote ;;
   'stack services '*) echo 'turnout_vote global 2/2' ;;
   'service ls '*) cat "$FAKE/replicas" ;;
@@ -370,6 +373,19 @@ describe('deploy.sh', () => {
   test('succeeds once every service is up to date', async () => {
     await writeFile(join(folder.path, 'update'), 'completed turnout_vote: update completed\n');
     expect(await run('deploy.sh')).toMatchObject({ succeeded: true });
+  });
+
+  test('keeps the certificates that certificate.sh installed', async () => {
+    const deployed = () => readFile(join(folder.path, 'deployed'), 'utf8');
+    await run('deploy.sh');
+    expect(await deployed()).not.toContain('turnout_certificate');
+    await writeFile(join(folder.path, 'certificate'), '');
+    await run('deploy.sh');
+    expect(await deployed()).toContain('name: "turnout_certificate_tls_1"');
+    await rm(join(folder.path, 'deployed'));
+    await writeFile(join(folder.path, 'unlisted'), '');
+    expect(await run('deploy.sh')).toMatchObject({ succeeded: false });
+    await expect(deployed()).rejects.toThrow();
   });
 
   test.each(['paused', 'rollback_paused', 'rollback_completed'])(

@@ -42,6 +42,7 @@ const NO_LIMITS: Edge = {
   trustedProxies: [],
   proxyProtocolFrom: [],
   proxies: 1,
+  version: [2, 6],
 };
 
 /** What becomes of the services: the model, and the faults of all kinds. */
@@ -182,6 +183,30 @@ describe('the routes', () => {
     });
   });
 
+  // No HAProxy 3 was available: nothing has read these files, and a person must compare them with its manual.
+  test.each([
+    ['hashing', [3, 0]],
+    ['hashing', [3, 2]],
+    ['turnout', [3, 2]],
+    ['tls', [3, 2]],
+  ] as const)(
+    'of the scenario %s match the golden file for HAProxy %j, which was not run',
+    async (name, version) => {
+      const { model } = compose(SCENARIOS[name] ?? [], { ...edgeOf(name), version });
+      await expect(renderRoutes(model)).toMatchFileSnapshot(
+        `golden/not-run/${name}-${version.join('.')}.cfg`,
+      );
+    },
+  );
+
+  test('use nothing of HAProxy 3 for older versions, and nothing of 3.1 for 3.0', () => {
+    const text = (version: Edge['version']) =>
+      renderRoutes(compose(SCENARIOS['hashing'] ?? [], { version }).model);
+    expect(text([2, 8])).toBe(text([2, 6]));
+    expect(text([3, 0])).not.toContain('init-state');
+    expect(text([4, 0])).toBe(text([3, 1]));
+  });
+
   test.skipIf(haproxyIsMissing)('of a service with as many hosts as it may have are taken by HAProxy', () => {
     const hosts = (at: string) => Array.from({ length: 100 }, (_, number) => `h${number}.${at}.test`).join();
     const many = [
@@ -281,7 +306,9 @@ describe('the routes', () => {
     );
     expect(faultOf({ network: 'public' })).toMatch(/^network must name one/);
     expect(faultOf({ network: 'public' }, { stack: 'stack' })).toBeUndefined();
-    expect(faultOf({ ssl_cert: 'absent' })).toBe('the proxy has no secret absent');
+    expect(faultOf({ ssl_cert: 'absent' })).toBe(
+      'there is no certificate absent, and the proxy has no such secret',
+    );
     expect(faultOf({ ssl_cert: 'both.pem' })).toBeUndefined();
     expect(faultOf({ backend_mode: 'vip' })).toBe('backend_mode vip needs a service with endpoint_mode vip');
     const { model } = compose([web('x', { ssl_cert: 'cert', ssl_key: 'key' }, { stack: 'stack' })]);
