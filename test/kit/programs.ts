@@ -12,6 +12,8 @@ const PACKAGES: Readonly<Record<string, string>> = {
   jq: 'jq',
   nft: 'nftables',
   openssl: 'openssl',
+  prometheus: 'prometheus',
+  amtool: 'prometheus-alertmanager',
   ruby: 'ruby',
   shellcheck: 'shellcheck',
   strace: 'strace',
