@@ -41,11 +41,15 @@ describe.skipIf(!findProgram('promtool'))('Prometheus', () => {
 });
 
 test('each alert is tested on both sides of its threshold', () => {
-  const alerts = read<RuleFile>('rules.yml').groups.flatMap(({ rules }) => rules.flatMap(({ alert }) => alert ?? []));
+  const alerts = read<RuleFile>('rules.yml').groups.flatMap(({ rules }) =>
+    rules.flatMap(({ alert }) => alert ?? []),
+  );
   const tests = read<RuleTests>('rules.test.yml').tests.flatMap((one) => one.promql_expr_test);
   expect(alerts.length).toBeGreaterThan(0);
   for (const alert of alerts) {
-    const fired = tests.filter(({ expr }) => expr.includes(`"${alert}"`)).map(({ exp_samples }) => exp_samples.length);
+    const fired = tests
+      .filter(({ expr }) => expr.includes(`"${alert}"`))
+      .map(({ exp_samples }) => exp_samples.length);
     expect(new Set(fired), alert).toEqual(new Set([0, 1]));
   }
 });
