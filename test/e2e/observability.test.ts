@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parse, stringify } from 'yaml';
@@ -32,6 +32,10 @@ const OBSERVABILITY = join(ROOT, 'stack/observability');
 const README = join(OBSERVABILITY, 'README.md');
 const COLLECTORS = ['public', 'backoffice', 'capture', 'control'] as const;
 const VOTES = '/polls/cats-vs-dogs/votes';
+/** Votes cast while all is well, and again while Redis is down. */
+const CROWD = 500;
+/** Lines of all processes meanwhile: each message at most every 10 s. */
+const LINES_MAX = 40;
 /** Longer than the longest `for` of an alert that a test waits for. */
 const ALERT_MS_MAX = 90_000;
 /** Prometheus and five processes start at once on a loaded machine. */
@@ -48,6 +52,7 @@ let vote: TestService;
 let worker: TestService;
 /** The address of each admin port, by the name of its job. */
 const targets = new Map<string, string>();
+const logs: string[] = [];
 const cleanups: (() => Promise<unknown>)[] = [];
 
 describe.skipIf(haproxyIsMissing)('real processes', () => {
@@ -78,6 +83,31 @@ describe.skipIf(haproxyIsMissing)('real processes', () => {
     expect(used.length).toBeGreaterThan(0);
     const missing = used.filter((name) => !text.includes(`\`${name.replace(/_(bucket|count|sum)$/, '')}\``));
     expect(missing).toEqual([]);
+  });
+
+  test('a crowd adds a few lines to the logs, during a fault as well, and no line has a voter', async () => {
+    const before = await readLines();
+    const voters = new Set<string>();
+    await castVotes(CROWD, voters);
+    expect(voters.size).toBe(CROWD);
+    await redis.down();
+    const refused = await castVotes(CROWD, voters);
+    await redis.up();
+    expect(refused).toEqual(new Set([503]));
+    await until('votes are accepted again', async () => (await castVote()) === 202);
+    const lines = (await readLines()).slice(before.length);
+    expect(lines.length).toBeGreaterThan(0);
+    expect(lines.length).toBeLessThan(LINES_MAX);
+    for (const line of lines) {
+      expect(JSON.parse(line)).toMatchObject({
+        time: expect.any(String),
+        level: expect.any(String),
+        process: expect.any(String),
+        message: expect.any(String),
+      });
+    }
+    const text = lines.join('');
+    for (const token of voters) for (const part of token.split('.')) expect(text).not.toContain(part);
   });
 
   describe.skipIf(!findProgram('prometheus'))('scraped by Prometheus through the collectors', () => {
@@ -182,6 +212,7 @@ async function startSystem(): Promise<void> {
   const start = async (options: Omit<Parameters<typeof startService>[0], 'folder'>): Promise<TestService> => {
     const process = await startService({ ...options, folder: folder.path });
     cleanups.push(() => process.end());
+    logs.push(process.log);
     targets.set(options.bundle, new URL(process.adminUrl).host);
     return process;
   };
@@ -224,14 +255,36 @@ async function startRouting(): Promise<void> {
   targets.set('interlock', `127.0.0.1:${adminPort}`);
 }
 
-async function castVote(): Promise<number> {
+async function postVote(): Promise<Response> {
   const response = await fetch(vote.url + VOTES, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body: '{"choice":"cats"}',
   });
   await response.arrayBuffer();
-  return response.status;
+  return response;
+}
+
+const castVote = async (): Promise<number> => (await postVote()).status;
+
+/** Casts votes, 50 at a time. Adds the tokens of new voters to `voters`; returns the statuses. */
+async function castVotes(count: number, voters: Set<string>): Promise<Set<number>> {
+  const statuses = new Set<number>();
+  for (let cast = 0; cast < count; cast += 50) {
+    const responses = await Promise.all(Array.from({ length: Math.min(50, count - cast) }, postVote));
+    for (const response of responses) {
+      statuses.add(response.status);
+      const token = /turnout_voter=([^;]+)/.exec(response.headers.get('set-cookie') ?? '')?.[1];
+      if (token) voters.add(token);
+    }
+  }
+  return statuses;
+}
+
+/** Returns the lines that all processes have logged. */
+async function readLines(): Promise<string[]> {
+  const texts = await Promise.all(logs.map((log) => readFile(log, 'utf8')));
+  return texts.flatMap((text) => text.split('\n').filter(Boolean));
 }
 
 interface Metric {
