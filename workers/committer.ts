@@ -22,6 +22,8 @@ export interface CommitterOptions {
   readonly log: Log;
   /** Called after each successful commit with its result and duration. */
   readonly onCommit?: (result: CommitResult, durationMs: number) => void;
+  /** Called before each retry: after a lost race with another commit, or after a fault. */
+  readonly onRetry?: (reason: 'race' | 'fault') => void;
   /** Called with the reason when commits start to fail, and with `undefined` when every lane has recovered. */
   readonly onFault?: (reason: string | undefined) => void;
 }
@@ -188,6 +190,7 @@ export class Committer {
           log.repeated('commit failed, retrying', { jobs: jobs.length, error });
           this.#setFault(shard, (error as Error).message);
         }
+        this.#options.onRetry?.(policy === 'retry-now' ? 'race' : 'fault');
         const ms = policy === 'retry-now' ? Math.random() * RETRY_DELAY_MS_MIN : delayMs;
         const { signal } = this.#stopped;
         await sleep(ms, undefined, { signal }).catch(() => undefined);

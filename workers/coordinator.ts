@@ -43,7 +43,19 @@ export interface CoordinatorOptions {
   readonly roundIntervalMs?: number;
 }
 
+/** What the coordinator last read of a node, for the metrics. */
+export interface CoordinatedNode {
+  readonly id: string | undefined;
+  /** The name of its host; `undefined` while it has no source. */
+  readonly name: string | undefined;
+  readonly clockSkewMs: number;
+  readonly seals: number;
+  readonly fences: number;
+  readonly pollRevisions: ReadonlyMap<string, number>;
+}
+
 interface Reading {
+  readonly address: string;
   readonly registry: NodeRegistry;
   readonly contents: NodeContents;
 }
@@ -71,6 +83,7 @@ export class Coordinator {
   readonly #options: CoordinatorOptions;
   readonly #lease: Lease = { name: LEASE_NAME, holder: randomUUID(), durationMs: LEASE_MS };
   readonly #exchanges = new Map<NodeRegistry, Promise<void>>();
+  readonly #nodes = new Map<string, CoordinatedNode>();
   #readings: Reading[] = [];
   #timer: NodeJS.Timeout | undefined;
   #round: Promise<void> = Promise.resolve();
@@ -79,6 +92,15 @@ export class Coordinator {
 
   constructor(options: CoordinatorOptions) {
     this.#options = options;
+  }
+
+  get isHolder(): boolean {
+    return this.#isHolder;
+  }
+
+  /** The nodes by address, as this worker last read them; empty unless it holds the lease. */
+  get nodes(): ReadonlyMap<string, CoordinatedNode> {
+    return this.#nodes;
   }
 
   /** Runs a round now and then every second. */
@@ -111,6 +133,7 @@ export class Coordinator {
         log.info(isHolder ? 'lease acquired' : 'lease lost', { lease: LEASE_NAME });
       }
       this.#isHolder = isHolder;
+      if (!isHolder) this.#nodes.clear();
       if (isHolder) await this.#coordinate();
     } catch (error) {
       log.repeated('coordination failed, retrying', { error });
@@ -144,7 +167,7 @@ export class Coordinator {
       if (this.#exchanges.has(registry)) continue;
       const exchange = registry
         .exchange(polls)
-        .then((contents) => void this.#readings.push({ registry, contents }))
+        .then((contents) => void this.#readings.push({ address, registry, contents }))
         .catch((error: unknown) => log.repeated('node not read', { node: address, error }))
         .finally(() => this.#exchanges.delete(registry));
       this.#exchanges.set(registry, exchange);
@@ -153,6 +176,8 @@ export class Coordinator {
     await withDeadline(all, EXCHANGE_MS_MAX, 'the nodes').catch(() => undefined);
     const readings = this.#readings;
     this.#readings = [];
+    for (const { address, contents } of readings) this.#nodes.set(address, describe(contents));
+    for (const address of this.#nodes.keys()) if (!registries().has(address)) this.#nodes.delete(address);
     return readings;
   }
 
@@ -283,6 +308,18 @@ export class Coordinator {
       this.#options.log.repeated(failure, { error });
     }
   }
+}
+
+function describe({ id, clockSkewMs, ledger, seals, fenced, polls }: NodeContents): CoordinatedNode {
+  const own = ledger.keys().find((source) => nodeOf(source).id === id);
+  return {
+    id,
+    name: own && nodeOf(own).name,
+    clockSkewMs,
+    seals: seals.length,
+    fences: fenced.size,
+    pollRevisions: new Map(polls.map((poll) => [poll.id, poll.revision])),
+  };
 }
 
 type Fenced = Awaited<ReturnType<typeof readFenced>>;

@@ -32,8 +32,8 @@ await runProcess('worker', async (parts) => {
   const discover = discoverNodes(config.queueNodes);
   const polls = readPollsFile(config.pollsFile);
 
-  const registry = createMetrics('worker');
   const readiness = new Readiness('postgres', 'nodes');
+  const registry = createMetrics('worker', readiness);
   const admin = await listen(createAdminApp(readiness, registry), config.adminPort);
   shutdown.defer('close the admin port', admin.close);
 
@@ -52,12 +52,16 @@ await runProcess('worker', async (parts) => {
   if (shutdown.isStopping) return;
   monitorDurability(db, readiness, parts);
 
-  const metrics = createWorkerMetrics(registry, () => pool.nodes);
+  const metrics = createWorkerMetrics(registry, {
+    nodes: () => pool.nodes,
+    coordinator: () => coordinator,
+  });
   const committer = new Committer({
     commit: (batches, shard) => commitBatches(db, batches, shard),
     isBehind: () => pool.isBehind,
     log,
     onCommit: metrics.onCommit,
+    onRetry: metrics.onRetry,
     onFault: (reason) => (reason ? readiness.notReady('postgres', reason) : readiness.ready('postgres')),
   });
   const coordinatorDb = openDb({
@@ -73,6 +77,7 @@ await runProcess('worker', async (parts) => {
     discover,
     submit: (batch) => committer.submit(batch),
     onForeignJob: metrics.onForeignJob,
+    onStalledJob: metrics.onStalledJob,
     log,
   });
   const coordinator = new Coordinator({ db: coordinatorDb, registries: () => pool.registries, log });

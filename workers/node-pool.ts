@@ -5,7 +5,7 @@ import type { Log } from '#runtime/log.ts';
 import type { RedisAddress } from '#runtime/redis.ts';
 import { SHUTDOWN_MS_MAX } from '#runtime/shutdown.ts';
 import type { NodeRegistry } from './node-registry.ts';
-import { type NodeTimings, NodeWorker } from './node-worker.ts';
+import { type NodeReport, type NodeTimings, NodeWorker } from './node-worker.ts';
 
 /** Longest wait of a stopping worker for its active jobs. */
 export const DRAIN_STOP_MS_MAX = 15_000;
@@ -42,24 +42,22 @@ export interface NodePoolOptions {
   readonly submit: (batch: ReceivedBatch) => Promise<void>;
   /** Called for each job whose source belongs to another node. */
   readonly onForeignJob: () => void;
+  /** Called for each job whose worker lost its lock. */
+  readonly onStalledJob?: () => void;
   readonly log: Log;
   readonly timings?: PoolTimings;
 }
 
-/** State of a node at its last probe, and the jobs active in this process. */
+/** Whether a node answered its last probe, and what it last answered; `undefined` before the first answer. */
 export interface NodeState {
   readonly isUp: boolean;
-  readonly waitingJobs: number;
-  /** Jobs of another format version. */
-  readonly delayedJobs: number;
-  readonly activeJobs: number;
+  readonly report: NodeReport | undefined;
 }
 
 interface Member {
   readonly worker: NodeWorker;
   isUp: boolean;
-  waitingJobs: number;
-  delayedJobs: number;
+  report: NodeReport | undefined;
   /** The running probe. */
   probe: Promise<void> | undefined;
 }
@@ -81,17 +79,12 @@ export class NodePool {
   }
 
   get nodes(): ReadonlyMap<string, NodeState> {
-    return new Map(
-      [...this.#members].map(([name, { worker, isUp, waitingJobs, delayedJobs }]) => [
-        name,
-        { isUp, waitingJobs, delayedJobs, activeJobs: worker.activeJobs },
-      ]),
-    );
+    return new Map([...this.#members].map(([name, { isUp, report }]) => [name, { isUp, report }]));
   }
 
   /** Whether any node had waiting jobs at its last probe, up to two seconds ago. */
   get isBehind(): boolean {
-    return this.#members.values().some(({ isUp, waitingJobs }) => isUp && waitingJobs > 0);
+    return this.#members.values().some(({ isUp, report }) => isUp && (report?.waitingJobs ?? 0) > 0);
   }
 
   /** The keys of each node beside its queue, by address. */
@@ -146,7 +139,7 @@ export class NodePool {
 
   #follow(addresses: readonly RedisAddress[]): void {
     if (this.#isStopped) return;
-    const { log, submit, onForeignJob, timings = TIMINGS } = this.#options;
+    const { log, submit, onForeignJob, onStalledJob = () => {}, timings = TIMINGS } = this.#options;
     const concurrency = Math.min(
       JOBS_PER_NODE_MAX,
       Math.max(JOBS_PER_NODE_MIN, Math.floor(ACTIVE_JOBS_MAX / addresses.length)),
@@ -165,12 +158,19 @@ export class NodePool {
         continue;
       }
       log.info('node added', { node: address.name });
-      const worker = new NodeWorker({ address, concurrency, submit, onForeignJob, log, timings });
+      const worker = new NodeWorker({
+        address,
+        concurrency,
+        submit,
+        onForeignJob,
+        onStalledJob,
+        log,
+        timings,
+      });
       this.#members.set(address.name, {
         worker,
         isUp: false,
-        waitingJobs: 0,
-        delayedJobs: 0,
+        report: undefined,
         probe: undefined,
       });
     }
@@ -179,11 +179,9 @@ export class NodePool {
   async #probe(name: string, member: Member): Promise<void> {
     const { log } = this.#options;
     try {
-      const { waitingJobs, delayedJobs } = await member.worker.probe();
+      member.report = await member.worker.probe();
       if (!member.isUp) log.info('node reachable', { node: name });
       member.isUp = true;
-      member.waitingJobs = waitingJobs;
-      member.delayedJobs = delayedJobs;
     } catch (error) {
       if (member.isUp) log.warn('node unreachable', { node: name, error });
       member.isUp = false;

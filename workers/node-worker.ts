@@ -39,6 +39,13 @@ export interface NodeReport {
   readonly waitingJobs: number;
   /** Jobs of another format version, which wait for a worker of that version. */
   readonly delayedJobs: number;
+  /** Jobs that some worker has fetched and not finished. */
+  readonly activeJobs: number;
+  readonly failedJobs: number;
+  /** Age of the job at the head of the queue, or of one fetched or delayed before it; 0 when there is none. */
+  readonly oldestJobMs: number;
+  /** Bytes; `max` is 0 without a limit. */
+  readonly memory: { readonly used: number; readonly max: number };
   readonly isPaused: boolean;
 }
 
@@ -49,6 +56,8 @@ export interface NodeWorkerOptions {
   readonly submit: (batch: ReceivedBatch) => Promise<void>;
   /** Called for each job whose source belongs to another node. */
   readonly onForeignJob: () => void;
+  /** Called for each job whose worker lost its lock. */
+  readonly onStalledJob: () => void;
   readonly log: Log;
   readonly timings: NodeTimings;
 }
@@ -95,24 +104,13 @@ export class NodeWorker {
    * @throws when the node is unreachable
    */
   async probe(): Promise<NodeReport> {
-    const pending = this.#probeRedis
-      .multi()
-      .llen(this.#worker.toKey('wait'))
-      .zcard(this.#worker.toKey('delayed'))
-      .hexists(this.#worker.toKey('meta'), 'paused')
-      .exec();
     const { address, timings } = this.#options;
     const what = `probing ${address.name}`;
-    const replies = await withDeadline(pending, timings.probeMsMax, what).catch((error: unknown) => {
+    const report = await withDeadline(this.#read(), timings.probeMsMax, what).catch((error: unknown) => {
       // If the machine vanished without closing the connection, only a new connection detects its return.
       if (error instanceof DeadlineError) this.#probeRedis.disconnect(true);
       throw error;
     });
-    const [waiting, delayed, paused] = (replies ?? []).map(([error, reply]) => {
-      if (error) throw error;
-      return reply;
-    });
-    const report = { waitingJobs: Number(waiting), delayedJobs: Number(delayed), isPaused: paused === 1 };
     this.#replaceIfHung(report);
     return report;
   }
@@ -121,6 +119,56 @@ export class NodeWorker {
   async stop(msMax: number): Promise<void> {
     this.#probeRedis.disconnect();
     await this.#worker.stop(msMax);
+  }
+
+  async #read(): Promise<NodeReport> {
+    const [wait, active, delayed] = ['wait', 'active', 'delayed'].map((key) => this.#worker.toKey(key)) as [
+      string,
+      string,
+      string,
+    ];
+    const replies = await this.#probeRedis
+      .multi()
+      .llen(wait)
+      .zcard(delayed)
+      .llen(active)
+      .zcard(this.#worker.toKey('failed'))
+      .hexists(this.#worker.toKey('meta'), 'paused')
+      .info('memory')
+      .time()
+      .lrange(wait, -1, -1)
+      .lrange(active, -1, -1)
+      .zrange(delayed, '0', '0')
+      .exec();
+    const [waitingJobs, delayedJobs, activeJobs, failedJobs, paused, info, time, ...oldest] = (
+      replies ?? []
+    ).map(([error, reply]) => {
+      if (error) throw error;
+      return reply;
+    });
+    const [seconds, micros] = time as [string, string];
+    return {
+      waitingJobs: Number(waitingJobs),
+      delayedJobs: Number(delayedJobs),
+      activeJobs: Number(activeJobs),
+      failedJobs: Number(failedJobs),
+      oldestJobMs: await this.#ageOf(
+        (oldest as string[][]).flat(),
+        Number(seconds) * 1_000 + Number(micros) / 1_000,
+      ),
+      memory: readMemory(String(info)),
+      isPaused: paused === 1,
+    };
+  }
+
+  /** Returns how long ago the oldest of these jobs was added, by the clock of its node. */
+  async #ageOf(jobs: readonly string[], nowMs: number): Promise<number> {
+    const added = await Promise.all(
+      jobs.map((id) => this.#probeRedis.hget(this.#worker.toKey(id), 'timestamp')),
+    );
+    // A job may have been committed since.
+    const times = added.filter((time) => time !== null).map(Number);
+    return times.length === 0 ? 0 : Math.max(0, nowMs - Math.min(...times));
   }
 
   #startWorker(): QueueWorker {
@@ -133,6 +181,7 @@ export class NodeWorker {
       removeOnComplete: { count: 0 },
     });
     worker.on('error', (error) => log.repeated('worker error', { node: address.name, error }));
+    worker.on('stalled', () => this.#options.onStalledJob());
     worker.on('failed', (job, error) =>
       log.error('job failed permanently', { node: address.name, job: job?.id, reason: error.message }),
     );
@@ -196,4 +245,9 @@ export class NodeWorker {
     void this.#worker.stop(0);
     this.#worker = this.#startWorker();
   }
+}
+
+function readMemory(info: string): NodeReport['memory'] {
+  const bytes = (name: string) => Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(info)?.[1] ?? 0);
+  return { used: bytes('used_memory'), max: bytes('maxmemory') };
 }

@@ -18,6 +18,7 @@ import { BOARD_PATH, createDashboardApp } from './app.ts';
 import { createBoard } from './board.ts';
 import { ANOMALIES_MS_MAX, LiveAnomalies } from './live-anomalies.ts';
 import { LiveAudit } from './live-audit.ts';
+import { createDashboardMetrics } from './metrics.ts';
 
 const SETTINGS = {
   port: settings.port(8082),
@@ -37,7 +38,8 @@ await runProcess('dashboard', async ({ log, shutdown }) => {
 
   // Operators need the page most when nodes or Postgres are down, so it depends on neither.
   const readiness = new Readiness('server');
-  const admin = await listen(createAdminApp(readiness, createMetrics('dashboard')), config.adminPort);
+  const registry = createMetrics('dashboard', readiness);
+  const admin = await listen(createAdminApp(readiness, registry), config.adminPort);
   shutdown.defer('close the admin port', admin.close);
 
   const connect = (name: string, connectionsMax: number, statementMsMax: number) => {
@@ -72,6 +74,7 @@ await runProcess('dashboard', async ({ log, shutdown }) => {
     },
     log,
   });
+  createDashboardMetrics(registry, () => audit.latest());
   const app = createDashboardApp({
     users: config.dashboardUsers,
     audit,

@@ -27,8 +27,8 @@ await runProcess('issuer', async ({ log, shutdown }) => {
   const { check, ...config } = challenge ? readForChallenge(challenge) : readForJwt();
   log.setLevel(config.logLevel);
 
-  const registry = createMetrics('issuer');
   const readiness = new Readiness('server');
+  const registry = createMetrics('issuer', readiness);
   const admin = await listen(createAdminApp(readiness, registry), config.adminPort);
   shutdown.defer('close the admin port', admin.close);
 

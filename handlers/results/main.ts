@@ -28,8 +28,8 @@ await runProcess('results', async ({ log, shutdown }) => {
   const config = readConfig(SETTINGS);
   log.setLevel(config.logLevel);
 
-  const registry = createMetrics('results');
   const readiness = new Readiness('postgres', 'server');
+  const registry = createMetrics('results', readiness);
   const admin = await listen(createAdminApp(readiness, registry), config.adminPort);
   shutdown.defer('close the admin port', admin.close);
 

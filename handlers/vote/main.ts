@@ -44,8 +44,8 @@ async function supervise(config: Config<typeof SETTINGS>, { log, shutdown }: Pro
 }
 
 async function serve(config: Config<typeof SETTINGS>, { log, shutdown }: ProcessParts): Promise<void> {
-  const registry = createMetrics('vote');
   const readiness = new Readiness('queue', 'node', 'server');
+  const registry = createMetrics('vote', readiness);
   if (cluster.isWorker) {
     reportToPrimary(readiness, registry);
   } else {
@@ -53,7 +53,7 @@ async function serve(config: Config<typeof SETTINGS>, { log, shutdown }: Process
     shutdown.defer('close the admin port', admin.close);
   }
 
-  const metrics = createVoteMetrics(registry);
+  const metrics = createVoteMetrics(registry, config.captureBufferMax);
   const { source, polls, capture } = await openSource({
     address: parseRedisAddress(config.redisUrl.reveal()),
     nodeName: config.node,

@@ -1,6 +1,6 @@
 import { Counter, Gauge, Histogram, type Registry } from '@prometheus-io/client';
 import type { CaptureOptions } from './capture.ts';
-import type { ProblemCode } from './problem.ts';
+import { PROBLEMS, type ProblemCode } from './problem.ts';
 
 /** Powers of two from 0.25 ms (a fast disk) to 2 s (`CAPTURE_MS_MAX`). */
 const WRITE_SECONDS_BUCKETS = Array.from({ length: 14 }, (_, power) => 0.00025 * 2 ** power);
@@ -20,7 +20,7 @@ interface VoteMetrics {
 }
 
 /** Creates the metrics of capture. They are updated per write instead of per vote, which keeps their cost negligible. */
-export function createVoteMetrics(registry: Registry): VoteMetrics {
+export function createVoteMetrics(registry: Registry, bufferVotesMax: number): VoteMetrics {
   let waitingVotes = (): WaitingVotes => ({ buffered: 0, inFlight: 0 });
   const registers = [registry];
   const votes = new Counter({
@@ -47,6 +47,7 @@ export function createVoteMetrics(registry: Registry): VoteMetrics {
     labelNames: ['code'],
     registers,
   });
+  for (const code of Object.keys(PROBLEMS)) problems.inc({ code }, 0);
   const futureTokens = new Counter({
     name: 'turnout_vote_future_tokens_total',
     help: 'Votes whose token is ahead of the clock of this process: a node with a fast clock issued it',
@@ -63,6 +64,11 @@ export function createVoteMetrics(registry: Registry): VoteMetrics {
       this.set({ stage: 'in_flight' }, inFlight);
     },
   });
+  new Gauge({
+    name: 'turnout_capture_buffer_votes_max',
+    help: 'Votes that may be queued for the disk before further votes are refused',
+    registers,
+  }).set(bufferVotesMax);
   return {
     watch: (read) => {
       waitingVotes = read;

@@ -23,8 +23,8 @@ await runProcess('interlock', async ({ log, shutdown }) => {
     logLevel: settings.logLevel,
   });
   log.setLevel(config.logLevel);
-  const registry = createMetrics('interlock');
   const readiness = new Readiness('docker', 'proxy');
+  const registry = createMetrics('interlock', readiness);
   const admin = await listen(createAdminApp(readiness, registry), config.adminPort);
   shutdown.defer('close the admin port', admin.close);
 

@@ -19,7 +19,8 @@ STABLE_CHECKS=3
 POLLS_FILE=${POLLS_FILE:-$TURNOUT_ROOT/stack/polls.json}
 [ -r "$POLLS_FILE" ] || fail "$POLLS_FILE cannot be read"
 POLLS_VERSION=$(sha256sum "$POLLS_FILE" | cut -c 1-12)
-export POLLS_FILE POLLS_VERSION
+OBSERVABILITY_VERSION=$(cat "$TURNOUT_ROOT"/stack/observability/*.yml "$TURNOUT_ROOT"/stack/observability/grafana/* ${ALERTMANAGER_FILE:+"$ALERTMANAGER_FILE"} | sha256sum | cut -c 1-12)
+export POLLS_FILE POLLS_VERSION OBSERVABILITY_VERSION
 export TURNOUT_IMAGES=${TURNOUT_REGISTRY:+$TURNOUT_REGISTRY/}turnout-
 
 # Prints services with too few running tasks or an update in progress. A global service with no wanted task has no node with

@@ -12,7 +12,7 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 NAMES='voter_key siteverify redis_vote redis_worker redis_dashboard postgres worker results dashboard audit operator
-  statistics'
+  statistics grafana'
 
 umask 077
 
@@ -68,6 +68,7 @@ case ${1-} in
     [ -r "$CREDENTIALS" ] || fail "$CREDENTIALS is missing; run secrets.sh first"
     say "dashboard: operator $(password operator)"
     say "proxy statistics: operator $(password statistics)"
+    say "Grafana, with stack/observability.yml: admin $(password grafana)"
     exit 0
     ;;
   '') ;;
@@ -86,4 +87,6 @@ postgres_roles | create postgres_roles
 for role in worker results dashboard; do database_url "$role" | create "${role}_database_url"; done
 printf 'operator:%s' "$(password operator)" | create dashboard_users
 proxy_users | create proxy_users
+password statistics | tr -d '\n' | create statistics_password
+password grafana | tr -d '\n' | create grafana_password
 say "All secrets exist; the passwords are in $CREDENTIALS."

@@ -13,6 +13,8 @@ const PACKAGES: Readonly<Record<string, string>> = {
   nft: 'nftables',
   openssl: 'openssl',
   psql: 'postgresql-client',
+  prometheus: 'prometheus',
+  amtool: 'prometheus-alertmanager',
   ruby: 'ruby',
   shellcheck: 'shellcheck',
   strace: 'strace',

@@ -139,7 +139,7 @@ describe('the drain', () => {
     await one.client.hset(key, 'data', JSON.stringify(data));
     const { pool, lines } = await drainAll();
     await untilTalliesAre([[`${POLL} cats`, 1]]);
-    await until('the pool reports it', () => pool.nodes.get(one.socket)?.delayedJobs === 1);
+    await until('the pool reports it', () => pool.nodes.get(one.socket)?.report?.delayedJobs === 1);
     await until('it was delayed repeatedly', async () => Number(await one.client.hget(key, 'ats')) >= 3);
     expect(await one.client.hget(key, 'atm')).toBeNull();
     expect(await one.client.zcard('bull:votes:failed')).toBe(0);
@@ -156,7 +156,7 @@ describe('the drain', () => {
     await one.client.hset(key, 'data', JSON.stringify(encodeBatch(delayed)));
     await untilTalliesAre([[`${POLL} cats`, 2]]);
     await until('the queue is empty', async () => (await countJobs(one)) === 0);
-    await until('the pool reports it', () => pool.nodes.get(one.socket)?.delayedJobs === 0);
+    await until('the pool reports it', () => pool.nodes.get(one.socket)?.report?.delayedJobs === 0);
   });
 
   test('fails a job of another node and reports it, and counts the jobs of a source that was fenced here', async () => {

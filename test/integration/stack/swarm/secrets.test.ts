@@ -59,8 +59,10 @@ describe('secrets.sh', () => {
   });
   afterAll(() => folder.remove());
 
-  test('creates exactly the secrets of the stack', () => {
-    const stack = readFileSync(join(ROOT, 'stack/turnout.yml'), 'utf8');
+  test('creates exactly the secrets of the stack files', () => {
+    const stack = ['turnout.yml', 'observability.yml']
+      .map((name) => readFileSync(join(ROOT, 'stack', name), 'utf8'))
+      .join('');
     const named = [...stack.matchAll(/^ {2}(\w+):\s+\{ external: true/gm)].map(([, name]) => name).toSorted();
     expect(named.length).toBeGreaterThan(5);
     expect(

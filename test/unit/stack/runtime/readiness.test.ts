@@ -6,7 +6,7 @@ import { Readiness } from '#runtime/readiness.ts';
 const PATHS = ['/healthz', '/startupz', '/readyz'] as const;
 
 async function ask(readiness: Readiness): Promise<number[]> {
-  const app = createAdminApp(readiness, createMetrics('vote'));
+  const app = createAdminApp(readiness, createMetrics('vote', readiness));
   return Promise.all(PATHS.map(async (path) => (await app.request(path)).status));
 }
 
@@ -27,7 +27,7 @@ test('a process has started once all parts were ready at the same time, and stay
 test('a process that is not ready reports the reasons', async () => {
   const readiness = new Readiness('queue');
   readiness.notReady('queue', 'not connected');
-  const app = createAdminApp(readiness, createMetrics('vote'));
+  const app = createAdminApp(readiness, createMetrics('vote', readiness));
   for (const path of ['/startupz', '/readyz']) {
     expect(await (await app.request(path)).json()).toMatchObject({ reason: { queue: 'not connected' } });
   }
