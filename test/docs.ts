@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { dirname, join, normalize } from 'node:path';
+import { basename, dirname, join, normalize } from 'node:path';
 import { ROOT } from '#dev/root.ts';
 
 /** What documents may refer to. */
@@ -120,12 +120,16 @@ function checkScripts(code: string, project: Project, report: Report): void {
       (file) => file === name || file.endsWith(`/${name}`) || name.endsWith(`/${file}`),
     );
     if (paths.length === 0) report(`there is no script ${name}`);
+    const scripts = paths.map((path) => project.read(path));
     const [first = '', ...others] = rest.trim().split(' ');
+    // A usage like `certificate.sh NAME` has no subcommands.
+    const hasNameFirst = scripts.some((script) =>
+      / [A-Z]/.test(script.split(`# ${basename(name)}`)[1]?.slice(0, 2) ?? ''),
+    );
     const words = [
-      ...(/^(?:[a-z]+$|--)/.test(first) ? [first] : []),
+      ...(first.startsWith('--') || (/^[a-z]+$/.test(first) && !hasNameFirst) ? [first] : []),
       ...others.filter((other) => other.startsWith('--')),
     ];
-    const scripts = paths.map((path) => project.read(path));
     const unknown = words.find((word) => !scripts.some((script) => script.includes(word)));
     if (paths.length > 0 && unknown !== undefined) report(`${paths.join()} has no ${unknown}`);
   }

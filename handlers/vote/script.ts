@@ -15,7 +15,8 @@ const PAUSE_MS_MAX = 30_000;
  *   one idempotency key, so that they are of one voter,
  * - one vote is in flight at a time, so that the last choice is the last one to arrive,
  * - the device remembers its choice,
- * - an answer that is no success and no reason to try again is left to the form, whose page says what is wrong.
+ * - a vote that is refused is left to the form, whose page says why. Not after any other answer: an attempt before may be captured, and
+ *   the form sends no key.
  */
 export function votingScript(challenge?: Challenge): string {
   return `
@@ -89,7 +90,7 @@ const vote = async () => {
       remember(choiceName, choice.value);
       if (wanted === choice) return show(choice);
       attempt = 0;
-    } else if (status !== 0 && status !== 429 && status < 502) {
+    } else if (status >= 400 && status < 500 && status !== 408 && status !== 429) {
       isPlain = true;
       return form.requestSubmit(choice);
     } else {

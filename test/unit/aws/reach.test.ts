@@ -52,6 +52,7 @@ function calledPorts(): number[] {
     'aws/measure.sh',
     'stack/swarm/polls.sh',
     'stack/swarm/retire.sh',
+    'stack/swarm/scale.sh',
     'stack/swarm/verify.sh',
   ]);
   expect(read('stack/swarm/lib.sh')).toContain("printf 'http://%s'");

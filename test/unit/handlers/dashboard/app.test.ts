@@ -117,6 +117,7 @@ describe('the dashboard', () => {
           address: 'r1',
           reachable: true,
           reason: null,
+          oldestMs: null,
           waiting: 1,
           active: 0,
           delayed: 0,
