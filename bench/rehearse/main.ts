@@ -15,7 +15,7 @@ import { confirmHosts, hostsToConfirm } from './confirm.ts';
 import { crowdOf, type GroupLoad } from './crowd.ts';
 import { injectFaults, requireProcesses } from './faults.ts';
 import { HELP, parseRehearseOptions, type RehearseOptions } from './options.ts';
-import { openRehearsalPoll, type RehearsalPoll, requirePage } from './poll.ts';
+import { openRehearsalPoll, type RehearsalPoll, requirePoll } from './poll.ts';
 import { type Report, renderReport, verdictText } from './report.ts';
 import { judge, type Rehearsal } from './verdict.ts';
 
@@ -68,7 +68,7 @@ async function run(options: RehearseOptions): Promise<number> {
     openRehearsalPoll(db, queues, seconds * 1_000),
   );
   cleanUp = () => poll.close();
-  for (const { url } of targets) await requirePage(url, poll.id);
+  for (const { url } of targets) await requirePoll(url, poll.id);
 
   const crowd = crowdOf(voters, seconds, targets, poll.id);
   const watch = await watchBacklog(db, queues);

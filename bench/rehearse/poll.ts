@@ -74,12 +74,12 @@ export async function openRehearsalPoll(db: Db, queues: NodeQueues, openMs: numb
 }
 
 /**
- * Checks that voters of a target get the poll's page: else the target belongs to another system than the database.
+ * Checks that a target knows the poll: else it belongs to another system than the database.
  *
- * @throws StartError when it does not respond with the page
+ * @throws StartError when it does not respond with the definition of the poll
  */
-export async function requirePage(target: string, poll: string): Promise<void> {
-  const url = `${target}/polls/${poll}`;
+export async function requirePoll(target: string, poll: string): Promise<void> {
+  const url = `${target}/polls/${poll}.json`;
   const answer = await fetch(url, { signal: AbortSignal.timeout(PAGE_MS_MAX) }).then(
     ({ status }) => String(status),
     (error: Error) => String(error.cause ?? error.message),

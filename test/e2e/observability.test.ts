@@ -45,6 +45,11 @@ interface ScrapeJob {
   readonly job_name: string;
 }
 
+/** Metrics that have no value here: no site has a certificate. */
+const LABELS_WITHOUT_VALUE = new Map([
+  ['turnout_interlock_certificate_expiry_timestamp_seconds', ['certificate']],
+]);
+
 let folder: Awaited<ReturnType<typeof scratchFolder>>;
 let redis: GuardedRedis;
 let haproxy: TestHaProxy;
@@ -311,7 +316,7 @@ async function readMetrics([job, host]: readonly [string, string]): Promise<Metr
     ([, name = '', help = '', type = '']) => {
       const series = new RegExp(`^${name}(?:_bucket)?\\{([^}]*)\\}`, 'm').exec(text)?.[1];
       const labels = series?.match(/\w+(?==")/g)?.filter((label) => label !== 'process' && label !== 'le');
-      return { name, type, labels, job, help };
+      return { name, type, labels: labels ?? LABELS_WITHOUT_VALUE.get(name), job, help };
     },
   );
 }
