@@ -37,7 +37,12 @@ case "${1-} $#" in
   *) usage ;;
 esac
 
-has_poll() { definition=$(request "$VOTE_HOST" / -H 'Accept: application/json' 2>/dev/null); }
+# The first poll is on the page of the host; its definition has an address of its own.
+has_poll() {
+  page=$(request "$VOTE_HOST" / 2>/dev/null) || return 1
+  poll=$(printf '%s' "$page" | sed -n 's/.*<form [^>]*data-poll="\([^"]*\)".*/\1/p')
+  definition=$(request "$VOTE_HOST" "/polls/$poll.json" 2>/dev/null)
+}
 
 has_results() { request "$RESULTS_HOST" "/polls/$poll/results" >/dev/null 2>&1; }
 
@@ -57,7 +62,6 @@ cast_one() {
 }
 
 wait_until 60 "a page for $VOTE_HOST at $url" has_poll
-poll=$(printf '%s' "$definition" | sed -n 's/^{"poll":"\([^"]*\)".*/\1/p')
 choice=$(printf '%s' "$definition" | sed -n 's/.*"choices":\[{"id":"\([^"]*\)".*/\1/p')
 if [ -z "$poll" ] || [ -z "$choice" ]; then fail "not a poll: $definition"; fi
 if [ "${TURNOUT_VERIFY_VOTE:-yes}" = no ] || [ "${VOTER_ADMISSION:-open}" = issued ] || [[ $definition != *'"phase":"open"'* ]]; then
