@@ -411,7 +411,8 @@ describe('verify.sh', () => {
   async function verify(phase: string, env: Record<string, string> = {}) {
     votes = 0;
     answer = (path, method) => {
-      if (path === '/') return { body: poll(phase) };
+      if (path === '/') return { text: '<main>\n<form method="post" data-poll="cats-vs-dogs">' };
+      if (path === '/polls/cats-vs-dogs.json') return { body: poll(phase) };
       if (path.startsWith('/receipts/')) return { body: { status: 'counted' } };
       if (path.endsWith('/results')) return { body: {} };
       if (method === 'POST') votes += 1;
