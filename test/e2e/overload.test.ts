@@ -19,8 +19,7 @@ const PEAK_CLIENTS = 80;
 const CONNECTIONS_MAX = 400;
 const PHASE_SECONDS = 4;
 const OVERLOAD = 3;
-/** Less means that refusals take the time of votes; how close to 1 it is depends on the machine. */
-const GOODPUT_SHARE_MIN = 0.5;
+const GOODPUT_SHARE_MIN = 0.9;
 const REFUSAL_MS_MEDIAN_MAX = 50;
 const MEGABYTES_MORE_MAX = 100;
 

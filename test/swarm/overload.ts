@@ -13,8 +13,7 @@ const PEAK_CLIENTS = 300;
 const CONNECTIONS_MAX = 1_000;
 const PHASE_SECONDS = 10;
 const OVERLOAD = 3;
-/** Less means that the handlers spend their CPU on refusals; how close to 1 it is depends on the machine. */
-const GOODPUT_SHARE_MIN = 0.5;
+const GOODPUT_SHARE_MIN = 0.9;
 /** How much longer a refused vote may take than a 404 for an unknown host, which the proxy answers itself. */
 const REFUSAL_MS_MEDIAN_MAX = 50;
 const UNKNOWN_HOST = 'unclaimed.local';
@@ -75,7 +74,7 @@ export function testOverload(cluster: Cluster): void {
       const counts = Object.entries(votes.answers).map(([answer, { count }]) => `${answer}: ${count}`);
       const report = [
         `peak ${peak.toFixed(0)}/s, offered ${(votes.sentInTime / PHASE_SECONDS).toFixed(0)}/s`,
-        `accepted ${(votes.acceptedInTime / PHASE_SECONDS).toFixed(0)}/s in ${votes.latency.p50.toFixed(0)} ms`,
+        `accepted ${(votes.accepted / votes.seconds).toFixed(0)}/s in ${votes.latency.p50.toFixed(0)} ms`,
         `refused in ${refusedMs.toFixed(0)} ms, unknown hosts in ${unknownMs.toFixed(0)} ms, at rest in ${atRestMs.toFixed(0)} ms (medians)`,
         `answers ${counts.join(', ')}`,
       ];
@@ -84,7 +83,8 @@ export function testOverload(cluster: Cluster): void {
       if (isQuiet) {
         expect(votes.failed).toBe(0);
         expect(votes.sentInTime / PHASE_SECONDS / peak).toBeGreaterThan(0.8 * OVERLOAD);
-        expect(votes.acceptedInTime / PHASE_SECONDS / peak).toBeGreaterThan(GOODPUT_SHARE_MIN);
+        // Until the last answer, like the peak: votes that wait for seconds at the end of the load are part of it.
+        expect(votes.accepted / votes.seconds / peak).toBeGreaterThan(GOODPUT_SHARE_MIN);
         expect(refusedMs - unknownMs).toBeLessThan(REFUSAL_MS_MEDIAN_MAX);
       }
       const vote = {
