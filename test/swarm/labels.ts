@@ -125,7 +125,8 @@ async function installCertificate(cluster: Cluster, pair: { cert: string; key: s
     const [cert, key] = [join(folder, 'cert.pem'), join(folder, 'key.pem')];
     writeFileSync(cert, pair.cert);
     writeFileSync(key, pair.key);
-    await cluster.manager.script('certificate.sh', ['tls', cert, key]);
+    // Swarm watches the new controller for 30 s.
+    await cluster.manager.script('certificate.sh', ['tls', cert, key], { msMax: DEPLOY_MS_MAX });
   } finally {
     rmSync(folder, { recursive: true });
   }

@@ -5,13 +5,16 @@ import { prepareLoad } from '#kit/load/generator.ts';
 import type { LoadResult, LoadSpec } from '#kit/load/spec.ts';
 import { askProxy, containerOf, POLL, untilCounted, VOTE_HOST } from './system.ts';
 
-/** Low enough that this machine can offer three times what the handlers can take, with CPU left for the proxy. */
-const VOTE_CPUS = '0.05';
+/**
+ * Low enough that this machine can offer three times what the handlers can take, with CPU left for the proxy. Much more than a health
+ * check takes: it starts Node in the container every few seconds, which is most of what half of this gives in a second.
+ */
+const VOTE_CPUS = '0.1';
 /** The limit in stack/turnout.yml. */
 const VOTE_CPUS_BEFORE = '2';
 const PEAK_CLIENTS = 300;
 const CONNECTIONS_MAX = 1_000;
-const PHASE_SECONDS = 10;
+const PHASE_SECONDS = 20;
 const OVERLOAD = 3;
 const GOODPUT_SHARE_MIN = 0.9;
 /** How much longer a refused vote may take than a 404 for an unknown host, which the proxy answers itself. */
