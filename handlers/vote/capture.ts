@@ -137,6 +137,7 @@ export class Capture {
   #mode: 'idle' | 'writing' | 'retrying' | 'fenced' = 'idle';
   #write: Write | undefined;
   #writeStartedAt = 0;
+  #isStalled = false;
   #seq = 0;
   #votes = 0;
   #closed = false;
@@ -163,7 +164,7 @@ export class Capture {
     if (this.#closed) return 'the process is stopping';
     if (this.#options.sink.fault) return this.#options.sink.fault;
     if (this.#mode === 'retrying') return 'the last write failed';
-    if (this.#isStalled(performance.now())) return 'the write is stalled';
+    if (this.#isStalled) return 'the write is stalled';
     if (this.#buffer.length >= this.#options.bufferVotesMax) return 'the buffer is full';
     return undefined;
   }
@@ -217,7 +218,8 @@ export class Capture {
 
   #begin(): void {
     this.#mode = 'writing';
-    this.#sweeper = setInterval(() => this.#sweep(performance.now()), SWEEP_INTERVAL_MS);
+    // After the I/O of this event-loop turn: a process that got no CPU for a second first takes the outcome of its write.
+    this.#sweeper = setInterval(() => setImmediate(() => this.#sweep(performance.now())), SWEEP_INTERVAL_MS);
     // Yields so that every request of this event-loop turn joins the write.
     setImmediate(() => void this.#run());
   }
@@ -230,6 +232,7 @@ export class Capture {
       this.#write = write;
       const isWritten = await this.#writeUntilDone(write);
       this.#write = undefined;
+      this.#isStalled = false;
       if (!isWritten) {
         this.#fence(write);
         return;
@@ -326,15 +329,11 @@ export class Capture {
     }
   }
 
-  #isStalled(now: number): boolean {
-    return (
-      this.#mode === 'writing' && this.#write !== undefined && now - this.#writeStartedAt > WRITE_STALL_MS
-    );
-  }
-
   /** Rejects the requests that have expired, and all queued ones while the write is stalled. */
   #sweep(now: number): void {
-    if (this.#isStalled(now)) this.#refuseQueued('the write is stalled');
+    this.#isStalled =
+      this.#mode === 'writing' && this.#write !== undefined && now - this.#writeStartedAt > WRITE_STALL_MS;
+    if (this.#isStalled) this.#refuseQueued('the write is stalled');
     for (const group of this.#write?.waiting ?? []) {
       for (const { expiresAt, reject } of group) {
         // Requests expire in the order of their arrival.

@@ -1,3 +1,4 @@
+import { stat } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import {
   Capture,
@@ -51,11 +52,13 @@ let fences: number;
 /** Runs pending promises and `setImmediate` callbacks. */
 const settle = () => vi.advanceTimersByTimeAsync(0);
 
-function createCapture(options: { votesPerJobMax?: number; bufferVotesMax?: number } = {}): Capture {
+function createCapture(
+  options: { votesPerJobMax?: number; bufferVotesMax?: number; sink?: Sink } = {},
+): Capture {
   const { votesPerJobMax = 500, bufferVotesMax = 1_000 } = options;
   return new Capture({
     source: 'node.t0-1',
-    sink,
+    sink: options.sink ?? sink,
     polls,
     log: recordLog().log,
     votesPerJobMax,
@@ -231,6 +234,19 @@ describe('while a write is in flight', () => {
     await settle();
     expect(capture.refusal).toBeUndefined();
   });
+});
+
+test('a process that got no CPU for a while takes the outcome of its write before it judges the write', async () => {
+  vi.useRealTimers();
+  const written = performance.now() + CAPTURE_MS_MAX + 100;
+  const file = { write: () => stat(import.meta.filename).then(() => undefined), fault: undefined };
+  const capture = createCapture({ sink: file });
+  const inFlight = captureMany(capture, 1);
+  await new Promise((resolve) => setImmediate(resolve));
+  const queued = captureMany(capture, 1);
+  while (performance.now() < written);
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  expect([...inFlight, ...queued]).toEqual(['node.t0-1.1', 'node.t0-1.2']);
 });
 
 describe('when a write fails', () => {
