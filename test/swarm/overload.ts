@@ -6,17 +6,20 @@ import type { LoadResult, LoadSpec } from '#kit/load/spec.ts';
 import { askProxy, containerOf, POLL, untilCounted, VOTE_HOST } from './system.ts';
 
 /**
- * Low enough that this machine can offer three times what the handlers can take, with CPU left for the proxy. Much more than a health
- * check takes: it starts Node in the container every few seconds, which is most of what half of this gives in a second.
+ * A twentieth of the limits in stack/turnout.yml, so that this machine can offer three times what the handlers can take, with CPU left
+ * for the proxy. Of less, the health checks would take most: each starts Node in the container.
  */
 const VOTE_CPUS = '0.1';
-/** The limit in stack/turnout.yml. */
+export const VOTE_CONNECTIONS_MAX = 26;
 const VOTE_CPUS_BEFORE = '2';
-const PEAK_CLIENTS = 300;
 const CONNECTIONS_MAX = 1_000;
-const PHASE_SECONDS = 20;
+const PHASE_SECONDS = 10;
 const OVERLOAD = 3;
-const GOODPUT_SHARE_MIN = 0.9;
+/**
+ * A collapse, not a ratio near 1: with so little CPU a health check or a collection of garbage in one of the phases moves the ratio
+ * by a quarter. `test/e2e/overload.test.ts` asks for nine tenths where only the disk is slow.
+ */
+const GOODPUT_SHARE_MIN = 0.5;
 /** How much longer a refused vote may take than a 404 for an unknown host, which the proxy answers itself. */
 const REFUSAL_MS_MEDIAN_MAX = 50;
 const UNKNOWN_HOST = 'unclaimed.local';
@@ -47,7 +50,14 @@ export function testOverload(cluster: Cluster): void {
 
   /** Returns the median milliseconds of a response without load, which shows whether other processes use the machine. */
   const measureAtRest = async (): Promise<number> =>
-    (await sendUnknown(PHASE_SECONDS / 5)).answers['404']?.latency.p50 ?? Number.NaN;
+    (await sendUnknown(PHASE_SECONDS / 2)).answers['404']?.latency.p50 ?? Number.NaN;
+
+  /** Returns the votes a second that the handlers accept from as many clients as the proxy lets through. */
+  const measurePeak = async (): Promise<number> => {
+    const connections = cluster.engines('frontend').length * VOTE_CONNECTIONS_MAX;
+    const { accepted, seconds } = await send(VOTE_HOST, { connections, seconds: PHASE_SECONDS });
+    return accepted / seconds;
+  };
 
   test('at three times the CPU capacity of the handlers, the proxy refuses the rest at once', async ({
     skip,
@@ -55,20 +65,22 @@ export function testOverload(cluster: Cluster): void {
     const frontends = cluster.engines('frontend');
     try {
       const msBefore = await measureAtRest();
-      // V8 compiles the hot functions while it has the CPU for it.
-      await send(VOTE_HOST, { connections: PEAK_CLIENTS, seconds: PHASE_SECONDS / 2 });
+      // V8 compiles the hot functions while it has the CPU for it, and then those for many votes at once.
+      await measurePeak();
       for (const engine of frontends) await limitVote(engine, VOTE_CPUS);
-      const atPeak = await send(VOTE_HOST, { connections: PEAK_CLIENTS, seconds: PHASE_SECONDS });
-      const peak = atPeak.accepted / atPeak.seconds;
+      await measurePeak();
+      const peakBefore = await measurePeak();
       // This process sends both at the same time, so its own delays and the machine's are part of both latencies.
       const [votes, unknown] = await Promise.all([
         send(VOTE_HOST, {
           connections: CONNECTIONS_MAX,
-          seconds: PHASE_SECONDS,
-          rates: [{ atSeconds: 0, perSecond: OVERLOAD * peak }],
+          seconds: 2 * PHASE_SECONDS,
+          rates: [{ atSeconds: 0, perSecond: OVERLOAD * peakBefore }],
         }),
-        sendUnknown(PHASE_SECONDS),
+        sendUnknown(2 * PHASE_SECONDS),
       ]);
+      const peak = (peakBefore + (await measurePeak())) / 2;
+      const offered = votes.sentInTime / (2 * PHASE_SECONDS);
       const atRestMs = Math.max(msBefore, await measureAtRest());
 
       expect(Object.keys(unknown.answers)).toEqual(['404']);
@@ -76,7 +88,7 @@ export function testOverload(cluster: Cluster): void {
       const refusedMs = votes.answers['503']?.latency.p50 ?? Number.NaN;
       const counts = Object.entries(votes.answers).map(([answer, { count }]) => `${answer}: ${count}`);
       const report = [
-        `peak ${peak.toFixed(0)}/s, offered ${(votes.sentInTime / PHASE_SECONDS).toFixed(0)}/s`,
+        `peak ${peak.toFixed(0)}/s, offered ${offered.toFixed(0)}/s`,
         `accepted ${(votes.accepted / votes.seconds).toFixed(0)}/s in ${votes.latency.p50.toFixed(0)} ms`,
         `refused in ${refusedMs.toFixed(0)} ms, unknown hosts in ${unknownMs.toFixed(0)} ms, at rest in ${atRestMs.toFixed(0)} ms (medians)`,
         `answers ${counts.join(', ')}`,
@@ -85,7 +97,7 @@ export function testOverload(cluster: Cluster): void {
       const isQuiet = atRestMs <= QUIET_MS_MEDIAN_MAX;
       if (isQuiet) {
         expect(votes.failed).toBe(0);
-        expect(votes.sentInTime / PHASE_SECONDS / peak).toBeGreaterThan(0.8 * OVERLOAD);
+        expect(offered / peakBefore).toBeGreaterThan(0.8 * OVERLOAD);
         // Until the last answer, like the peak: votes that wait for seconds at the end of the load are part of it.
         expect(votes.accepted / votes.seconds / peak).toBeGreaterThan(GOODPUT_SHARE_MIN);
         expect(refusedMs - unknownMs).toBeLessThan(REFUSAL_MS_MEDIAN_MAX);

@@ -7,7 +7,7 @@ import { testIsolation } from './isolation.ts';
 import { testLabels } from './labels.ts';
 import { leftovers, NOTHING } from './leftovers.ts';
 import { testOperation } from './operation.ts';
-import { testOverload } from './overload.ts';
+import { testOverload, VOTE_CONNECTIONS_MAX } from './overload.ts';
 import { testVoting } from './voting.ts';
 
 const OPEN_MS_MAX = 12 * 60_000;
@@ -18,7 +18,7 @@ const cluster = new Cluster({
   workers: 1,
   progress: (line) => console.log(line),
   // All voters share one address, so the limit per address is off.
-  settings: { POST_RATE_MAX: '0' },
+  settings: { POST_RATE_MAX: '0', VOTE_CONNECTIONS_MAX: String(VOTE_CONNECTIONS_MAX) },
 });
 
 beforeAll(() => cluster.open(), OPEN_MS_MAX);
