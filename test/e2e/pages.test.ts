@@ -112,8 +112,9 @@ describe.skipIf(!CHROMIUM)('in a browser on a phone', () => {
       await page.route('**/votes', async (route) => {
         sent += 1;
         const response = await route.fetch();
-        // The cookie of the first answer is lost too.
-        if (sent < 3) await route.abort();
+        // The cookie of the first answer is lost too, and the second says nothing about the first.
+        if (sent === 1) await route.abort();
+        else if (sent === 2) await route.fulfill({ status: 408 });
         else await route.fulfill({ response });
       });
       await tap();
