@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { readReceipt } from '#db/results.ts';
 import { LEDGER_KEY, readLedger } from '#job';
+import { castAccepted, untilCounted } from '#kit/cast.ts';
 import { scratchFolder } from '#kit/process.ts';
 import { until } from '#kit/until.ts';
 import { POLL } from '#kit/votes.ts';
@@ -137,27 +137,12 @@ async function runAll(
 async function untilRecovered({ frontends, db }: ChaosSystem): Promise<number> {
   const startedAt = performance.now();
   await Promise.all(
-    frontends.map(async ({ url, name }) => {
-      const receipt = await until(`${name} accepts votes`, () => probe(url), RECOVERY_MS_MAX);
-      await until(
-        `a vote on ${name} is counted`,
-        async () => (await readReceipt(db, receipt)) === 'counted',
-        RECOVERY_MS_MAX,
-      );
+    frontends.map(async ({ url }) => {
+      const receipt = await castAccepted(url, POLL, RECOVERY_MS_MAX);
+      await untilCounted(db, receipt, RECOVERY_MS_MAX);
     }),
   );
   return performance.now() - startedAt;
-}
-
-async function probe(url: string): Promise<string | undefined> {
-  const response = await fetch(`${url}/polls/${POLL}/votes`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: '{"choice":"cats"}',
-    signal: AbortSignal.timeout(5_000),
-  });
-  const body = (await response.json()) as { receipt?: string };
-  return body.receipt;
 }
 
 /** Waits until every job in the frontends' ledgers is committed. No vote may arrive meanwhile. */

@@ -2,17 +2,14 @@ import { mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { auditSources, auditTallies } from '#db/audit.ts';
-import { readReceipt } from '#db/results.ts';
 import { postgresUrl } from '#dev/start/postgres-server.ts';
 import { parseJobKey } from '#job';
+import { castAccepted, castCounted, isCounted, untilCounted } from '#kit/cast.ts';
 import { executeAt } from '#kit/postgres.ts';
 import { archiveArgs, type BackupTarget, canBackUp, runBackup } from '#kit/postgres-backup.ts';
 import { scratchFolder } from '#kit/process.ts';
 import { until } from '#kit/until.ts';
-import { POLL } from '#kit/votes.ts';
 import { type ChaosSystem, type Frontend, PASSWORD, startSystem } from '../chaos/system.ts';
-
-const COUNTED_MS_MAX = 30_000;
 
 let folder: Awaited<ReturnType<typeof scratchFolder>>;
 let system: ChaosSystem;
@@ -31,27 +28,8 @@ afterAll(async () => {
   await folder.remove();
 });
 
-async function castVote({ url }: Frontend): Promise<string> {
-  const response = await fetch(`${url}/polls/${POLL}/votes`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: '{"choice":"cats"}',
-  });
-  return ((await response.json()) as { receipt: string }).receipt;
-}
-
-async function castCounted(frontend: Frontend): Promise<string> {
-  const receipt = await castVote(frontend);
-  await untilCounted(receipt);
-  return receipt;
-}
-
 const segments = () =>
   readdirSync(join(target.backupDir, 'wal')).filter((name) => !name.startsWith('.')).length;
-const isCounted = async (receipt: string) => (await readReceipt(system.db, receipt)) === 'counted';
-const untilCounted = (receipt: string) =>
-  until('the vote is counted', () => isCounted(receipt), COUNTED_MS_MAX);
-
 /** Ends the WAL segment and waits until it is archived. The owner of the database may not do this. */
 async function archive(): Promise<void> {
   const url = postgresUrl({ port: target.port, password: PASSWORD, user: 'postgres' });
@@ -64,14 +42,14 @@ describe.skipIf(!canBackUp())('a store that is lost after a backup', () => {
   test('is restored, the nodes are drained again, and the audit names exactly what is missing', async () => {
     const { frontends, postgres, postgresDir, db } = system;
     const [one, two] = frontends as [Frontend, Frontend];
-    const archived = [await castCounted(one)];
+    const archived = [await castCounted(db, one.url)];
     await runBackup(target, 'backup');
-    archived.push(await castCounted(one), await castCounted(two));
+    archived.push(await castCounted(db, one.url), await castCounted(db, two.url));
     await archive();
     // Counted, but its commit is in a segment that is lost with the store.
-    const lost = await castCounted(one);
+    const lost = await castCounted(db, one.url);
     two.proxy.refuse();
-    const waiting = await castVote(two);
+    const waiting = await castAccepted(two.url);
 
     await postgres.end('SIGKILL');
     rmSync(postgresDir, { recursive: true });
@@ -80,8 +58,8 @@ describe.skipIf(!canBackUp())('a store that is lost after a backup', () => {
     await postgres.startAndWait();
     two.proxy.allow();
 
-    await untilCounted(waiting);
-    for (const receipt of archived) expect(await isCounted(receipt)).toBe(true);
+    await untilCounted(db, waiting);
+    for (const receipt of archived) expect(await isCounted(db, receipt)).toBe(true);
     const { source, seq } = parseJobKey(lost) as { source: string; seq: number };
     const missing = await until('the audit names the missing job', async () => {
       const sources = (await auditSources(db)).filter(({ missingJobs }) => missingJobs > 0);

@@ -4,15 +4,14 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { auditSources } from '#db/audit.ts';
 import { readNodes, requestRetirement } from '#db/nodes.ts';
-import { readReceipt } from '#db/results.ts';
 import { ROOT } from '#dev/root.ts';
 import { NODE_KEY } from '#job';
+import { castAccepted, castCounted, isCounted, untilCounted } from '#kit/cast.ts';
 import { scratchFolder } from '#kit/process.ts';
 import { until } from '#kit/until.ts';
-import { POLL } from '#kit/votes.ts';
 import { type ChaosSystem, type Frontend, startSystem, withRedis } from '../chaos/system.ts';
 
-const COUNTED_MS_MAX = 30_000;
+const RETIRED_MS_MAX = 30_000;
 const RESCUE = join(ROOT, 'stack/swarm/rescue.sh');
 
 let folder: Awaited<ReturnType<typeof scratchFolder>>;
@@ -27,25 +26,12 @@ afterAll(async () => {
   await folder.remove();
 });
 
-async function castVote({ url }: Frontend): Promise<string> {
-  const response = await fetch(`${url}/polls/${POLL}/votes`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: '{"choice":"cats"}',
-  });
-  return ((await response.json()) as { receipt: string }).receipt;
-}
-
-const isCounted = async (receipt: string) => (await readReceipt(system.db, receipt)) === 'counted';
-const untilCounted = (receipt: string) =>
-  until('the vote is counted', () => isCounted(receipt), COUNTED_MS_MAX);
-
 /** A frontend dies with two votes that no worker has seen. Returns its id, their receipts and a copy of its disk. */
 async function lose(frontend: Frontend) {
-  await untilCounted(await castVote(frontend));
+  await castCounted(system.db, frontend.url);
   const id = (await withRedis(frontend, (client) => client.get(NODE_KEY))) as string;
   frontend.proxy.refuse();
-  const receipts = [await castVote(frontend), await castVote(frontend)];
+  const receipts = [await castAccepted(frontend.url), await castAccepted(frontend.url)];
   await Promise.all([frontend.handler.close('SIGKILL'), frontend.redis.end('SIGKILL')]);
   const copy = join(folder.path, frontend.name);
   cpSync(frontend.disk, copy, { recursive: true });
@@ -69,7 +55,7 @@ async function untilClosed(id: string): Promise<void> {
   await until(
     'the node is retired',
     async () => (await readNodes(system.db)).find((node) => node.id === id)?.state === 'retired',
-    COUNTED_MS_MAX,
+    RETIRED_MS_MAX,
   );
   expect(
     (await auditSources(system.db)).filter(({ node, missingJobs }) => node === id && missingJobs > 0),
@@ -84,7 +70,7 @@ test('a disk that ends in zeros is repaired, drained and accounted for', async (
   expect(repair(copy)).toMatch(/Cut 4096 of \d+ bytes(.|\n)*They are zeros/);
   expect(repair(copy)).toContain('is whole');
   await startOn(copy, frontend);
-  for (const receipt of receipts) await untilCounted(receipt);
+  for (const receipt of receipts) await untilCounted(system.db, receipt);
   await untilClosed(id);
 });
 
@@ -98,9 +84,9 @@ test('a torn end is cut, its jobs are named, and the rest is counted', async () 
   expect(output).not.toContain(whole);
   expect(readdirSync(copy).filter((name) => name.startsWith('cut-'))).toHaveLength(1);
   await startOn(copy, frontend);
-  await untilCounted(whole);
+  await untilCounted(system.db, whole);
   await untilClosed(id);
-  expect(await isCounted(torn)).toBe(false);
+  expect(await isCounted(system.db, torn)).toBe(false);
 });
 
 test('refuses a folder without an append-only file', async () => {

@@ -3,14 +3,14 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { auditSources } from '#db/audit.ts';
 import { readAwaited } from '#db/final.ts';
 import { applyPollsFile } from '#db/polls.ts';
-import { readReceipt, readResults } from '#db/results.ts';
+import { readResults } from '#db/results.ts';
 import { NODE_KEY, parseJobKey } from '#job';
+import { castAccepted, castCounted, untilCounted } from '#kit/cast.ts';
 import { until } from '#kit/until.ts';
 import { POLL } from '#kit/votes.ts';
 import { type ChaosSystem, type Frontend, startSystem, withRedis } from '../chaos/system.ts';
 
 const SHOW = 'show';
-const COUNTED_MS_MAX = 30_000;
 
 let system: ChaosSystem;
 
@@ -19,36 +19,13 @@ beforeAll(async () => {
 });
 afterAll(() => system?.stop());
 
-/** Votes as a new voter; returns the receipt, or `undefined` when the vote is refused. */
-async function castVote({ url }: Frontend, poll: string): Promise<string | undefined> {
-  const response = await fetch(`${url}/polls/${poll}/votes`, {
-    method: 'POST',
-    headers: { 'content-type': 'application/json' },
-    body: '{"choice":"cats"}',
-  });
-  return ((await response.json()) as { receipt?: string }).receipt;
-}
-
-async function castCounted(frontend: Frontend, poll: string): Promise<string> {
-  const receipt = await until('the vote is accepted', () => castVote(frontend, poll));
-  await untilCounted(receipt);
-  return receipt;
-}
-
-const untilCounted = (receipt: string) =>
-  until(
-    'the vote is counted',
-    async () => (await readReceipt(system.db, receipt)) === 'counted',
-    COUNTED_MS_MAX,
-  );
-
 const votesOf = async (poll: string) =>
   (await readResults(system.db)).polls.find(({ poll: id }) => id === poll)?.choices?.[0]?.votes;
 
 test('after a restore of Postgres from a backup, what the nodes hold is adopted and the audit names what is missing', async () => {
   const { frontends, postgres, postgresDir, db } = system;
   const [one, two] = frontends as [Frontend, Frontend];
-  await Promise.all(frontends.map((frontend) => castCounted(frontend, POLL)));
+  await Promise.all(frontends.map((frontend) => castCounted(db, frontend.url)));
   const backup = `${postgresDir}-backup`;
   await postgres.end('SIGINT');
   cpSync(postgresDir, backup, { recursive: true });
@@ -57,13 +34,13 @@ test('after a restore of Postgres from a backup, what the nodes hold is adopted 
   // After the backup: a new poll, a vote for it that is counted, and one that waits in a node cut off from the workers.
   const choices = ['cats', 'dogs'].map((id) => ({ id, label: id }));
   await applyPollsFile(db, { version: 2, polls: [{ id: SHOW, question: 'Ready?', choices }] });
-  const lost = await castCounted(one, SHOW);
+  const lost = await castCounted(db, one.url, SHOW);
   await until(
     'the poll has reached the other node',
     async () => (await fetch(`${two.url}/polls/${SHOW}`)).ok,
   );
   two.proxy.refuse();
-  const waiting = (await castVote(two, SHOW)) as string;
+  const waiting = await castAccepted(two.url, SHOW);
 
   await postgres.end('SIGINT');
   rmSync(postgresDir, { recursive: true });
@@ -73,7 +50,7 @@ test('after a restore of Postgres from a backup, what the nodes hold is adopted 
   expect(await votesOf(SHOW)).toBeUndefined();
   two.proxy.allow();
   // Not rejected as a vote for an unknown poll.
-  await untilCounted(waiting);
+  await untilCounted(db, waiting);
   expect(await votesOf(SHOW)).toBe(1);
   expect(await db.selectFrom('rejected_votes').selectAll().execute()).toEqual([]);
 
