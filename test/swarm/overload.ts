@@ -7,7 +7,7 @@ import { askProxy, containerOf, POLL, untilCounted, VOTE_HOST } from './system.t
 
 /**
  * A twentieth of the limits in stack/turnout.yml, so that this machine can offer three times what the handlers can take, with CPU left
- * for the proxy. Of less, the health checks would take most: each starts Node in the container.
+ * for the proxy.
  */
 const VOTE_CPUS = '0.1';
 export const VOTE_CONNECTIONS_MAX = 26;
@@ -16,8 +16,7 @@ const CONNECTIONS_MAX = 1_000;
 const PHASE_SECONDS = 10;
 const OVERLOAD = 3;
 /**
- * A collapse, not a ratio near 1: with so little CPU a health check or a collection of garbage in one of the phases moves the ratio
- * by a quarter. `test/e2e/overload.test.ts` asks for nine tenths where only the disk is slow.
+ * A collapse, not a ratio near 1: with so little CPU a collection of garbage in one of the phases moves the ratio by a quarter. `test/e2e/overload.test.ts` asks for nine tenths where only the disk is slow.
  */
 const GOODPUT_SHARE_MIN = 0.5;
 /** How much longer a refused vote may take than a 404 for an unknown host, which the proxy answers itself. */

@@ -41,7 +41,7 @@ test.each([
 ])('the %s container is healthy once its process has been ready', (name, port) => {
   const check = stage(name).find((line) => line.startsWith('HEALTHCHECK '));
   expect(check).toContain(' --start-period=5m ');
-  expect(check).toMatch(new RegExp(`CMD \\["node", "health.mjs", "${port}", "/startupz"\\]$`));
+  expect(check).toMatch(new RegExp(`CMD \\["bash", "health.sh", "${port}", "/startupz"\\]$`));
 });
 
 test('the build context contains what the images copy from dist', () => {
