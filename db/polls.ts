@@ -1,5 +1,6 @@
 import { sql, type Transaction } from 'kysely';
 import type { Db } from './client.ts';
+import { storeImages } from './images.ts';
 import type { Database } from './schema.ts';
 
 /** Condition on `polls`: false for a hidden poll that is forgotten. Its row only keeps its id from being taken again. */
@@ -9,7 +10,11 @@ export const IS_SHOWN = sql`not (is_hidden and forgotten_at is not null)`;
 interface Poll {
   readonly id: string;
   readonly question: string;
-  readonly choices: readonly { readonly id: string; readonly label: string }[];
+  readonly choices: readonly {
+    readonly id: string;
+    readonly label: string;
+    readonly image?: string | undefined;
+  }[];
   readonly opensAt?: number | undefined;
   readonly closesAt?: number | undefined;
   readonly results?: 'live' | 'closed' | undefined;
@@ -24,6 +29,8 @@ interface Poll {
 interface PollsFile {
   readonly version: number;
   readonly polls: readonly Poll[];
+  /** Those that its choices name. */
+  readonly images?: ReadonlyMap<string, Uint8Array>;
 }
 
 /** A poll and its state, see `StoredPoll` in `stack/runtime/polls.ts`. */
@@ -95,6 +102,7 @@ export async function applyPollsFile(db: Db, file: PollsFile): Promise<PollsFile
     for (const { id } of previous.filter((poll) => !kept.has(poll.id))) {
       if (await withdrawPoll(trx, id)) await recordPollChange(trx, { ...request, what, poll: id });
     }
+    await storeImages(trx, file.images ?? new Map());
     return 'applied';
   });
 }
@@ -206,7 +214,7 @@ export async function readStoredPolls(db: Db): Promise<StoredPoll[]> {
       results, is_hidden as hidden, retain_votes_days as "retainVotesDays", presentation,
       forgotten_at is not null as "isForgotten",
       (
-        select coalesce(json_agg(json_build_object('id', choices.id, 'label', label) order by position, choices.no), '[]')
+        select coalesce(json_agg(json_strip_nulls(json_build_object('id', choices.id, 'label', label, 'image', image)) order by position, choices.no), '[]')
         from choices
         where poll_no = polls.no and position is not null
       ) as choices
@@ -341,12 +349,16 @@ async function putPoll(
 async function putChoices(trx: Trx, pollNo: number, choices: Poll['choices']): Promise<void> {
   await trx.updateTable('choices').set({ position: null }).where('poll_no', '=', pollNo).execute();
   await sql`
-    insert into choices (poll_no, no, id, label, position)
+    insert into choices (poll_no, no, id, label, image, position)
     select ${pollNo}::smallint,
-      (select coalesce(max(no), 0) from choices where poll_no = ${pollNo}) + position, id, label, position - 1
-    from unnest(${choices.map(({ id }) => id)}::text[], ${choices.map(({ label }) => label)}::text[])
-      with ordinality as offered (id, label, position)
-    on conflict (poll_no, id) do update set label = excluded.label, position = excluded.position
+      (select coalesce(max(no), 0) from choices where poll_no = ${pollNo}) + position, id, label, image, position - 1
+    from unnest(
+      ${choices.map(({ id }) => id)}::text[], ${choices.map(({ label }) => label)}::text[],
+      ${choices.map(({ image }) => image ?? null)}::text[]
+    )
+      with ordinality as offered (id, label, image, position)
+    on conflict (poll_no, id) do update
+    set label = excluded.label, image = excluded.image, position = excluded.position
   `.execute(trx);
 }
 

@@ -47,8 +47,16 @@ interface ChoicesTable {
   no: number;
   id: string;
   label: string;
+  /** The name of its image; null for none. */
+  image: string | null;
   /** Position in the polls file; null once a newer file no longer offers the choice. */
   position: number | null;
+}
+
+/** The images of choices by name, so that every node gets them. */
+interface ImagesTable {
+  name: string;
+  bytes: Uint8Array;
 }
 
 /** Every node ever enrolled. */
@@ -189,6 +197,7 @@ export interface Database {
   polls_files: PollsFilesTable;
   polls: PollsTable;
   choices: ChoicesTable;
+  images: ImagesTable;
   nodes: NodesTable;
   sources: SourcesTable;
   receipts: ReceiptsTable;

@@ -4,6 +4,7 @@ import { readFenced, readOverdueSources, recordFences } from '#db/fences.ts';
 import { finalizePoll, readClosedPolls, recordClosings, recordSeals } from '#db/final.ts';
 import { foldReceipts } from '#db/fold.ts';
 import { deleteForgotten, forgetExpired } from '#db/forget.ts';
+import { readImages } from '#db/images.ts';
 import { acquireLease, type Lease, releaseLease } from '#db/leases.ts';
 import { finishRetirement, insertNode, readRetiringNodes } from '#db/nodes.ts';
 import { adoptPolls, closeDuePolls, readStoredPolls } from '#db/polls.ts';
@@ -11,7 +12,7 @@ import { mirrorNodes, type NodeReading, readServer } from '#db/sources.ts';
 import { nodeOf } from '#job';
 import { withDeadline } from '#runtime/deadline.ts';
 import type { Log } from '#runtime/log.ts';
-import type { StoredPoll } from '#runtime/polls.ts';
+import { imagesOf, type StoredPoll } from '#runtime/polls.ts';
 import type { NodeContents, NodeRegistry } from './node-registry.ts';
 
 const LEASE_NAME = 'coordinator';
@@ -149,6 +150,7 @@ export class Coordinator {
     const readings = await this.#exchangeAll(polls);
     await this.#enrolNew(readings);
     await this.#adopt(readings, polls);
+    await this.#mirrorImages(readings, polls);
     const closed = await readClosedPolls(db);
     const fenced = await this.#mirror(readings, closed, server);
     await Promise.all([this.#fenceOverdue(readings), this.#retire(readings)]);
@@ -193,6 +195,23 @@ export class Coordinator {
         await registry.enrol(id, await readStoredPolls(db));
         log.info('node enrolled', { id });
       });
+    }
+  }
+
+  /** Stores the images of all polls in every node. Handlers show a poll without those that are still missing. */
+  async #mirrorImages(readings: readonly Reading[], polls: readonly StoredPoll[]): Promise<void> {
+    const named = imagesOf(polls);
+    const missingIn = ({ contents }: Reading) => [...named.difference(new Set(contents.images))];
+    const missing = new Set(readings.flatMap(missingIn));
+    const images = missing.size > 0 ? await readImages(this.#options.db, [...missing]) : new Map();
+    for (const reading of readings) {
+      const { registry, contents } = reading;
+      const added = new Map([...images].filter(([name]) => !contents.images.includes(name)));
+      // A node may hold newer polls than a Postgres that was restored.
+      const kept = named.union(imagesOf(contents.polls));
+      const deleted = contents.images.filter((name) => !kept.has(name));
+      if (added.size === 0 && deleted.length === 0) continue;
+      await this.#try('images not stored', () => registry.putImages(added, deleted));
     }
   }
 

@@ -24,6 +24,8 @@ export const APPLIED_KEY = 'turnout:applied';
 export const FENCED_KEY = 'turnout:fenced';
 /** A hash: poll → its definition and state, see `formatStoredPoll`. */
 export const POLLS_KEY = 'turnout:polls';
+/** A hash: the name of an image → its bytes, see `stack/runtime/images.ts`. */
+export const IMAGES_KEY = 'turnout:images';
 
 /** One vote: poll, voter (UUID), choice, and the time it was cast in microseconds since 1970. */
 export type Vote = readonly [poll: string, voter: string, choice: string, castAt: number];

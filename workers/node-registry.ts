@@ -4,6 +4,7 @@ import {
   APPLIED_KEY,
   CANDIDATE_KEY,
   FENCED_KEY,
+  IMAGES_KEY,
   isNodeId,
   isSource,
   LEDGER_KEY,
@@ -17,6 +18,7 @@ import {
   type Seal,
 } from '#job';
 import { DeadlineError, withDeadline } from '#runtime/deadline.ts';
+import type { Images } from '#runtime/images.ts';
 import { formatStoredPoll, parseStoredPoll, type StoredPoll } from '#runtime/polls.ts';
 
 /** Longest wait for the answer of a node. */
@@ -39,6 +41,8 @@ export interface NodeContents {
   readonly ledger: ReadonlyMap<string, LedgerEntry>;
   readonly seals: readonly { readonly source: string; readonly poll: string; readonly seal: Seal }[];
   readonly fenced: ReadonlySet<string>;
+  /** The names of its images. */
+  readonly images: readonly string[];
   /** When the node was asked, as `performance.now()`. */
   readonly readAt: number;
   /** Clock of the node minus this process's clock. */
@@ -66,13 +70,14 @@ const PUT_POLLS = `
 // scripts name these themselves.
 
 const RUN_ID = `string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')`;
-/** KEYS: node, polls, fenced, candidate. ARGV: id and text of each poll. */
+/** KEYS: node, polls, fenced, candidate, images. ARGV: id and text of each poll. */
 const EXCHANGE = `${PUT_POLLS}
   local id = redis.call('GET', KEYS[1])
   if id then for i = 1, #ARGV, 2 do put(KEYS[2], ARGV[i], ARGV[i + 1]) end end
   return {
     id, redis.call('HGETALL', KEYS[2]), redis.call('HGETALL', '${LEDGER_KEY}'), redis.call('HGETALL', '${SEALED_KEY}'),
-    redis.call('SMEMBERS', KEYS[3]), redis.call('TIME'), redis.call('GET', KEYS[4]), ${RUN_ID}
+    redis.call('SMEMBERS', KEYS[3]), redis.call('TIME'), redis.call('GET', KEYS[4]), ${RUN_ID},
+    redis.call('HKEYS', KEYS[5])
   }
 `;
 /** KEYS: candidate, node, polls. ARGV: the candidate, then id and text of each poll. */
@@ -112,9 +117,9 @@ export class NodeRegistry {
   async exchange(polls: readonly StoredPoll[]): Promise<NodeContents> {
     const readAt = performance.now();
     const askedAt = Date.now();
-    const keys = [NODE_KEY, POLLS_KEY, FENCED_KEY, CANDIDATE_KEY];
+    const keys = [NODE_KEY, POLLS_KEY, FENCED_KEY, CANDIDATE_KEY, IMAGES_KEY];
     const reply = await this.#run(EXCHANGE, keys, polls.flatMap(pollArguments));
-    const [id, stored, ledger, sealed, fenced, [seconds, micros], candidate, runId] = reply as [
+    const [id, stored, ledger, sealed, fenced, [seconds, micros], candidate, runId, images] = reply as [
       string | null,
       string[],
       string[],
@@ -123,6 +128,7 @@ export class NodeRegistry {
       [string, string],
       string | null,
       string,
+      string[],
     ];
     const [, retiredId, retiredRunId] = RETIRED.exec(candidate ?? '') ?? [];
     const nodeMs = Number(seconds) * 1_000 + Number(micros) / 1_000;
@@ -134,6 +140,7 @@ export class NodeRegistry {
       ledger: readLedger(toRecord(ledger)),
       seals: readSeals(toRecord(sealed)),
       fenced: new Set(fenced.filter(isSource)),
+      images,
       readAt,
       clockSkewMs: Math.round(nodeMs - (askedAt + Date.now()) / 2),
     };
@@ -149,6 +156,14 @@ export class NodeRegistry {
   /** Stores the polls and then the id, which lets the handlers of this node start. */
   async enrol(id: string, polls: readonly StoredPoll[]): Promise<void> {
     await this.#run(ENROL, [CANDIDATE_KEY, NODE_KEY, POLLS_KEY], [id, ...polls.flatMap(pollArguments)]);
+  }
+
+  /** Adds images, and deletes others. */
+  async putImages(added: Images, deleted: readonly string[]): Promise<void> {
+    const transaction = this.#redis.multi();
+    for (const [name, bytes] of added) transaction.hset(IMAGES_KEY, name, Buffer.from(bytes));
+    if (deleted.length > 0) transaction.hdel(IMAGES_KEY, ...deleted);
+    await this.#within(transaction.exec());
   }
 
   /** Fences sources of the node. Their later writes are not acknowledged. */

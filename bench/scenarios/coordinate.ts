@@ -66,6 +66,7 @@ class SimulatedNode {
       ]),
       seals: [],
       fenced: new Set(),
+      images: [],
       readAt: performance.now(),
       clockSkewMs: 0,
     });

@@ -45,9 +45,15 @@ const POLLS = [
       no smallint not null,
       id text collate "C" not null,
       label text not null,
+      image text,
       position int,
       primary key (poll_no, no),
       unique (poll_no, id)
+    )`,
+  sql`
+    create table images (
+      name text collate "C" primary key,
+      bytes bytea not null
     )`,
 ];
 

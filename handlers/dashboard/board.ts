@@ -45,6 +45,9 @@ const ACTIONS: ReadonlySet<string> = new Set([
   '/api/queues/:queueName/:jobId/retry',
 ]);
 
+/** Index in `Vote`. */
+const VOTER = 1;
+
 const NO_JOBS = {
   active: 0,
   waiting: 0,
@@ -56,18 +59,31 @@ const NO_JOBS = {
   paused: 0,
 };
 
+/** Hides who voted: the last four digits of a voter's id stay, to tell the votes of a job apart. */
+function maskVoters(data: unknown): unknown {
+  const { votes } = (data ?? {}) as { votes?: unknown };
+  if (!Array.isArray(votes)) return data;
+  const masked = votes.map((vote: unknown) =>
+    Array.isArray(vote) ? vote.with(VOTER, `…${String(vote[VOTER]).slice(-4)}`) : vote,
+  );
+  return { ...(data as object), votes: masked };
+}
+
 /** A node's queue on the board. For an unreachable node it shows an empty queue and the reason. */
 class NodeAdapter extends BullMQAdapter {
   readonly #node: NodeQueue;
+  readonly #title: string;
 
-  /** @param prefix distinguishes the queues, which all have the same name; part of the page's address */
-  constructor(node: NodeQueue, prefix: string) {
-    super(node.queue, { prefix });
+  /** @param title distinguishes the queues, which all have the same name; part of the page's address */
+  constructor(node: NodeQueue, title: string) {
+    super(node.queue, { prefix: `${title}.` });
     this.#node = node;
+    this.#title = title;
+    this.setFormatter('data', maskVoters);
   }
 
   override getDisplayName(): string {
-    return this.#node.fault ? `Down: ${this.#node.label}` : this.#node.label;
+    return this.#node.fault ? `Down: ${this.#title}` : this.#title;
   }
 
   override getDescription(): string {
@@ -189,7 +205,7 @@ export function createBoard(path: string): Board {
         const names = [node.host ?? '', node.name].map((name) => name.replaceAll(/[^A-Za-z0-9.-]+/g, '_'));
         const free =
           names.find((name) => name !== '' && !adapters.has(name)) ?? `${names[1]}-${adapters.size}`;
-        const shown = new NodeAdapter(node, `${free}.`);
+        const shown = new NodeAdapter(node, free);
         adapters.set(free, shown);
         nodes.set(shown.getName(), node);
       }

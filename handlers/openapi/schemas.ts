@@ -41,7 +41,9 @@ const issuedToken = v.strictObject({ token: text('Send it as a Bearer token with
 const pollDefinition = v.strictObject({
   poll: pollId,
   question: v.string(),
-  choices: v.array(v.strictObject({ id: choiceId, label })),
+  choices: v.array(
+    v.strictObject({ id: choiceId, label, image: v.optional(text('The path of its image.')) }),
+  ),
   opensAt: v.nullable(time('Votes are accepted from this time on; null if they are from the start.')),
   closesAt: v.nullable(time('Votes are accepted before this time; null if an operator closes the poll.')),
   phase: v.picklist(['not open', 'open', 'closed']),

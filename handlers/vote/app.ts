@@ -16,6 +16,12 @@ const CACHE_SECONDS = 5;
 /** While no handler answers, a page lets voters try. */
 const STALE_SECONDS = 300;
 
+/** The name changes with the content. */
+const IMAGE_HEADERS = {
+  'Cache-Control': 'public, max-age=31536000, immutable',
+  'X-Content-Type-Options': 'nosniff',
+};
+
 export interface VoteAppParts extends VotingParts {
   /** Shown on the pages: its solution gets a token from the issuer. */
   readonly challenge?: Challenge | undefined;
@@ -26,7 +32,8 @@ export interface VoteAppParts extends VotingParts {
 
 /**
  * Returns the voters' app: `GET /` and `GET /polls/{poll}` (the page, the same for everybody), `GET /polls/{poll}.json` (the
- * definition), `GET /polls/{poll}/ballot` (the page for one voter), and `POST /polls/{poll}/votes`. `problem.ts` lists every error.
+ * definition), `GET /images/{name}`, `GET /polls/{poll}/ballot` (the page for one voter), and `POST /polls/{poll}/votes`.
+ * `problem.ts` lists every error.
  */
 export function createVoteApp(parts: VoteAppParts): Hono {
   const { polls, challenge, log, onProblem, resultsUrl } = parts;
@@ -51,6 +58,13 @@ export function createVoteApp(parts: VoteAppParts): Hono {
   const showDefinition = (c: Context, poll: StoredPoll): Response => {
     const definition = pages.definition(poll, polls.phaseOf(poll.id));
     return answerCacheable(definition, requestOf(c).header, cacheControl(polls.msToChange(poll.id)));
+  };
+
+  const showImage = (name: string): Response => {
+    const bytes = polls.image(name);
+    if (!bytes) throw new Problem('not_found', 'no poll has this image');
+    const headers = { 'Content-Type': `image/${name.slice(name.indexOf('.') + 1)}`, ...IMAGE_HEADERS };
+    return new Response(bytes, { headers });
   };
 
   const showVoter = (c: Context, poll: StoredPoll): Response => {
@@ -96,6 +110,7 @@ export function createVoteApp(parts: VoteAppParts): Hono {
       ? showDefinition(c, findPoll(name.slice(0, -'.json'.length)))
       : showPoll(c, findPoll(name));
   });
+  app.get('/images/:name', (c) => showImage(c.req.param('name')));
   app.get('/polls/:poll/ballot', (c) => showVoter(c, findPoll(c.req.param('poll'))));
   // One route for all methods: where two routes match, Hono composes a middleware chain for each request.
   app.all('/polls/:poll/votes', (c) => {

@@ -5,6 +5,7 @@ import {
   FENCED_KEY,
   formatApplied,
   formatLedgerEntry,
+  IMAGES_KEY,
   isNodeId,
   LEDGER_KEY,
   NODE_KEY,
@@ -80,7 +81,7 @@ export interface NodeReaderOptions {
   readonly redis: Redis;
   readonly source: string;
   /** Receives the polls. */
-  readonly polls: Pick<PollBook, 'apply' | 'applied' | 'latch'>;
+  readonly polls: Pick<PollBook, 'addImage' | 'apply' | 'applied' | 'latch' | 'missingImages'>;
   readonly log: Log;
   /** Called twice a second, after a read or instead of one that fails. */
   readonly onTick: () => void;
@@ -89,7 +90,7 @@ export interface NodeReaderOptions {
 }
 
 /**
- * Reads the polls and the source's fence from the node's Redis, twice a second, and after a change of any poll records there which
+ * Reads the polls, their images and the source's fence from the node's Redis, twice a second, and after a change of any poll records there which
  * revisions it has applied. A read that fails changes nothing; polls still close by the clock.
  */
 export class NodeReader {
@@ -145,12 +146,30 @@ export class NodeReader {
       );
       if (isFenced(answers)) onFenced();
       polls.apply(answers[2] as Record<string, string>);
+      await this.#readImages();
       return true;
     } catch (error) {
       log.repeated('polls not read, retrying', { error });
       return false;
     } finally {
       this.#isReading = false;
+    }
+  }
+
+  /** A poll is voted on without them, so a failure is left to the next read. */
+  async #readImages(): Promise<void> {
+    const { redis, polls, log } = this.#options;
+    const names = polls.missingImages;
+    if (names.length === 0) return;
+    try {
+      const images = await redis.hmgetBuffer(IMAGES_KEY, ...names);
+      for (const [index, name] of names.entries()) {
+        const bytes = images[index];
+        // A worker stores it after its poll.
+        if (bytes) polls.addImage(name, Uint8Array.from(bytes));
+      }
+    } catch (error) {
+      log.repeated('images not read, retrying', { error });
     }
   }
 }

@@ -1,13 +1,12 @@
 import { html } from 'hono/html';
 import type { Challenge } from '#runtime/challenges.ts';
-import type { Poll, StoredPoll } from '#runtime/polls.ts';
+import type { Choice, Poll, StoredPoll } from '#runtime/polls.ts';
 import { type Cacheable, cacheable } from '../web/cacheable.ts';
 import { type Html, inLanguage, type PageParts, page, pageHeaders, SAFE_HEADERS } from '../web/layout.ts';
 import { accentStyle } from '../web/style.ts';
+import { DRAWINGS } from './drawings.ts';
 import type { Phase, PollBook } from './polls.ts';
 import { votingScript } from './script.ts';
-
-type Choice = Poll['choices'][number];
 
 /** What the page of a voter depends on besides the poll. */
 interface VoterView {
@@ -85,9 +84,15 @@ export function createPages(polls: Pick<PollBook, 'listed'>, challenge?: Challen
 
 const DEFINITION_HEADERS = { 'Content-Type': 'application/json', ...SAFE_HEADERS };
 
-function definitionOf({ id, question, choices, opensAt, closesAt }: Poll) {
+function definitionOf({ id, question, choices: offered, opensAt, closesAt }: Poll) {
+  const choices = offered.map(({ image, ...choice }) => ({
+    ...choice,
+    ...(image !== undefined && { image: imagePath(image) }),
+  }));
   return { poll: id, question, choices, opensAt: isoTime(opensAt), closesAt: isoTime(closesAt) };
 }
+
+const imagePath = (name: string): string => `/images/${name}`;
 
 function isoTime(milliseconds: number | undefined): string | null {
   return milliseconds === undefined ? null : new Date(milliseconds).toISOString();
@@ -119,10 +124,10 @@ function pollPage(poll: Poll, { phase, choice: chosen, notice, challenge, footer
       poll.texts?.thanks ? html` data-thanks="${poll.texts.thanks}"` : ''
     }>
       ${poll.choices.map(
-        ({ id, label }) =>
-          html`<button class="choice" name="choice" value="${id}" aria-pressed="${id === chosen?.id ? 'true' : 'false'}"${
+        (choice) =>
+          html`<button class="choice" name="choice" value="${choice.id}" aria-pressed="${choice.id === chosen?.id ? 'true' : 'false'}"${
             phase === 'open' ? '' : html` disabled`
-          }>${label}</button>`,
+          }>${picture(choice)}<span>${choice.label}</span></button>`,
       )}
     </form>
     ${challenge ? widget(challenge) : ''}`;
@@ -136,6 +141,10 @@ function pollPage(poll: Poll, { phase, choice: chosen, notice, challenge, footer
     ...(phase === 'open' && { script: votingScript(challenge) }),
     ...(challenge && { widget: challenge.service.sources }),
   };
+}
+
+function picture({ id, image }: Choice): Html | string {
+  return image === undefined ? (DRAWINGS.get(id) ?? '') : html`<img src="${imagePath(image)}" alt="">`;
 }
 
 /** Outside the form: the answer goes to the issuer, and would exceed the size of a vote. */

@@ -1,6 +1,6 @@
 import type { Applied } from '#job';
 import type { Log } from '#runtime/log.ts';
-import { parseStoredPoll, phaseOf, type StoredPoll } from '#runtime/polls.ts';
+import { imagesOf, parseStoredPoll, phaseOf, type StoredPoll } from '#runtime/polls.ts';
 
 /** A revision of a poll that accepts no more votes. */
 export interface ClosedPoll {
@@ -34,10 +34,12 @@ export class PollBook {
   /** The text of each poll when it was last read, so that only a change is parsed. */
   readonly #texts = new Map<string, string>();
   readonly #unsealed = new Map<string, number>();
+  readonly #images = new Map<string, Uint8Array<ArrayBuffer>>();
   readonly #log: Log;
   readonly #now: () => number;
   #listed: readonly StoredPoll[] = [];
   #applied: ReadonlyMap<string, Applied> = new Map();
+  #missingImages: readonly string[] = [];
 
   /** @param now milliseconds since 1970; may jump in both directions */
   constructor(log: Log, now: () => number = Date.now) {
@@ -62,6 +64,21 @@ export class PollBook {
   get(id: string): StoredPoll | undefined {
     const poll = this.#entries.get(id)?.poll;
     return poll?.hidden && poll.isForgotten ? undefined : poll;
+  }
+
+  /** Returns the bytes of an image of a poll, once they have been read. */
+  image(name: string): Uint8Array<ArrayBuffer> | undefined {
+    return this.#images.get(name);
+  }
+
+  /** The images of the polls that have not been read. */
+  get missingImages(): readonly string[] {
+    return this.#missingImages;
+  }
+
+  addImage(name: string, bytes: Uint8Array<ArrayBuffer>): void {
+    this.#images.set(name, bytes);
+    this.#missingImages = this.#missingImages.filter((missing) => missing !== name);
   }
 
   /** Returns the phase of a poll now; `closed` for an unknown one. */
@@ -117,6 +134,9 @@ export class PollBook {
     this.#applied = new Map(
       Array.from(this.#entries, ([id, { poll, appliedAt: at }]) => [id, { revision: poll.revision, at }]),
     );
+    const named = imagesOf(Array.from(this.#entries.values(), ({ poll }) => poll));
+    for (const name of this.#images.keys()) if (!named.has(name)) this.#images.delete(name);
+    this.#missingImages = [...named].filter((name) => !this.#images.has(name));
     if (isFirst) return;
     for (const [id] of changed) {
       const { revision, isClosed } = (this.#entries.get(id) as Entry).poll;

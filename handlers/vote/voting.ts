@@ -14,7 +14,7 @@ import type { Voter, VoterTokens } from './voter.ts';
 const IDEMPOTENCY_KEY = /^("?)([!#-[\]-~]{16,64})\1$/;
 
 export interface VotingParts {
-  readonly polls: Pick<PollBook, 'listed' | 'get' | 'phaseOf' | 'msToChange'>;
+  readonly polls: Pick<PollBook, 'listed' | 'get' | 'image' | 'phaseOf' | 'msToChange'>;
   readonly capture: Pick<Capture, 'capture'>;
   readonly tokens: VoterTokens;
   readonly clock: Clock;

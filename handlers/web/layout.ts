@@ -95,7 +95,7 @@ export function pageHeaders(
       "default-src 'none'",
       `style-src ${hashOf(STYLE + style)}${more}`,
       `script-src ${script === undefined ? "'none'" : hashOf(script)}${more}`,
-      'img-src data:',
+      "img-src 'self' data:",
       `connect-src 'self'${more}`,
       ...(more ? [`frame-src${more}`] : []),
       "form-action 'self'",

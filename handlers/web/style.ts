@@ -114,6 +114,9 @@ nav a, .footer a { display: inline-flex; align-items: center; min-height: 48px; 
   border: 2px solid var(--line-strong);
   border-radius: 50%;
 }
+.choice img, .choice svg { flex: none; width: 3.5rem; height: 3.5rem; }
+.choice img { border-radius: 0.5rem; object-fit: cover; }
+.choice span { flex: 1; }
 .choice:hover { border-color: var(--accent); background: var(--accent-soft); }
 .choice:active { transform: scale(0.985); }
 .choice:focus-visible { border-radius: var(--radius); }

@@ -1,7 +1,9 @@
 import { readFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import * as v from 'valibot';
 import { ConfigError } from './config.ts';
 import { contrastOf } from './contrast.ts';
+import { IMAGE_NAME, IMAGES_BYTES_MAX, type Images, readImage } from './images.ts';
 
 const POLLS_MAX = 1_000;
 const CHOICES_MIN = 2;
@@ -44,7 +46,7 @@ const REPEATED_ID = 'must not repeat an id';
 const hasUniqueIds = (items: readonly { id: string }[]) =>
   new Set(items.map((item) => item.id)).size === items.length;
 
-const choice = strict({ id, label: text(80) });
+const choice = strict({ id, label: text(80), image: v.optional(v.string()) });
 
 const results = v.picklist(['live', 'closed'], 'must be "live" or "closed"');
 const retainVotesDays = v.pipe(
@@ -134,11 +136,19 @@ const pollsFile = strict({
   ),
 });
 
+/** What voters choose. */
+export interface Choice {
+  readonly id: string;
+  readonly label: string;
+  /** The name of its image, see `Images`. */
+  readonly image?: string | undefined;
+}
+
 /** A poll as the polls file defines it. Times are milliseconds since 1970; an absent one is no limit. */
 export interface Poll {
   readonly id: string;
   readonly question: string;
-  readonly choices: readonly { readonly id: string; readonly label: string }[];
+  readonly choices: readonly Choice[];
   readonly opensAt?: number | undefined;
   readonly closesAt?: number | undefined;
   /** `closed` embargoes the result until it is final; `live`, the default, does not. */
@@ -162,6 +172,8 @@ type Colours = v.InferOutput<v.ObjectSchema<typeof colours, undefined>>;
 export interface PollsFile {
   readonly version: number;
   readonly polls: readonly Poll[];
+  /** Those that its choices name. */
+  readonly images: Images;
 }
 
 /** A poll as Postgres holds it and as workers store it in each node's Redis. */
@@ -176,6 +188,8 @@ export interface StoredPoll extends Poll {
   readonly isForgotten?: boolean | undefined;
 }
 
+const storedImage = v.fallback(v.optional(v.pipe(v.string(), v.regex(IMAGE_NAME))), undefined);
+
 /**
  * A newer worker may write values that this version does not have. Votes are captured without them: no text, colour or
  * date of deletion makes a poll unreadable, and an unknown rule for the result embargoes it.
@@ -186,7 +200,7 @@ const storedPoll = v.object({
   position: v.nullable(v.number()),
   isForgotten: v.optional(v.boolean()),
   question: v.string(),
-  choices: v.array(v.object({ id: v.string(), label: v.string() })),
+  choices: v.array(v.object({ id: v.string(), label: v.string(), image: storedImage })),
   opensAt: v.optional(v.number()),
   closesAt: v.optional(v.number()),
   results: v.optional(v.fallback(results, 'closed')),
@@ -196,6 +210,12 @@ const storedPoll = v.object({
   texts: v.fallback(v.optional(v.object(texts)), undefined),
   colours: v.fallback(v.optional(v.object(colours)), undefined),
 });
+
+/** Returns the names of the images of polls that are not withdrawn. */
+export function imagesOf(polls: Iterable<StoredPoll>): Set<string> {
+  const shown = [...polls].filter(({ position }) => position !== null);
+  return new Set(shown.flatMap(({ choices }) => choices.flatMap(({ image }) => image ?? [])));
+}
 
 /** Returns a poll as a value of the hash `POLLS_KEY`. */
 export function formatStoredPoll(poll: StoredPoll): string {
@@ -252,11 +272,38 @@ export function parsePollsFile(content: string, path: string): PollsFile {
     throw new ConfigError([`polls file ${path} is not JSON (${(error as Error).message})`]);
   }
   const result = v.safeParse(pollsFile, json);
-  if (result.success) return result.output;
+  if (result.success) return withImages(result.output, path);
   throw new ConfigError(
     result.issues.map((issue) => {
       const where = v.getDotPath(issue);
       return `polls file ${path}: ${where ? `${where}: ` : ''}${issue.message}`;
     }),
   );
+}
+
+/** Reads the images that the choices name. In the file an image is a source, afterwards the name of its content. */
+function withImages(file: v.InferOutput<typeof pollsFile>, path: string): PollsFile {
+  const images = new Map<string, Uint8Array>();
+  const faults: string[] = [];
+  const polls = file.polls.map((poll, pollIndex) => ({
+    ...poll,
+    choices: poll.choices.map(({ image: source, ...choice }, index) => {
+      if (source === undefined) return choice;
+      try {
+        const { name, bytes } = readImage(source, dirname(path));
+        images.set(name, bytes);
+        return { ...choice, image: name };
+      } catch (error) {
+        faults.push(
+          `polls file ${path}: polls.${pollIndex}.choices.${index}.image: ${(error as Error).message}`,
+        );
+        return choice;
+      }
+    }),
+  }));
+  const bytes = images.values().reduce((sum, { length }) => sum + length, 0);
+  if (bytes > IMAGES_BYTES_MAX)
+    faults.push(`polls file ${path}: its images have ${bytes} bytes, must have at most ${IMAGES_BYTES_MAX}`);
+  if (faults.length > 0) throw new ConfigError(faults);
+  return { ...file, polls, images };
 }

@@ -18,6 +18,17 @@ STABLE_CHECKS=3
 # Configs are immutable, so a hash of the content is part of their name.
 POLLS_FILE=${POLLS_FILE:-$TURNOUT_ROOT/stack/polls.json}
 [ -r "$POLLS_FILE" ] || fail "$POLLS_FILE cannot be read"
+# A config is one file, so the images beside it go into it.
+work=$(mktemp --directory)
+trap 'rm -r "$work"' EXIT
+while read -r image; do
+  [[ $image =~ ^[A-Za-z0-9_-][A-Za-z0-9_.-]*$ ]] || fail "$POLLS_FILE names the image $image; it must be the name of a file beside it"
+  image_file=$(dirname "$POLLS_FILE")/$image
+  [ -r "$image_file" ] || fail "$POLLS_FILE names the image $image, which cannot be read"
+  printf 's|("image"[[:space:]]*:[[:space:]]*)"%s"|\\1"data:;base64,%s"|g\n' "${image//./[.]}" "$(base64 --wrap 0 "$image_file")"
+done < <(grep --only-matching --extended-regexp '"image"[[:space:]]*:[[:space:]]*"[^":]*"' "$POLLS_FILE" | cut -d '"' -f 4 | sort -u) >"$work/images.sed"
+sed --regexp-extended --file "$work/images.sed" "$POLLS_FILE" >"$work/polls.json"
+POLLS_FILE=$work/polls.json
 POLLS_VERSION=$(sha256sum "$POLLS_FILE" | cut -c 1-12)
 OBSERVABILITY_VERSION=$(cat "$TURNOUT_ROOT"/stack/observability/*.yml "$TURNOUT_ROOT"/stack/observability/grafana/* ${ALERTMANAGER_FILE:+"$ALERTMANAGER_FILE"} | sha256sum | cut -c 1-12)
 export POLLS_FILE POLLS_VERSION OBSERVABILITY_VERSION
@@ -63,10 +74,8 @@ for file in ${TURNOUT_STACK_FILES-}; do files+=(-c "$file"); done
 # Without them the deployment would take the certificates from the controllers.
 certificates=$(certificate_secrets)
 if [ -n "$certificates" ]; then
-  certificates_file=$(mktemp)
-  trap 'rm -f "$certificates_file"' EXIT
-  stack_of_certificates <<<"$certificates" >"$certificates_file"
-  files+=(-c "$certificates_file")
+  stack_of_certificates <<<"$certificates" >"$work/certificates.yml"
+  files+=(-c "$work/certificates.yml")
 fi
 options=(--with-registry-auth)
 [ -n "${TURNOUT_REGISTRY-}" ] || options=(--resolve-image never)

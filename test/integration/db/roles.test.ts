@@ -40,6 +40,7 @@ const TABLES = [
 ];
 const POLLS = {
   version: 1,
+  images: new Map(),
   polls: [
     { id: POLL, question: 'Cats or dogs?', choices: ['cats', 'dogs'].map((id) => ({ id, label: id })) },
   ],

@@ -5,8 +5,19 @@ import { commitBatches } from '#db/commit.ts';
 import { closePoll, forgetPoll } from '#db/control.ts';
 import { readAwaited } from '#db/final.ts';
 import { readNodes, requestRetirement, writeOffNode } from '#db/nodes.ts';
+import { applyPollsFile } from '#db/polls.ts';
 import { readResults } from '#db/results.ts';
-import { FENCED_KEY, LEDGER_KEY, NODE_KEY, nodeOf, POLLS_KEY, SEALED_KEY, sourceName } from '#job';
+import {
+  FENCED_KEY,
+  IMAGES_KEY,
+  LEDGER_KEY,
+  NODE_KEY,
+  nodeOf,
+  POLLS_KEY,
+  SEALED_KEY,
+  sourceName,
+} from '#job';
+import { PIXEL, PIXEL_NAME } from '#kit/images.ts';
 import { recordLog } from '#kit/log.ts';
 import { createDatabase, type TestDatabase } from '#kit/postgres.ts';
 import { startRedis, type TestRedis } from '#kit/redis.ts';
@@ -104,6 +115,29 @@ describe('enrolment', () => {
       { name: 'host', sources: 1 },
       { name: 'host', sources: 1 },
     ]);
+  });
+
+  test('stores the images of polls in each node, and deletes those that no poll names', async () => {
+    const pixel = Buffer.from(PIXEL, 'base64');
+    const [node] = redises as [TestRedis];
+    const images = () => node.client.hgetallBuffer(IMAGES_KEY);
+    const apply = (version: number, image?: string) =>
+      applyPollsFile(database.db, {
+        version,
+        polls: [{ id: 'drawn', question: 'Drawn?', choices: [{ id: 'a', label: 'A', image }] }],
+        images: new Map(image === undefined ? [] : [[image, pixel]]),
+      });
+    expect(await apply(2, PIXEL_NAME)).toBe('applied');
+    for (let round = 0; round < 2; round += 1) await coordinator.round();
+    expect(await images()).toEqual({ [PIXEL_NAME]: pixel });
+    // As after a loss of the node.
+    await node.client.del(IMAGES_KEY);
+    await coordinator.round();
+    expect(await images()).toEqual({ [PIXEL_NAME]: pixel });
+    expect(await apply(3)).toBe('applied');
+    expect(await database.db.selectFrom('images').selectAll().execute()).toEqual([]);
+    for (let round = 0; round < 2; round += 1) await coordinator.round();
+    expect(await images()).toEqual({});
   });
 
   test('stores the close of a poll in a node whose row was stored before it', async () => {

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { NodeQueues } from '#audit/queues.ts';
 import { type Board, createBoard } from '#handlers/dashboard/board.ts';
+import type { Batch, Vote } from '#job';
 import { recordLog } from '#kit/log.ts';
 import { startRedis, type TestRedis } from '#kit/redis.ts';
 import { until } from '#kit/until.ts';
@@ -59,7 +60,7 @@ const untilBothShown = () =>
 describe('the board', () => {
   test("shows every node's queue under the node's name", async () => {
     const { 'frontend01.votes': one, 'frontend02.votes': two } = await untilBothShown();
-    expect(one?.displayName).toBe(`frontend01 (${first.socket})`);
+    expect(one?.displayName).toBe('frontend01');
     expect(two?.counts['waiting']).toBe(3);
   });
 
@@ -108,6 +109,16 @@ describe('the board', () => {
       expect(response.status, action).toBe(403);
     }
     expect((await first.client.keys('*')).toSorted()).toEqual(before);
+  });
+
+  test('shows the end of the ids of voters only', async () => {
+    await untilBothShown();
+    const data = await first.client.hget(`bull:votes:${ONE}.1`, 'data');
+    const [[poll, voter, ...rest]] = (JSON.parse(data ?? '{}') as Batch).votes as [Vote];
+    const response = await board.app.request(`/api/queues/frontend01.votes/${ONE}.1`);
+    const text = await response.text();
+    expect(text).not.toContain(voter);
+    expect(text).toContain(JSON.stringify([poll, `…${voter.slice(-4)}`, ...rest]));
   });
 
   test('does not write to a queue when it is displayed', async () => {

@@ -7,6 +7,7 @@ import { VoteQueue } from '#handlers/vote/queue.ts';
 import { createVoterTokens } from '#handlers/vote/voter.ts';
 import { type Batch, LEDGER_KEY, parseJobKey } from '#job';
 import { NO_CLOSED_POLLS } from '#kit/capture.ts';
+import { PIXEL, PIXEL_NAME } from '#kit/images.ts';
 import { recordLog } from '#kit/log.ts';
 import { pollBook } from '#kit/polls.ts';
 import { startRedis, type TestRedis } from '#kit/redis.ts';
@@ -34,6 +35,11 @@ const { polls } = parsePollsFile(
       { id: 'later', question: 'Later?', choices, opensAt: new Date(NOW + 1).toISOString() },
       { id: 'over', question: 'Over?', choices, closesAt: new Date(NOW).toISOString() },
       { id: 'now', question: 'Now?', choices, opensAt: new Date(NOW).toISOString() },
+      {
+        id: 'drawn',
+        question: 'Drawn?',
+        choices: [{ id: 'cats', label: 'Cats', image: `data:;base64,${PIXEL}` }, ...choices.slice(1)],
+      },
     ],
   }),
   'polls.json',
@@ -57,6 +63,7 @@ function createApp(admission: 'open' | 'issued' = 'open', isLate = false) {
     bufferVotesMax: 1_000,
     onFenced: () => {},
   });
+  book.addImage(PIXEL_NAME, Uint8Array.from(Buffer.from(PIXEL, 'base64')));
   return createVoteApp({ polls: book, capture, tokens, clock: createClock(), admission, log });
 }
 
@@ -88,6 +95,33 @@ beforeEach(async () => {
 afterAll(async () => {
   await queue.close();
   await redis.remove();
+});
+
+describe('an image of a choice', () => {
+  const path = `/images/${PIXEL_NAME}`;
+
+  test('is on the page and in the definition, without a text that would repeat the label', async () => {
+    const page = await (await app.request('/polls/drawn')).text();
+    expect(page).toContain(`<img src="${path}" alt=""><span>Cats</span></button>`);
+    const definition = await (await app.request('/polls/drawn.json')).json();
+    expect(definition).toMatchObject({ choices: [{ id: 'cats', label: 'Cats', image: path }, choices[1]] });
+  });
+
+  test('is answered with its type, for ever', async () => {
+    const answer = await app.request(path);
+    expect(Object.fromEntries(answer.headers)).toMatchObject({
+      'content-type': 'image/png',
+      'cache-control': 'public, max-age=31536000, immutable',
+      'x-content-type-options': 'nosniff',
+    });
+    expect(Buffer.from(await answer.arrayBuffer()).toString('base64')).toBe(PIXEL);
+  });
+
+  test('that no poll has gets 404, which no cache keeps', async () => {
+    const answer = await app.request(`/images/${'0'.repeat(32)}.png`);
+    expect(answer.status).toBe(404);
+    expect(answer.headers.get('cache-control')).toBe('no-store');
+  });
 });
 
 describe('POST /polls/{poll}/votes', () => {

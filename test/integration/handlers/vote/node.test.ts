@@ -2,7 +2,8 @@ import type { Redis } from 'ioredis';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { NOT_ENROLLED, NodeReader, READ_INTERVAL_MS, registerSource } from '#handlers/vote/node.ts';
 import { PollBook } from '#handlers/vote/polls.ts';
-import { APPLIED_KEY, FENCED_KEY, LEDGER_KEY, NODE_KEY, readApplied, sourceName } from '#job';
+import { APPLIED_KEY, FENCED_KEY, IMAGES_KEY, LEDGER_KEY, NODE_KEY, readApplied, sourceName } from '#job';
+import { PIXEL, PIXEL_NAME } from '#kit/images.ts';
 import { recordLog } from '#kit/log.ts';
 import { changePoll, enrolNode, fenceSources } from '#kit/node.ts';
 import { startRedis, type TestRedis } from '#kit/redis.ts';
@@ -138,6 +139,22 @@ describe('NodeReader', () => {
     await until('the poll is open', () => polls.phaseOf(POLL) === 'open', CHANGE_MS_MAX);
     expect(polls.get(POLL)?.question).toBe('Again?');
     expect(fences).toBe(0);
+  });
+
+  test('has the images of the polls, soon after they are in its Redis, and drops those that no poll names', async () => {
+    const pixel = Buffer.from(PIXEL, 'base64');
+    await reader.start();
+    await changePoll(redis.client, POLL, {
+      revision: 2,
+      choices: [{ id: 'a', label: 'A', image: PIXEL_NAME }],
+    });
+    await until('the poll is read', () => polls.get(POLL)?.revision === 2, CHANGE_MS_MAX);
+    expect(polls.image(PIXEL_NAME)).toBeUndefined();
+    await redis.client.hset(IMAGES_KEY, PIXEL_NAME, pixel);
+    await until('the image is read', () => polls.image(PIXEL_NAME) !== undefined, CHANGE_MS_MAX);
+    expect(Buffer.from(polls.image(PIXEL_NAME) ?? [])).toEqual(pixel);
+    await changePoll(redis.client, POLL, { revision: 3, choices: [{ id: 'a', label: 'A' }] });
+    await until('the image is dropped', () => polls.image(PIXEL_NAME) === undefined, CHANGE_MS_MAX);
   });
 
   test('records the revisions that it has applied, once after each change', async () => {

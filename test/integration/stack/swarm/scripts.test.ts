@@ -13,7 +13,9 @@ import { ROOT } from '#dev/root.ts';
 import type { LiveReport } from '#handlers/dashboard/live-audit.ts';
 import { auditView } from '#handlers/dashboard/view.ts';
 import { audit, enrolled, NODE, node, OTHER_NODE, pollState, SOURCE } from '#kit/audit-fixtures.ts';
+import { PIXEL, PIXEL_NAME } from '#kit/images.ts';
 import { scratchFolder } from '#kit/process.ts';
+import { parsePollsFile } from '#runtime/polls.ts';
 
 const SCRIPTS = join(ROOT, 'stack/swarm');
 const RUN_MS_MAX = 40_000;
@@ -35,7 +37,7 @@ case "$*" in
   'node ls --quiet') echo 1 ;;
   'secret ls '*) [ ! -e "$FAKE/unlisted" ] || exit 1; [ ! -e "$FAKE/certificate" ] || echo id ;;
   'secret inspect --format '*) echo "1 tls turnout_certificate_tls_1" ;;
-  'stack deploy '*) for word; do last=$file file=$word; [ "$last" != -c ] || cat "$word"; done >"$FAKE/deployed" ;;
+  'stack deploy '*) cp "$POLLS_FILE" "$FAKE/polls"; for word; do last=$file file=$word; [ "$last" != -c ] || cat "$word"; done >"$FAKE/deployed" ;;
   'stack services --quiet '*) echo turnout_vote ;;
   'stack services '*) echo 'turnout_vote global 2/2' ;;
   'service ls '*) cat "$FAKE/replicas" ;;
@@ -386,6 +388,29 @@ describe('deploy.sh', () => {
     await writeFile(join(folder.path, 'unlisted'), '');
     expect(await run('deploy.sh')).toMatchObject({ succeeded: false });
     await expect(deployed()).rejects.toThrow();
+  });
+
+  test('puts the images beside the polls file into it, and refuses what is not there', async () => {
+    await writeFile(join(folder.path, 'cat.png'), Buffer.from(PIXEL, 'base64'));
+    const pollsFile = join(folder.path, 'polls.json');
+    const pollsWith = async (image: string) => {
+      const choices = [
+        { id: 'cats', label: 'cat.png', image },
+        { id: 'dogs', label: 'Dogs' },
+      ];
+      await writeFile(pollsFile, JSON.stringify({ polls: [{ id: 'pets', question: 'Which?', choices }] }));
+      return run('deploy.sh', [], { POLLS_FILE: pollsFile });
+    };
+    expect(await pollsWith('cat.png')).toMatchObject({ succeeded: true });
+    const config = await readFile(join(folder.path, 'polls'), 'utf8');
+    const { polls, images } = parsePollsFile(config, 'elsewhere/polls.json');
+    expect(polls[0]?.choices[0]).toEqual({ id: 'cats', label: 'cat.png', image: PIXEL_NAME });
+    expect([...images.keys()]).toEqual([PIXEL_NAME]);
+    for (const image of ['dog.png', '../cat.png']) {
+      const { succeeded, said } = await pollsWith(image);
+      expect(succeeded).toBe(false);
+      expect(said).toContain(`${pollsFile} names the image ${image}`);
+    }
   });
 
   test.each(['paused', 'rollback_paused', 'rollback_completed'])(

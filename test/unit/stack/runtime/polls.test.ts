@@ -1,7 +1,9 @@
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { ROOT } from '#dev/root.ts';
+import { PIXEL, PIXEL_NAME } from '#kit/images.ts';
 import { ConfigError } from '#runtime/config.ts';
 import {
   formatStoredPoll,
@@ -21,6 +23,18 @@ const poll = (changes: object = {}) => ({
   ],
   ...changes,
 });
+
+const withImage = (image: string) =>
+  JSON.stringify({
+    polls: [
+      poll({
+        choices: [
+          { id: 'cats', label: 'Cats', image },
+          { id: 'dogs', label: 'Dogs' },
+        ],
+      }),
+    ],
+  });
 
 function faultsOf(polls: unknown): string {
   try {
@@ -136,6 +150,72 @@ describe('the polls file', () => {
     expect(faultsOf(polls)).toMatch(message);
   });
 
+  test('takes an image from a file beside it, and names it by its content', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'polls-'));
+    try {
+      const pixel = Buffer.from(PIXEL, 'base64');
+      writeFileSync(join(folder, 'cat.any'), pixel);
+      const { polls, images } = parsePollsFile(withImage('cat.any'), join(folder, 'polls.json'));
+      expect(polls[0]?.choices).toEqual([
+        { id: 'cats', label: 'Cats', image: PIXEL_NAME },
+        { id: 'dogs', label: 'Dogs' },
+      ]);
+      expect([...images]).toEqual([[PIXEL_NAME, pixel]]);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  test.each([
+    ['avif', '\0\0\0\x1cftypavif'],
+    ['jpeg', '\xff\xd8\xff\xe0'],
+    ['webp', 'RIFF\0\0\0\0WEBPVP8 '],
+  ])('takes an image of type %s', (type, start) => {
+    const source = `data:;base64,${Buffer.from(start, 'latin1').toString('base64')}`;
+    const { polls } = parsePollsFile(withImage(source), 'polls.json');
+    expect(polls[0]?.choices[0]?.image).toMatch(new RegExp(`^[0-9a-f]{32}[.]${type}$`));
+  });
+
+  test.each([
+    ['a file that is missing', 'cat.png', /choices\.0\.image: cannot be read \(ENOENT\)/],
+    [
+      'a file in another folder',
+      '../cat.png',
+      /choices\.0\.image: must be the name of a file beside this one/,
+    ],
+    [
+      'a script',
+      `data:image/svg+xml;base64,${btoa('<svg xmlns="http://www.w3.org/2000/svg"/>')}`,
+      /must be an AVIF/,
+    ],
+    [
+      '49,153 bytes',
+      `data:;base64,${Buffer.alloc(49_153).toString('base64')}`,
+      /has 49153 bytes, must have at most 49152/,
+    ],
+  ])('refuses as an image: %s', (_, source, fault) => {
+    expect(faultsOf(withImage(source))).toMatch(fault);
+  });
+
+  test('refuses more than 4 MiB of images', () => {
+    const sources = Array.from({ length: 86 }, (_, n) => {
+      const bytes = Buffer.alloc(49_152, n);
+      bytes.write('RIFF\0\0\0\0WEBP', 'latin1');
+      return `data:;base64,${bytes.toString('base64')}`;
+    });
+    const polls = sources.map((image, n) =>
+      poll({
+        id: `p${n}`,
+        choices: [
+          { id: 'a', label: 'A', image },
+          { id: 'b', label: 'B' },
+        ],
+      }),
+    );
+    expect(faultsOf(polls.slice(1))).toBe('');
+    expect(faultsOf(polls)).toContain('its images have 4227072 bytes, must have at most 4194304');
+  });
+
   test('reports all faults in one message', () => {
     const faults = faultsOf([
       poll({ results: 'open', lang: 'x', texts: { hi: '' }, colours: { light: 'red', dark: '#000000' } }),
@@ -175,7 +255,7 @@ describe('a stored poll', () => {
   const stored: StoredPoll = {
     id: 'a',
     question: 'A?',
-    choices: [{ id: 'yes', label: 'Yes' }],
+    choices: [{ id: 'yes', label: 'Yes', image: PIXEL_NAME }],
     revision: 3,
     isClosed: true,
     position: null,
