@@ -3,6 +3,7 @@ create table choices (
   no smallint not null,
   id text collate "C" not null,
   label text not null,
+  image text,
   position integer,
   constraint choices_pkey PRIMARY KEY (poll_no, no),
   constraint choices_poll_no_fkey FOREIGN KEY (poll_no) REFERENCES polls(no),
@@ -18,6 +19,12 @@ create table closings (
   constraint closings_node_id_fkey FOREIGN KEY (node_id) REFERENCES nodes(id),
   constraint closings_pkey PRIMARY KEY (poll_no, node_id),
   constraint closings_poll_no_fkey FOREIGN KEY (poll_no) REFERENCES polls(no)
+);
+
+create table images (
+  name text collate "C" not null,
+  bytes bytea not null,
+  constraint images_pkey PRIMARY KEY (name)
 );
 
 create table leases (

@@ -28,6 +28,7 @@ const TABLES = [
     'polls_files',
     'polls',
     'choices',
+    'images',
     'nodes',
     'sources',
     'receipts',

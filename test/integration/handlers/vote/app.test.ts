@@ -455,7 +455,7 @@ describe('GET', () => {
     const answer = await app.request('/', { headers: { accept: 'text/html' } });
     const page = await answer.text();
     expect(page).toContain('<h1>Cats or &lt;i&gt;dogs&lt;/i&gt;?</h1>');
-    expect(page).toContain('&lt;b&gt;Dogs&lt;/b&gt; &amp; &quot;co&quot;</button>');
+    expect(page).toContain('&lt;b&gt;Dogs&lt;/b&gt; &amp; &quot;co&quot;</span></button>');
     expect(page).toContain('<form method="post" action="/polls/cats-vs-dogs/votes"');
     expect(page).toContain('content="0; url=/polls/cats-vs-dogs/ballot"');
   });
