@@ -41,7 +41,6 @@ const UNITS: readonly Unit[] = [
   { path: 'workers/', mayImport: [JOB, 'db/', RUNTIME] },
   { path: 'db/', mayImport: [JOB] },
   { path: RUNTIME, mayImport: [] },
-  { path: 'stack/images/', mayImport: [] },
   { path: 'stack/interlock/', mayImport: [RUNTIME] },
   { path: 'stack/dev/start/', mayImport: ['stack/dev/', RUNTIME] },
   { path: 'stack/dev/cluster/', mayImport: ['stack/dev/', RUNTIME] },
