@@ -6,6 +6,7 @@ import { insertNode, writeOffNode } from '#db/nodes.ts';
 import { writeOffJobs } from '#db/write-off.ts';
 import { jobKey, sourceName } from '#job';
 import { startProvider, type TestProvider } from '#kit/identity.ts';
+import { PIXEL_NAME } from '#kit/images.ts';
 import { writeEntry } from '#kit/ledger.ts';
 import { enrolNode } from '#kit/node.ts';
 import { ApiDescription } from '#kit/openapi.ts';
@@ -56,7 +57,10 @@ beforeAll(async () => {
     () => database.remove(),
     () => redis.remove(),
   );
-  const choices = ['cats', 'dogs'].map((id) => ({ id, label: id }));
+  const choices = [
+    { id: 'cats', label: 'Cats', image: PIXEL_NAME },
+    { id: 'dogs', label: 'Dogs' },
+  ];
   const polls = [
     { id: POLL, question: 'Cats or dogs?', choices },
     { id: 'later', question: 'Later?', choices, opensAt: Date.now() + 3_600_000 },
