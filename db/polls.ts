@@ -214,7 +214,13 @@ export async function readStoredPolls(db: Db): Promise<StoredPoll[]> {
       results, is_hidden as hidden, retain_votes_days as "retainVotesDays", presentation,
       forgotten_at is not null as "isForgotten",
       (
-        select coalesce(json_agg(json_strip_nulls(json_build_object('id', choices.id, 'label', label, 'image', image)) order by position, choices.no), '[]')
+        select coalesce(
+          json_agg(
+            json_strip_nulls(json_build_object('id', choices.id, 'label', label, 'image', image))
+            order by position, choices.no
+          ),
+          '[]'
+        )
         from choices
         where poll_no = polls.no and position is not null
       ) as choices

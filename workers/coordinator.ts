@@ -198,14 +198,14 @@ export class Coordinator {
     }
   }
 
-  /** Stores the images of all polls in every node. Handlers show a poll without those that are still missing. */
+  /** Stores the images of all polls in every enrolled node, and deletes others there. Polls are shown without missing images. */
   async #mirrorImages(readings: readonly Reading[], polls: readonly StoredPoll[]): Promise<void> {
     const named = imagesOf(polls);
+    const enrolled = readings.filter(({ contents }) => contents.id !== undefined);
     const missingIn = ({ contents }: Reading) => [...named.difference(new Set(contents.images))];
-    const missing = new Set(readings.flatMap(missingIn));
+    const missing = new Set(enrolled.flatMap(missingIn));
     const images = missing.size > 0 ? await readImages(this.#options.db, [...missing]) : new Map();
-    for (const reading of readings) {
-      const { registry, contents } = reading;
+    for (const { registry, contents } of enrolled) {
       const added = new Map([...images].filter(([name]) => !contents.images.includes(name)));
       // A node may hold newer polls than a Postgres that was restored.
       const kept = named.union(imagesOf(contents.polls));

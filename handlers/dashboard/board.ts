@@ -59,12 +59,14 @@ const NO_JOBS = {
   paused: 0,
 };
 
-/** Hides who voted: the last four digits of a voter's id stay, to tell the votes of a job apart. */
+/** Leaves the last four digits of the voters' ids in the data of a job, which may be malformed. */
 function maskVoters(data: unknown): unknown {
   const { votes } = (data ?? {}) as { votes?: unknown };
   if (!Array.isArray(votes)) return data;
   const masked = votes.map((vote: unknown) =>
-    Array.isArray(vote) ? vote.with(VOTER, `…${String(vote[VOTER]).slice(-4)}`) : vote,
+    Array.isArray(vote)
+      ? vote.map((field: unknown, index) => (index === VOTER ? `…${String(field).slice(-4)}` : field))
+      : vote,
   );
   return { ...(data as object), votes: masked };
 }

@@ -22,8 +22,8 @@ const HANDLERS: readonly HandlerApi[] = [VOTE, ISSUER, RESULTS, DASHBOARD];
 const DESCRIPTION = `Turnout captures votes in a flash crowd and counts every accepted one exactly once.
 
 Each handler listens on a port of its own; on a Swarm the proxy routes a host to each, on ports 80 and 443. The pages for \
-people (/ of each handler; /images/{name} of the vote handler; /polls/{poll} of the results; /nodes/{node}, /anomalies and /queues of the dashboard) are not part of the API. Every path that answers GET \
-also answers HEAD.
+people (/ of each handler; /polls/{poll} of the results; /nodes/{node}, /anomalies and /queues of the dashboard) and the \
+images on them (/images/{name} of the vote handler) are not part of the API. Every path that answers GET also answers HEAD.
 
 Errors are problems (RFC 9457) with a stable code. A path or method that is not described gets \
 not_found. The proxy in front of the handlers answers 429 (too_many) and 503 (no_backend) itself, with \

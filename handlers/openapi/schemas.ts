@@ -42,7 +42,11 @@ const pollDefinition = v.strictObject({
   poll: pollId,
   question: v.string(),
   choices: v.array(
-    v.strictObject({ id: choiceId, label, image: v.optional(text('The path of its image.')) }),
+    v.strictObject({
+      id: choiceId,
+      label,
+      image: v.optional(text('The path of its image: AVIF, JPEG, PNG or WebP.')),
+    }),
   ),
   opensAt: v.nullable(time('Votes are accepted from this time on; null if they are from the start.')),
   closesAt: v.nullable(time('Votes are accepted before this time; null if an operator closes the poll.')),

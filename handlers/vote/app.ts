@@ -3,6 +3,7 @@ import type { Challenge } from '#runtime/challenges.ts';
 import type { Log } from '#runtime/log.ts';
 import type { StoredPoll } from '#runtime/polls.ts';
 import { answerCacheable } from '../web/cacheable.ts';
+import { SAFE_HEADERS } from '../web/layout.ts';
 import { formatProblem, PROBLEM_HEADERS, retryAfter } from '../web/problem.ts';
 import { readChoiceCookie } from './cookies.ts';
 import { createPages } from './page.ts';
@@ -17,10 +18,7 @@ const CACHE_SECONDS = 5;
 const STALE_SECONDS = 300;
 
 /** The name changes with the content. */
-const IMAGE_HEADERS = {
-  'Cache-Control': 'public, max-age=31536000, immutable',
-  'X-Content-Type-Options': 'nosniff',
-};
+const IMAGE_HEADERS = { 'Cache-Control': 'public, max-age=31536000, immutable', ...SAFE_HEADERS };
 
 export interface VoteAppParts extends VotingParts {
   /** Shown on the pages: its solution gets a token from the issuer. */

@@ -218,7 +218,7 @@ export class Capture {
 
   #begin(): void {
     this.#mode = 'writing';
-    // After the I/O of this event-loop turn: a process that got no CPU for a second first takes the outcome of its write.
+    // Runs after the I/O of this event-loop turn: the response to a write may have arrived while the process got no CPU.
     this.#sweeper = setInterval(() => setImmediate(() => this.#sweep(performance.now())), SWEEP_INTERVAL_MS);
     // Yields so that every request of this event-loop turn joins the write.
     setImmediate(() => void this.#run());

@@ -90,8 +90,8 @@ export interface NodeReaderOptions {
 }
 
 /**
- * Reads the polls, their images and the source's fence from the node's Redis, twice a second, and after a change of any poll records there which
- * revisions it has applied. A read that fails changes nothing; polls still close by the clock.
+ * Reads the polls, their images and the source's fence from the node's Redis, twice a second, and after a change of any poll
+ * records there which revisions it has applied. A read that fails changes nothing; polls still close by the clock.
  */
 export class NodeReader {
   readonly #options: NodeReaderOptions;
@@ -156,7 +156,7 @@ export class NodeReader {
     }
   }
 
-  /** A poll is voted on without them, so a failure is left to the next read. */
+  /** Polls accept votes without their images, so a failure is left to the next read. */
   async #readImages(): Promise<void> {
     const { redis, polls, log } = this.#options;
     const names = polls.missingImages;
@@ -166,7 +166,7 @@ export class NodeReader {
       for (const [index, name] of names.entries()) {
         const bytes = images[index];
         // A worker stores it after its poll.
-        if (bytes) polls.addImage(name, Uint8Array.from(bytes));
+        if (bytes) polls.addImage(name, new Uint8Array(bytes));
       }
     } catch (error) {
       log.repeated('images not read, retrying', { error });

@@ -39,7 +39,8 @@ export class PollBook {
   readonly #now: () => number;
   #listed: readonly StoredPoll[] = [];
   #applied: ReadonlyMap<string, Applied> = new Map();
-  #missingImages: readonly string[] = [];
+  /** The images that the polls name. */
+  #named: ReadonlySet<string> = new Set();
 
   /** @param now milliseconds since 1970; may jump in both directions */
   constructor(log: Log, now: () => number = Date.now) {
@@ -66,19 +67,18 @@ export class PollBook {
     return poll?.hidden && poll.isForgotten ? undefined : poll;
   }
 
-  /** Returns the bytes of an image of a poll, once they have been read. */
+  /** Returns the bytes of an image of a poll once it was added. */
   image(name: string): Uint8Array<ArrayBuffer> | undefined {
     return this.#images.get(name);
   }
 
-  /** The images of the polls that have not been read. */
+  /** The images of the polls that were not added yet. */
   get missingImages(): readonly string[] {
-    return this.#missingImages;
+    return [...this.#named].filter((name) => !this.#images.has(name));
   }
 
   addImage(name: string, bytes: Uint8Array<ArrayBuffer>): void {
     this.#images.set(name, bytes);
-    this.#missingImages = this.#missingImages.filter((missing) => missing !== name);
   }
 
   /** Returns the phase of a poll now; `closed` for an unknown one. */
@@ -134,9 +134,8 @@ export class PollBook {
     this.#applied = new Map(
       Array.from(this.#entries, ([id, { poll, appliedAt: at }]) => [id, { revision: poll.revision, at }]),
     );
-    const named = imagesOf(Array.from(this.#entries.values(), ({ poll }) => poll));
-    for (const name of this.#images.keys()) if (!named.has(name)) this.#images.delete(name);
-    this.#missingImages = [...named].filter((name) => !this.#images.has(name));
+    this.#named = imagesOf(Array.from(this.#entries.values(), ({ poll }) => poll));
+    for (const name of this.#images.keys()) if (!this.#named.has(name)) this.#images.delete(name);
     if (isFirst) return;
     for (const [id] of changed) {
       const { revision, isClosed } = (this.#entries.get(id) as Entry).poll;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# health.sh PORT PATH: the container's health check: asks the process on its admin port. In bash, because starting Node for it takes
-# 20 times the CPU, in every container, every few seconds.
+# health.sh PORT PATH: the container's health check: asks the process on its admin port. In bash, because starting a Node in every
+# container every few seconds takes a large part of a small machine.
 #
 # Handlers and workers are asked /startupz. Docker gives the name of a handler to the proxy only once it is healthy, so a task that
 # has never been ready gets no request, and Swarm replaces a worker only by one that has prepared the database. Whether it is

@@ -212,8 +212,8 @@ const storedPoll = v.object({
 });
 
 /** Returns the names of the images of polls that are not withdrawn. */
-export function imagesOf(polls: Iterable<StoredPoll>): Set<string> {
-  const shown = [...polls].filter(({ position }) => position !== null);
+export function imagesOf(polls: readonly StoredPoll[]): Set<string> {
+  const shown = polls.filter(({ position }) => position !== null);
   return new Set(shown.flatMap(({ choices }) => choices.flatMap(({ image }) => image ?? [])));
 }
 

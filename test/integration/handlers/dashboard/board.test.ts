@@ -111,7 +111,15 @@ describe('the board', () => {
     expect((await first.client.keys('*')).toSorted()).toEqual(before);
   });
 
-  test('shows the end of the ids of voters only', async () => {
+  test('shows a job whose votes are malformed', async () => {
+    await untilBothShown();
+    const votes = [[], [1], 'x', null];
+    await first.client.hset(`bull:votes:${ONE}.1`, 'data', JSON.stringify({ votes }));
+    const response = await board.app.request(`/api/queues/frontend01.votes/${ONE}.1`);
+    expect(await response.json()).toMatchObject({ job: { data: { votes } } });
+  });
+
+  test('shows only the last digits of the ids of voters', async () => {
     await untilBothShown();
     const data = await first.client.hget(`bull:votes:${ONE}.1`, 'data');
     const [[poll, voter, ...rest]] = (JSON.parse(data ?? '{}') as Batch).votes as [Vote];

@@ -107,7 +107,7 @@ describe('an image of a choice', () => {
     expect(definition).toMatchObject({ choices: [{ id: 'cats', label: 'Cats', image: path }, choices[1]] });
   });
 
-  test('is answered with its type, for ever', async () => {
+  test('is answered with its type, and caches keep it for a year', async () => {
     const answer = await app.request(path);
     expect(Object.fromEntries(answer.headers)).toMatchObject({
       'content-type': 'image/png',
@@ -117,7 +117,7 @@ describe('an image of a choice', () => {
     expect(Buffer.from(await answer.arrayBuffer()).toString('base64')).toBe(PIXEL);
   });
 
-  test('that no poll has gets 404, which no cache keeps', async () => {
+  test('of no poll gets 404, which caches do not keep', async () => {
     const answer = await app.request(`/images/${'0'.repeat(32)}.png`);
     expect(answer.status).toBe(404);
     expect(answer.headers.get('cache-control')).toBe('no-store');

@@ -236,7 +236,7 @@ describe('while a write is in flight', () => {
   });
 });
 
-test('a process that got no CPU for a while takes the outcome of its write before it judges the write', async () => {
+test('accepts the votes of a write that succeeded while the process got no CPU, and those queued behind it', async () => {
   vi.useRealTimers();
   const written = performance.now() + CAPTURE_MS_MAX + 100;
   const file = { write: () => stat(import.meta.filename).then(() => undefined), fault: undefined };
