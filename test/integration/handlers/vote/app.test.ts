@@ -458,6 +458,7 @@ describe('GET', () => {
     expect(page).toContain('&lt;b&gt;Dogs&lt;/b&gt; &amp; &quot;co&quot;</span></button>');
     expect(page).toContain('<form method="post" action="/polls/cats-vs-dogs/votes"');
     expect(page).toContain('content="0; url=/polls/cats-vs-dogs/ballot"');
+    expect(page.match(/<svg [^>]*aria-hidden="true"/g)).toHaveLength(2);
   });
 
   test('forbids foreign scripts and frames on a page', async () => {

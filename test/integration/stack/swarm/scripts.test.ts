@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -406,10 +406,16 @@ describe('deploy.sh', () => {
     const { polls, images } = parsePollsFile(config, 'elsewhere/polls.json');
     expect(polls[0]?.choices[0]).toEqual({ id: 'cats', label: 'cat.png', image: PIXEL_NAME });
     expect([...images.keys()]).toEqual([PIXEL_NAME]);
-    for (const image of ['dog.png', '../cat.png']) {
+    await mkdir(join(folder.path, 'pets'));
+    await copyFile(join(folder.path, 'cat.png'), join(folder.path, 'pets/cat.png'));
+    for (const [image, why] of [
+      ['dog.png', 'cannot be read'],
+      ['pets/cat.png', 'must be the name of a file beside it'],
+    ] as const) {
       const { succeeded, said } = await pollsWith(image);
       expect(succeeded).toBe(false);
       expect(said).toContain(`${pollsFile} names the image ${image}`);
+      expect(said).toContain(why);
     }
   });
 
