@@ -120,7 +120,7 @@ function pollPage(poll: Poll, { phase, choice: chosen, notice, challenge, footer
     <h1>${poll.question}</h1>
     <p class="lede">${lede(poll, phase)}</p>
     ${notice === undefined ? thanks(poll, chosen, phase) : errorNotice(notice)}
-    <form method="post" action="/polls/${poll.id}/votes" class="choices" data-poll="${poll.id}"${
+    <form method="post" action="/polls/${poll.id}/votes" class="choices" data-poll="${poll.id}" data-phase="${phase}"${
       poll.texts?.thanks ? html` data-thanks="${poll.texts.thanks}"` : ''
     }>
       ${poll.choices.map(
@@ -130,6 +130,7 @@ function pollPage(poll: Poll, { phase, choice: chosen, notice, challenge, footer
           }>${picture(choice)}<span>${choice.label}</span></button>`,
       )}
     </form>
+    <p class="receipt" id="receipt"${inLanguage()} hidden>Receipt: <a></a></p>
     ${challenge ? widget(challenge) : ''}`;
   const { question: title, lang, colours } = poll;
   return {
@@ -138,7 +139,7 @@ function pollPage(poll: Poll, { phase, choice: chosen, notice, challenge, footer
     lang,
     ...(colours && { style: accentStyle(colours) }),
     ...(footer && { footer }),
-    ...(phase === 'open' && { script: votingScript(challenge) }),
+    script: votingScript(challenge),
     ...(challenge && { widget: challenge.service.sources }),
   };
 }
@@ -154,23 +155,25 @@ function widget({ service, sitekey }: Challenge): Html {
 }
 
 function lede(poll: Poll, phase: Phase): Html | string {
-  const { texts, lang, opensAt, closesAt } = poll;
+  const { texts, opensAt, closesAt } = poll;
   if (phase === 'closed')
     return texts?.closed ?? inEnglish(poll, 'This poll is closed. Thank you for voting!');
   if (phase === 'not open') {
-    if (texts?.notOpen) return `${texts.notOpen} ${formatTime(opensAt, lang)}`;
-    return inEnglish(poll, `This poll opens on ${formatTime(opensAt)}.`);
+    const opens = texts?.notOpen ?? inEnglish(poll, 'This poll opens on');
+    return html`${opens} ${opensAt === undefined ? '' : changeTime(poll, opensAt)}`;
   }
-  const until = closesAt === undefined ? '' : ` until ${formatTime(closesAt)}`;
-  const invitation = `Tap to vote. You can change your mind${until}; only your last choice counts.`;
-  return texts?.invitation ?? inEnglish(poll, invitation);
+  const invitation =
+    texts?.invitation ??
+    inEnglish(poll, 'Tap to vote. You can change your mind; only your last choice counts.');
+  if (closesAt === undefined) return invitation;
+  const closes = texts?.closes ?? inEnglish(poll, 'Voting closes on');
+  return html`${invitation} ${closes} ${changeTime(poll, closesAt)}`;
 }
 
-/** Formats a time for readers in any time zone. */
-function formatTime(milliseconds: number | undefined, lang = 'en'): string {
-  if (milliseconds === undefined) return '';
+/** The time at which a poll opens or closes. The script shows it in the reader's own zone and counts down to it. */
+function changeTime({ lang = 'en' }: Poll, milliseconds: number): Html {
   const format = new Intl.DateTimeFormat(lang, { dateStyle: 'long', timeStyle: 'short', timeZone: 'UTC' });
-  return `${format.format(milliseconds)} UTC`;
+  return html`<time datetime="${isoTime(milliseconds)}">${format.format(milliseconds)} UTC</time><span id="countdown"></span>`;
 }
 
 function thanks(poll: Poll, chosen: Choice | undefined, phase: Phase): Html | string {

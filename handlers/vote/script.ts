@@ -3,10 +3,21 @@ import type { Challenge } from '#runtime/challenges.ts';
 /** Longer than the issuer takes to answer. */
 const TOKEN_MS_MAX = 8_000;
 /** Longer than the handler and the proxy take to answer. */
-const VOTE_MS_MAX = 15_000;
+const ANSWER_MS_MAX = 15_000;
 /** With the pauses between them, attempts go on for about two minutes. */
 const ATTEMPTS_MAX = 8;
 const PAUSE_MS_MAX = 30_000;
+
+/** Pause before the first look whether the poll has opened or closed, times 0.5 to 1.5: the crowd does not come in one second. */
+const CHANGE_MS = 2_000;
+/** Pause between later ones, each twice as long as the one before. A device whose clock is ahead asks for hours. */
+const CHANGE_MS_MAX = 60_000;
+/** Units of the countdown and their lengths in seconds. A unit is shown from two of it on. */
+const UNITS = [
+  ['day', 86_400],
+  ['hour', 3_600],
+  ['minute', 60],
+];
 
 /**
  * Returns the script of a voting page. The form works without it; with it
@@ -14,7 +25,9 @@ const PAUSE_MS_MAX = 30_000;
  * - a vote is sent in place, and repeated while nobody answers or the answer is that it is not captured; all attempts of a device have
  *   one idempotency key, so that they are of one voter,
  * - one vote is in flight at a time, so that the last choice is the last one to arrive,
- * - the device remembers its choice,
+ * - the device remembers its choice and the receipt,
+ * - the time at which the poll opens or closes is in the reader's own zone, and once it has passed, the page of the new phase replaces
+ *   this one as soon as a handler has it; clocks differ, and an operator may have moved the time,
  * - a vote that is refused is left to the form, whose page says why. Not after any other answer: an attempt before may be captured, and
  *   the form sends no key.
  */
@@ -39,6 +52,9 @@ const remember = (name, value) => {
 };
 const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
 const key = recall('turnout-key') ?? remember('turnout-key', newKey());
+const isOpen = form.dataset.phase === 'open';
+const receipt = document.querySelector('#receipt');
+const receiptName = 'turnout-receipt ' + form.dataset.poll;
 const say = (text, kind, choice) => {
   status.textContent = text + ' ';
   status.lang = kind === 'success' && form.dataset.thanks ? document.documentElement.lang : 'en';
@@ -53,7 +69,13 @@ const say = (text, kind, choice) => {
 const show = (chosen) => {
   for (const button of buttons) button.setAttribute('aria-pressed', String(button === chosen));
   say(form.dataset.thanks || 'Your vote is in:', 'success', chosen);
-  if (!form.dataset.thanks) status.append('. You can still change it.');
+  if (!form.dataset.thanks) status.append(isOpen ? '. You can still change it.' : '.');
+  const [name, address] = recall(receiptName)?.split(' ') ?? [];
+  if (!name) return;
+  const link = receipt.querySelector('a');
+  link.textContent = name;
+  if (address) link.href = address;
+  receipt.hidden = false;
 };
 const known = buttons.find(({ value }) => value === recall(choiceName));
 if (known && status.hidden) show(known);
@@ -69,10 +91,11 @@ const send = async (choice) => {
       method: 'POST',
       headers: { Accept: 'application/json', 'Idempotency-Key': key },
       body: new URLSearchParams({ choice: choice.value }),
-      signal: AbortSignal.timeout(${VOTE_MS_MAX}),
+      signal: AbortSignal.timeout(${ANSWER_MS_MAX}),
     });
-    await answer.arrayBuffer();
-    return { status: answer.status, seconds: Number(answer.headers.get('retry-after')) };
+    const { status, headers } = answer;
+    const { receipt } = status === 202 ? await answer.json() : {};
+    return { status, receipt, address: headers.get('location') ?? '', seconds: Number(headers.get('retry-after')) };
   } catch {
     return { status: 0, seconds: 0 };
   }
@@ -85,9 +108,10 @@ const vote = async () => {
   for (let attempt = 1; ; attempt++) {
     const choice = wanted;
     say('Sending your vote:', 'waiting', choice);
-    const { status, seconds } = await send(choice);
+    const { status, receipt, address, seconds } = await send(choice);
     if (status === 202) {
       remember(choiceName, choice.value);
+      remember(receiptName, receipt + ' ' + address);
       if (wanted === choice) return show(choice);
       attempt = 0;
     } else if (status >= 400 && status < 500 && status !== 408 && status !== 429) {
@@ -109,6 +133,36 @@ form.addEventListener('submit', async (event) => {
   await vote();
   wanted = undefined;
 });
+
+const change = document.querySelector('time');
+const lang = document.documentElement.lang;
+const countdown = document.querySelector('#countdown');
+const relative = new Intl.RelativeTimeFormat(lang);
+const countDown = () => {
+  const seconds = Math.ceil((Date.parse(change.dateTime) - Date.now()) / 1000);
+  if (seconds <= 0) {
+    countdown.textContent = '';
+    return awaitChange(${CHANGE_MS});
+  }
+  const [unit, length] = ${JSON.stringify(UNITS)}.find(([, length]) => seconds >= 2 * length) ?? ['second', 1];
+  countdown.textContent = ' (' + relative.format(Math.floor(seconds / length), unit) + ')';
+  setTimeout(countDown, 1000);
+};
+const awaitChange = async (ms) => {
+  await pause(ms * (0.5 + Math.random()));
+  const path = '/polls/' + form.dataset.poll;
+  try {
+    const answer = await fetch(path + '.json', { signal: AbortSignal.timeout(${ANSWER_MS_MAX}) });
+    const poll = await answer.json();
+    const at = poll.phase === 'not open' ? poll.opensAt : poll.closesAt;
+    if ((poll.phase !== form.dataset.phase || at !== change.dateTime) && !wanted) return location.replace(path);
+  } catch {}
+  awaitChange(Math.min(${CHANGE_MS_MAX}, ms * 2));
+};
+if (change) {
+  change.textContent = new Intl.DateTimeFormat(lang, { dateStyle: 'long', timeStyle: 'short' }).format(Date.parse(change.dateTime));
+  countDown();
+}
 `;
 }
 

@@ -5,6 +5,7 @@
  * - `.choices > button.choice`: a choice of a poll; selected with `aria-pressed="true"` or `.chosen`
  * - `.notice`, `.notice.error`, `.notice.success`: the outcome of the last action
  * - `.results > .result > svg.bar > rect`: the share of a choice; `.result.leading` leads
+ * - `svg.curve > path`: a quantity over time
  * - `.table` inside `.scroll`: figures; `.number` aligns digits, `.alarm` marks a fault
  * - `.badge`, `.badge.good`, `.badge.bad`; `.card`; `.lede`; `.muted`
  * - `.form`: a label, a field and a button below each other
@@ -143,6 +144,9 @@ nav a, .footer a { display: inline-flex; align-items: center; min-height: 48px; 
   .choice { min-height: 112px; padding: 1.25rem 1.75rem; font-size: 1.625rem; }
 }
 
+.receipt { margin: -0.75rem 0 1rem; color: var(--soft); font-size: 0.875rem; }
+.receipt a { color: inherit; }
+
 .notice {
   margin: 1.25rem 0;
   padding: 0.875rem 1.125rem;
@@ -202,6 +206,9 @@ nav a, .footer a { display: inline-flex; align-items: center; min-height: 48px; 
 .leading .bar rect { fill: var(--accent); }
 .leading .share { color: var(--accent); }
 
+.curve { display: block; width: 100%; height: 7.5rem; margin-top: 1rem; border-bottom: 1px solid var(--line-strong); }
+.curve path { fill: var(--rest); }
+
 .form { display: grid; gap: 0.5rem; justify-items: start; margin-top: 1rem; }
 .form label { font-weight: 650; }
 .form input, .form textarea, .form button {
@@ -247,7 +254,7 @@ summary::before { content: ""; flex: none; width: 0.5rem; height: 0.5rem; margin
 }
 @media (forced-colors: active) {
   .bar { background: Canvas; border: 1px solid CanvasText; }
-  .bar rect, .leading .bar rect { fill: Highlight; }
+  .bar rect, .leading .bar rect, .curve path { fill: Highlight; }
   .choice[aria-pressed="true"], .choice.chosen { border-width: 5px; }
 }
 `;

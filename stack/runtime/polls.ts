@@ -64,6 +64,8 @@ const texts = {
   thanks: v.optional(text(TEXT_CHARACTERS_MAX)),
   /** Before the time at which the poll opens. */
   notOpen: v.optional(text(TEXT_CHARACTERS_MAX)),
+  /** Before the time at which the poll closes, while it is open. */
+  closes: v.optional(text(TEXT_CHARACTERS_MAX)),
   /** Above the choices once the poll has closed. */
   closed: v.optional(text(TEXT_CHARACTERS_MAX)),
 };

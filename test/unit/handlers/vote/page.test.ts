@@ -13,7 +13,8 @@ const ARABIC = {
   choices,
   lang: 'ar',
   opensAt: Date.UTC(2027, 1, 7, 23, 30),
-  texts: { invitation: 'ادعُ <b>', thanks: 'شكرا', notOpen: 'تفتح في', closed: 'مغلق' },
+  closesAt: Date.UTC(2027, 2, 8, 1, 30),
+  texts: { invitation: 'ادعُ <b>', thanks: 'شكرا', notOpen: 'تفتح في', closes: 'تغلق في', closed: 'مغلق' },
 };
 
 /** Returns the page of the first poll. */
@@ -59,8 +60,12 @@ test('a page is English, from left to right, unless its poll has a language', ()
 test("a poll's texts replace the page's, escaped, with times in its language", () => {
   const textsOf = (phase: Phase, chosen?: string) =>
     /<p class="lede">[\s\S]*?<form/.exec(pageOf([ARABIC], phase, chosen).body)?.[0] ?? '';
-  expect(textsOf('open')).toContain('<p class="lede">ادعُ &lt;b&gt;</p>');
-  expect(textsOf('not open')).toMatch(/<p class="lede">تفتح في .*فبراير.* UTC<\/p>/);
+  expect(textsOf('open')).toMatch(
+    /<p class="lede">ادعُ &lt;b&gt; تغلق في <time datetime="2027-03-08T01:30:00.000Z">.*مارس.* UTC<\/time>/,
+  );
+  expect(textsOf('not open')).toMatch(
+    /<p class="lede">تفتح في <time datetime="2027-02-07T23:30:00.000Z">.*فبراير.* UTC<\/time>/,
+  );
   expect(textsOf('closed')).toContain('<p class="lede">مغلق</p>');
   expect(textsOf('open', 'cats')).toContain('>شكرا <strong lang="ar" dir="rtl">Cats</strong></p>');
   for (const phase of ['open', 'not open', 'closed'] as const) {
