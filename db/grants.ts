@@ -20,7 +20,7 @@ const ANOMALY_VIEWS = ['vote_times', 'mint_bursts', 'one_poll_voters'];
 const GRANTEES: readonly Grantee[] = [
   {
     role: 'turnout_results',
-    reads: ['polls', 'choices', 'tallies', 'sources', 'receipts', 'written_off_jobs'],
+    reads: ['polls', 'choices', 'tallies', 'sources', 'history', 'receipts', 'written_off_jobs'],
   },
   {
     role: 'turnout_dashboard',

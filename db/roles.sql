@@ -18,9 +18,9 @@
 do $$
 declare
   tables constant text[] := array[
-    'polls_files', 'polls', 'choices', 'nodes', 'sources', 'receipts', 'written_off_jobs', 'closings', 'seals', 'votes', 'tallies',
-    'rejected_votes', 'operator_actions', 'leases', 'vote_times', 'mint_bursts', 'one_poll_voters', 'kysely_migration',
-    'kysely_migration_lock'
+    'polls_files', 'polls', 'choices', 'images', 'nodes', 'sources', 'history', 'receipts', 'written_off_jobs', 'closings',
+    'seals', 'votes', 'tallies', 'rejected_votes', 'operator_actions', 'leases', 'vote_times', 'mint_bursts',
+    'one_poll_voters', 'kysely_migration', 'kysely_migration_lock'
   ];
   readers constant text[] := array['turnout_results', 'turnout_dashboard', 'turnout_audit'];
   name text;

@@ -21,6 +21,12 @@ create table closings (
   constraint closings_poll_no_fkey FOREIGN KEY (poll_no) REFERENCES polls(no)
 );
 
+create table history (
+  at timestamp with time zone not null,
+  accepted bigint not null,
+  constraint history_pkey PRIMARY KEY (at)
+);
+
 create table images (
   name text collate "C" not null,
   bytes bytea not null,

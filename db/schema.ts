@@ -79,6 +79,12 @@ interface NodesTable {
   written_off_reason: string | null;
 }
 
+/** How many votes all sources had accepted, every few seconds of the last day. */
+interface HistoryTable {
+  at: Date;
+  accepted: number;
+}
+
 /** What is known of each source: its node's ledger, and the receipts folded into one row. */
 interface SourcesTable {
   source: string;
@@ -200,6 +206,7 @@ export interface Database {
   images: ImagesTable;
   nodes: NodesTable;
   sources: SourcesTable;
+  history: HistoryTable;
   receipts: ReceiptsTable;
   written_off_jobs: WrittenOffJobsTable;
   closings: ClosingsTable;

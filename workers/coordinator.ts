@@ -4,6 +4,7 @@ import { readFenced, readOverdueSources, recordFences } from '#db/fences.ts';
 import { finalizePoll, readClosedPolls, recordClosings, recordSeals } from '#db/final.ts';
 import { foldReceipts } from '#db/fold.ts';
 import { deleteForgotten, forgetExpired } from '#db/forget.ts';
+import { recordHistory } from '#db/history.ts';
 import { readImages } from '#db/images.ts';
 import { acquireLease, type Lease, releaseLease } from '#db/leases.ts';
 import { finishRetirement, insertNode, readRetiringNodes } from '#db/nodes.ts';
@@ -75,7 +76,8 @@ interface Reading {
  *   4. mirrors the ledgers, then records fences, then which closes are stored in which nodes, then seals;
  *   5. fences the sources that have not sealed in time, and all sources of retiring nodes;
  *   6. folds receipts, and makes polls final whose sources are all sealed or fenced, and counted;
- *   7. deletes some of the votes of polls that are forgotten.
+ *   7. deletes some of the votes of polls that are forgotten;
+ *   8. records how many votes all sources have accepted.
  *
  * The order within 2 to 4 is what finality depends on: every source that can still accept a vote for a closed poll is in the
  * ledger that is read in the same transaction as, or after, the close was stored in the node. `test/model` explores it.
@@ -160,6 +162,7 @@ export class Coordinator {
     }
     await this.#forget(readings, fenced);
     await this.#deleteForgotten();
+    await recordHistory(db);
   }
 
   /** Returns what the nodes have answered since the last round, at most once per node. */

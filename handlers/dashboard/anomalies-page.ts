@@ -12,7 +12,7 @@ export function anomaliesPage(outcome: AnomalyOutcome): string {
   return String(
     page({
       title: 'How votes came in',
-      wide: true,
+      layout: 'wide',
       main: html`
 <h1>How votes came in</h1>
 <p class="lede">Numbers without a verdict: what is unusual may be innocent. They come from what Turnout stores anyway; nothing about a person is collected for them.</p>

@@ -60,7 +60,7 @@ export function dashboardPage(view: AuditView, polls: readonly PollView[]): stri
   return String(
     page({
       title: view.total.lost > 0 ? `${NUMBER.format(view.total.lost)} votes lost` : 'Turnout audit',
-      wide: true,
+      layout: 'wide',
       main: html`
 <h1>Audit</h1>
 <p class="lede">As of ${time(view.asOf)}. ${verdict(view)}</p>

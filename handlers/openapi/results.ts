@@ -123,7 +123,8 @@ export const RESULTS: HandlerApi = {
       path: '/receipts/{receipt}',
       id: 'getReceipt',
       summary: 'Whether a vote is counted',
-      description: 'Takes the receipt of an accepted vote. It never reveals the choice.',
+      description:
+        'Takes the receipt of an accepted vote. It never reveals the choice. A client that accepts text/html gets a page.',
       answers: {
         200: {
           description: 'The status of the receipt.',

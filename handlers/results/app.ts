@@ -9,6 +9,7 @@ import { type Feed, ResultsUnavailableError, type Snapshot } from './feed.ts';
 import type { ReceiptOutcome } from './metrics.ts';
 import { RESULTS_CACHE_CONTROL } from './page.ts';
 import { renderProblemPages } from './problem-page.ts';
+import { receiptPage } from './receipt-page.ts';
 import { type Rendering, Renderings, renderingOf } from './renderings.ts';
 import type { Streams } from './streams.ts';
 import { evidenceView, isShown } from './view.ts';
@@ -28,18 +29,20 @@ export interface ResultsAppParts {
   readonly readEvidence: (poll: string) => Promise<Evidence | 'not final' | undefined>;
   /** See `settings.receiptsUrl`. */
   readonly resultsUrl?: string | undefined;
+  /** See `settings.voteUrl`. */
+  readonly voteUrl?: string | undefined;
   readonly log: Log;
   /** Called with the outcome of each receipt look-up. */
   readonly onReceipt?: (outcome: ReceiptOutcome) => void;
 }
 
 /**
- * Returns the app for viewers: live pages, results as JSON, CSV and events, their evidence, and the status of receipts. An
+ * Returns the app for viewers: live pages, also for a large screen, results as JSON, CSV and events, their evidence, and the status of receipts. An
  * embargoed result has only a page without counts. The app also serves the API description of all handlers and a page for each
  * problem.
  */
 export function createResultsApp(parts: ResultsAppParts): Hono {
-  const { feed, streams, log, resultsUrl } = parts;
+  const { feed, streams, log, resultsUrl, voteUrl } = parts;
   const app = new Hono();
   const renderings = new Renderings();
   const lookUp = limitLookups();
@@ -54,6 +57,24 @@ export function createResultsApp(parts: ResultsAppParts): Hono {
     const snapshot = await feed.latest();
     const poll = findPoll(c, snapshot);
     return poll ? page(c, snapshot, poll) : unknownPoll(c);
+  });
+
+  const wall = (c: Context, snapshot: Snapshot, poll?: PollResult): Response => {
+    if (!poll) return unknownPoll(c);
+    const rendering = renderings.wall(snapshot, poll, voteUrl);
+    return respond(c, rendering, rendering.headers);
+  };
+  app.get('/wall', async (c) => {
+    const snapshot = await feed.latest();
+    return wall(
+      c,
+      snapshot,
+      snapshot.results.polls.find(({ isHidden }) => !isHidden),
+    );
+  });
+  app.get('/polls/:poll/wall', async (c) => {
+    const snapshot = await feed.latest();
+    return wall(c, snapshot, findPoll(c, snapshot));
   });
 
   app.get('/polls/:poll/results', async (c) => {
@@ -144,7 +165,11 @@ function receiptHandler({ readReceipt, log, onReceipt }: ResultsAppParts, lookUp
     try {
       const status = await found;
       onReceipt?.(status);
-      return c.json({ receipt, status }, 200, { ...SAFE_HEADERS, 'Cache-Control': 'no-store' });
+      const headers = { 'Cache-Control': 'no-store', Vary: 'Accept' };
+      if (!c.req.header('accept')?.includes('text/html'))
+        return c.json({ receipt, status }, 200, { ...SAFE_HEADERS, ...headers });
+      const { body, headers: ofPage } = receiptPage(receipt, status);
+      return c.body(body, 200, { ...ofPage, ...headers });
     } catch (error) {
       onReceipt?.('failed');
       log.repeated('receipt look-up failed', { error });

@@ -1,4 +1,5 @@
 import { isUndefinedTable } from '#db/errors.ts';
+import { HISTORY_SECONDS, type HistoryPoint } from '#db/history.ts';
 import type { Results } from '#db/results.ts';
 import { withDeadline } from '#runtime/deadline.ts';
 import type { Log } from '#runtime/log.ts';
@@ -15,6 +16,8 @@ export interface Snapshot {
   readonly asOf: number;
   /** Votes accepted in a second lately, in all polls; null until that is known. */
   readonly pace?: number | null;
+  /** See `db/history.ts`; up to `HISTORY_SECONDS` older than the results. */
+  readonly history?: readonly HistoryPoint[];
 }
 
 /** No snapshot has been read yet. A retry may succeed. */
@@ -24,6 +27,7 @@ export class ResultsUnavailableError extends Error {
 
 export interface FeedOptions {
   readonly read: () => Promise<Results>;
+  readonly readHistory: () => Promise<readonly HistoryPoint[]>;
   readonly log: Log;
   /** Called with the outcome of each read. */
   readonly onRead?: (outcome: 'read' | 'failed') => void;
@@ -41,6 +45,8 @@ export class Feed {
   readonly #options: FeedOptions;
   readonly #listeners = new Set<(snapshot: Snapshot) => void>();
   readonly #pace = new Pace();
+  #history: readonly HistoryPoint[] = [];
+  #historyAt = Number.NEGATIVE_INFINITY;
   #snapshot: Snapshot | undefined;
   /** Monotonic, as are all waits here. */
   #snapshotAt = Number.NEGATIVE_INFINITY;
@@ -113,12 +119,17 @@ export class Feed {
   }
 
   async #read(): Promise<void> {
-    const { read, log, onRead } = this.#options;
+    const { read, readHistory, log, onRead } = this.#options;
     const startedAt = this.#startedAt;
     const asOf = Date.now();
     try {
       const results = await read();
-      this.#snapshot = { results, asOf, pace: this.#pace.add(startedAt, results.ledger.accepted) };
+      if (startedAt - this.#historyAt >= HISTORY_SECONDS * 1_000) {
+        this.#history = await readHistory();
+        this.#historyAt = startedAt;
+      }
+      const pace = this.#pace.add(startedAt, results.ledger.accepted);
+      this.#snapshot = { results, asOf, pace, history: this.#history };
       this.#snapshotAt = startedAt;
       onRead?.('read');
     } catch (error) {

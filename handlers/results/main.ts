@@ -1,4 +1,5 @@
 import { openDb } from '#db/client.ts';
+import { readHistory } from '#db/history.ts';
 import { readEvidence, readReceipt, readResults } from '#db/results.ts';
 import { createAdminApp } from '#runtime/admin.ts';
 import { readConfig, settings } from '#runtime/config.ts';
@@ -16,6 +17,7 @@ const SETTINGS = {
   adminPort: settings.adminPort(9081),
   databaseUrl: settings.databaseUrl,
   receiptsUrl: settings.receiptsUrl,
+  voteUrl: settings.voteUrl,
   logLevel: settings.logLevel,
 };
 
@@ -49,6 +51,7 @@ await runProcess('results', async ({ log, shutdown }) => {
 
   const feed = new Feed({
     read: () => readResults(resultsDb),
+    readHistory: () => readHistory(resultsDb),
     log,
     onRead: (outcome) => metrics.onRead(outcome),
   });
@@ -64,6 +67,7 @@ await runProcess('results', async ({ log, shutdown }) => {
     readReceipt: (receipt) => readReceipt(receiptsDb, receipt),
     readEvidence: (poll) => readEvidence(receiptsDb, poll),
     resultsUrl: config.receiptsUrl,
+    voteUrl: config.voteUrl,
     log,
     onReceipt: metrics.onReceipt,
   });

@@ -3,6 +3,7 @@ import type { PollResult } from '#db/results.ts';
 import { type Html, inLanguage, page, pageHeaders } from '../web/layout.ts';
 import { accentStyle } from '../web/style.ts';
 import { UPDATE_SCRIPT } from '../web/update.ts';
+import { curveCard } from './curve.ts';
 import type { Snapshot } from './feed.ts';
 import { isShown, type ResultView, resultView } from './view.ts';
 
@@ -13,7 +14,7 @@ import { isShown, type ResultView, resultView } from './view.ts';
 export const RESULTS_CACHE_CONTROL = 'public, max-age=1, stale-while-revalidate=5, stale-if-error=60';
 
 /** Reload interval of the page without scripts. */
-const REFRESH_SECONDS = 5;
+export const REFRESH_SECONDS = 5;
 
 /** Jobs written off that the page names per reason; the JSON names all. */
 const JOBS_NAMED_MAX = 10;
@@ -30,7 +31,7 @@ const SHARE = new Intl.NumberFormat('en-US', {
  * without scripts, and any number of polls costs one request. Focus and scrolling stay. Screen readers announce changes at
  * most every 20 s.
  */
-const SCRIPT = `
+export const RESULTS_SCRIPT = `
 const PERIOD_MS = 2000, PERIOD_MS_MAX = 30000, SPEAK_INTERVAL_MS = 20000;
 let failures = 0, timer, spoken = summary(), spokenAt = Date.now();
 function summary() {
@@ -68,13 +69,13 @@ document.addEventListener('visibilitychange', refresh);
 plan();
 `;
 
-interface ResultsPage {
+export interface RenderedPage {
   readonly headers: Readonly<Record<string, string>>;
   readonly body: string;
 }
 
 /** Returns the page of a poll of a snapshot, or of all that are not hidden. A page of one poll has its colours. */
-export function resultsPage(snapshot: Snapshot, poll?: PollResult): ResultsPage {
+export function resultsPage(snapshot: Snapshot, poll?: PollResult): RenderedPage {
   const polls = poll ? [poll] : snapshot.results.polls.filter(({ isHidden }) => !isHidden);
   const only = polls.length === 1 ? polls[0] : undefined;
   const colours = only?.presentation.colours;
@@ -93,7 +94,7 @@ ${
           ? pollCard(resultView(result, snapshot), { language: languageOf(result), base })
           : embargoCard(result),
       )
-}`;
+}${polls.every(isShown) ? curveCard(snapshot.history ?? []) : ''}`;
   const body = String(
     page({
       title: only ? `${only.question} Results` : 'Results',
@@ -101,11 +102,11 @@ ${
       style,
       footer: html`<p>Each voter counts once, with their last vote. Results are provisional until the poll has closed and every accepted vote is counted; final results never change.</p>
 <p class="hidden" id="spoken" role="status"></p>`,
-      script: SCRIPT,
+      script: RESULTS_SCRIPT,
       refreshSeconds: REFRESH_SECONDS,
     }),
   );
-  return { headers: { ...pageHeaders(SCRIPT, style), 'Cache-Control': RESULTS_CACHE_CONTROL }, body };
+  return { headers: { ...pageHeaders(RESULTS_SCRIPT, style), 'Cache-Control': RESULTS_CACHE_CONTROL }, body };
 }
 
 function ledgerLine({ results }: Snapshot): string {
@@ -116,13 +117,13 @@ function ledgerLine({ results }: Snapshot): string {
   return `${NUMBER.format(committed)} of ${NUMBER.format(accepted)} accepted votes are processed.`;
 }
 
-/** Attributes of the poll's texts; none in English, the language of the page. */
-function languageOf({ presentation: { lang } }: PollResult): Html | '' {
+/** Returns the attributes of the poll's texts; none in English, the language of the page. */
+export function languageOf({ presentation: { lang } }: PollResult): Html | '' {
   return lang === undefined ? '' : inLanguage(lang);
 }
 
 /** Returns how many votes a second arrived lately. An embargo hides it, as it hides all counts. */
-function paceSentence({ pace = null }: Snapshot): string {
+export function paceSentence({ pace = null }: Snapshot): string {
   if (pace === null) return '';
   if (pace > 0 && pace < 1) return ' Lately, less than one vote a second.';
   return ` Lately, ${counted(Math.round(pace), 'vote')} a second.`;
@@ -139,23 +140,33 @@ function embargoCard(result: PollResult): Html {
 
 interface CardParts {
   readonly language: Html | '';
-  /** What precedes the address of the CSV. */
+  /** What precedes the id of a poll in addresses. */
   readonly base: string;
 }
 
 function pollCard(view: ResultView, { language, base }: CardParts): Html {
-  const { poll, question, total, choices, status } = view;
-  const most = Math.max(...choices.map(({ votes }) => votes));
+  const { poll, question, total } = view;
+  const path = `${base}${encodeURIComponent(poll)}`;
   return html`
 <section class="card" aria-labelledby="${poll}">
-<header><h2 id="${poll}"${language}>${question}</h2>${
-    status === 'final'
-      ? html`<span class="badge good">Final</span>`
-      : html`<span class="badge">Provisional</span>`
-  }</header>
-<ul class="results">${choices.map((choice) => choiceRow(choice, total, { language, isLeading: choice.votes === most && most > 0 }))}</ul>${evidence(view)}
-<footer><span>${counted(total, 'voter')}</span><a href="${base}${encodeURIComponent(poll)}/results.csv" aria-label="${question} Results as CSV">Download CSV</a></footer>
+<header><h2 id="${poll}"${language}>${question}</h2>${statusBadge(view)}</header>
+${choiceRows(view, language)}${evidence(view)}
+<footer><span>${counted(total, 'voter')}</span><a href="${path}/wall" aria-label="${question} Results on a large screen">Large screen</a><a href="${path}/results.csv" aria-label="${question} Results as CSV">CSV</a></footer>
 </section>`;
+}
+
+export function statusBadge({ status }: ResultView): Html {
+  return status === 'final'
+    ? html`<span class="badge good">Final</span>`
+    : html`<span class="badge">Provisional</span>`;
+}
+
+/** Returns the bars of a poll. @param language attributes of the labels */
+export function choiceRows({ choices, total }: ResultView, language: Html | ''): Html {
+  const most = Math.max(...choices.map(({ votes }) => votes));
+  return html`<ul class="results">${choices.map((choice) =>
+    choiceRow(choice, total, { language, isLeading: choice.votes === most && most > 0 }),
+  )}</ul>`;
 }
 
 /** States since when a result is final, and names the nodes and jobs that it lacks votes of. */
@@ -188,7 +199,7 @@ function choiceRow(
 <span class="votes">${counted(votes, 'vote')}</span></li>`;
 }
 
-function counted(count: number, noun: string): string {
+export function counted(count: number, noun: string): string {
   return `${NUMBER.format(count)} ${noun}${count === 1 ? '' : 's'}`;
 }
 

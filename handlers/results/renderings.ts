@@ -5,6 +5,7 @@ import type { Snapshot } from './feed.ts';
 import { resultsPage } from './page.ts';
 import type { RenderedEvent } from './streams.ts';
 import { resultView, type ShownResult } from './view.ts';
+import { wallPage } from './wall.ts';
 
 /** The text of a response and its entity tag, and of a page its headers. */
 export interface Rendering extends RenderedEvent {
@@ -28,6 +29,11 @@ export class Renderings {
   /** Returns the page of a poll, or of all that are listed. */
   page(snapshot: Snapshot, poll?: PollResult): Rendering {
     return this.#render(snapshot, poll ? `page ${poll.poll}` : 'page', () => resultsPage(snapshot, poll));
+  }
+
+  /** Returns the page of a poll for a large screen. @param voteUrl always the same */
+  wall(snapshot: Snapshot, poll: PollResult, voteUrl?: string): Rendering {
+    return this.#render(snapshot, `wall ${poll.poll}`, () => wallPage(snapshot, poll, voteUrl));
   }
 
   json(snapshot: Snapshot, poll: ShownResult): Rendering {

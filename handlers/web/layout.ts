@@ -24,8 +24,8 @@ export interface PageParts {
   readonly withoutScript?: string;
   /** How often the page reloads in a browser without script. */
   readonly refreshSeconds?: number;
-  /** Widens the page for tables with many columns. */
-  readonly wide?: boolean;
+  /** Classes of the page: `wide` for tables with many columns; others have their rules in `style`. */
+  readonly layout?: string;
 }
 
 /** A check mark, as a data URL to save each visitor the request for /favicon.ico. */
@@ -44,10 +44,10 @@ export function page({
   script,
   withoutScript,
   refreshSeconds,
-  wide = false,
+  layout,
 }: PageParts): Html {
   return html`<!doctype html>
-<html${inLanguage(lang)}${wide ? raw(' class="wide"') : ''}>
+<html${inLanguage(lang)}${layout === undefined ? '' : html` class="${layout}"`}>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">

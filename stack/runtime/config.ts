@@ -277,6 +277,8 @@ export const settings = {
   ),
   /** The public address of the results handler: receipts are under `/receipts`, and the pages of problems under `/problems`. */
   receiptsUrl: setting('RECEIPTS_URL', publicUrl, ''),
+  /** The public address of the voting pages, to which the wall leads. */
+  voteUrl: setting('VOTE_URL', publicUrl, ''),
   voterAdmission: setting('VOTER_ADMISSION', oneOf('open', 'issued'), 'open'),
   challenge: setting('CHALLENGE', challenge, ''),
   siteverifySecret: setting('SITEVERIFY_SECRET', secretOf(1)),

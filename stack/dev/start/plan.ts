@@ -154,7 +154,10 @@ function results(input: PlanInput): ServicePlan {
     kind: 'results',
     about: 'live results',
     port: portsFrom(input.options.port).results,
-    env: { DATABASE_URL_FILE: input.secrets.databaseUrlFile },
+    env: {
+      DATABASE_URL_FILE: input.secrets.databaseUrlFile,
+      VOTE_URL: `http://localhost:${portsFrom(input.options.port).vote(1)}`,
+    },
   });
 }
 

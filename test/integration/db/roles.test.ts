@@ -31,6 +31,7 @@ const TABLES = [
     'images',
     'nodes',
     'sources',
+    'history',
     'receipts',
     'closings',
     'seals',
@@ -208,7 +209,7 @@ test('of the readers, only the dashboard and audit roles read how votes came in,
 });
 
 describe.each<[Role, readonly string[]]>([
-  ['turnout_results', ['polls', 'choices', 'tallies', 'sources', 'receipts', 'written_off_jobs']],
+  ['turnout_results', ['polls', 'choices', 'tallies', 'sources', 'history', 'receipts', 'written_off_jobs']],
   [
     'turnout_dashboard',
     [

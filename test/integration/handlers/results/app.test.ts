@@ -1,6 +1,7 @@
 import { sql } from 'kysely';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { commitBatches } from '#db/commit.ts';
+import { readHistory } from '#db/history.ts';
 import { readEvidence, readReceipt, readResults } from '#db/results.ts';
 import { createResultsApp } from '#handlers/results/app.ts';
 import { Feed } from '#handlers/results/feed.ts';
@@ -30,6 +31,7 @@ async function serve() {
   const outcomes: string[] = [];
   const feed = new Feed({
     read: () => readResults(db),
+    readHistory: () => readHistory(db),
     log,
     onRead: (outcome) => outcomes.push(outcome),
   });

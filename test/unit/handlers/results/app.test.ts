@@ -12,6 +12,11 @@ import { resultsOf, someResults } from './results.ts';
 
 const AS_OF = Date.UTC(2027, 1, 7, 23, 30, 5);
 
+const HISTORY = [
+  { at: AS_OF - 20_000, accepted: 0 },
+  { at: AS_OF - 10_000, accepted: 12_340 },
+];
+
 /** A feed whose snapshots the test controls. */
 class ManualFeed {
   snapshot: Snapshot | undefined = { results: someResults(), asOf: AS_OF };
@@ -43,13 +48,14 @@ beforeEach(() => {
   readEvidence = async () => 'not final';
 });
 
-function createApp(streams = new Streams({ feed }), resultsUrl?: string) {
+function createApp(streams = new Streams({ feed }), resultsUrl?: string, voteUrl?: string) {
   return createResultsApp({
     feed,
     streams,
     readReceipt: (receipt) => readReceipt(receipt),
     readEvidence: (poll) => readEvidence(poll),
     resultsUrl,
+    voteUrl,
     log: recordLog().log,
   });
 }
@@ -137,7 +143,8 @@ describe('an embargoed result', () => {
     expect((await app.request(path, { headers: { 'If-None-Match': tag } })).status).toBe(403);
   });
 
-  test.each(['/', '/polls/cats-vs-dogs'])('has a page without counts at %s', async (path) => {
+  test.each(['/', '/polls/cats-vs-dogs', '/wall'])('has a page without counts at %s', async (path) => {
+    feed.snapshot = { results: resultsOf({ choices: null }), asOf: AS_OF, pace: 5, history: HISTORY };
     const text = await (await createApp().request(path)).text();
     const main = /<main>([\s\S]*)<\/main>/.exec(text)?.[1] ?? '';
     expect(main).toContain('The result is shown once it is final.');
@@ -167,6 +174,13 @@ describe('a poll', () => {
     expect((await app.request('/polls/birds')).status).toBe(404);
   });
 
+  test('shows the pace of the evening', async () => {
+    feed.snapshot = { results: someResults(), asOf: AS_OF, history: HISTORY };
+    const text = await (await createApp().request('/')).text();
+    expect(text).toContain('At most 1,234');
+    expect(text).toContain('<svg class="curve"');
+  });
+
   test('has its texts in its language and its colours, which the policy allows', async () => {
     const presentation = { lang: 'ar', colours: { light: '#0b5d3b', dark: '#8ee0b9' } };
     feed.snapshot = { results: resultsOf({ presentation }), asOf: AS_OF };
@@ -181,7 +195,52 @@ describe('a poll', () => {
   });
 });
 
+describe('the wall', () => {
+  const wallOf = async (path: string, voteUrl?: string) =>
+    (await createApp(undefined, undefined, voteUrl).request(path)).text();
+
+  test.each(['/wall', '/polls/cats-vs-dogs/wall'])(
+    'at %s shows the result and leads to the vote',
+    async (path) => {
+      feed.snapshot = { results: someResults(), asOf: AS_OF, pace: 1_234 };
+      const text = await wallOf(path, 'https://vote.example');
+      expect(text).toContain('66.7%');
+      expect(text).toContain('3 voters. Lately, 1,234 votes a second.');
+      expect(text).toContain('<figcaption>vote.example/polls/cats-vs-dogs</figcaption>');
+    },
+  );
+
+  test('has no code once voting is over, or without an address', async () => {
+    expect(await wallOf('/wall')).not.toContain('class="qr"');
+    feed.snapshot = { results: resultsOf({ finalAt: AS_OF }), asOf: AS_OF };
+    expect(await wallOf('/wall', 'https://vote.example')).not.toContain('class="qr"');
+    expect(await wallOf('/wall')).toContain('Final');
+  });
+
+  test('is of the first poll that is not hidden', async () => {
+    expect((await createApp().request('/polls/birds/wall')).status).toBe(404);
+    feed.snapshot = { results: resultsOf({ isHidden: true }), asOf: AS_OF };
+    expect((await createApp().request('/wall')).status).toBe(404);
+    expect(await wallOf('/polls/cats-vs-dogs/wall')).toContain('66.7%');
+  });
+});
+
 describe('a receipt', () => {
+  test.each([
+    ['counted', 'Your vote is counted', false],
+    ['pending', 'Your vote is safe and waits to be counted', true],
+    ['unknown', 'This receipt is not known yet', true],
+    ['written_off', 'Your vote is not in the result', false],
+  ] as const)('that is %s has a page', async (status, title, isReloaded) => {
+    readReceipt = async () => status;
+    const response = await createApp().request('/receipts/%3Cb%3E', { headers: { Accept: 'text/html' } });
+    const text = await response.text();
+    expect(text).toContain(`<h1>${title}</h1>`);
+    expect(text).toContain('Receipt: &lt;b&gt;');
+    expect(response.headers.has('refresh')).toBe(isReloaded);
+    expect(response.headers.get('cache-control')).toBe('no-store');
+  });
+
   test('reveals its status only', async () => {
     const response = await createApp().request('/receipts/frontend01.mh3k2a-x7.42');
     expect(await response.json()).toEqual({ receipt: 'frontend01.mh3k2a-x7.42', status: 'counted' });

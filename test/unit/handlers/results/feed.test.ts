@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { HISTORY_SECONDS } from '#db/history.ts';
 import type { Results } from '#db/results.ts';
 import {
   Feed,
@@ -14,6 +15,7 @@ type Outcome = Results | Error | Promise<Results>;
 
 let outcome: Outcome;
 let reads: number;
+let historyReads: number;
 let feed: Feed;
 let lines: Record<string, unknown>[];
 
@@ -21,6 +23,7 @@ beforeEach(() => {
   vi.useFakeTimers();
   outcome = someResults();
   reads = 0;
+  historyReads = 0;
   const recorded = recordLog();
   lines = recorded.lines;
   feed = new Feed({
@@ -28,6 +31,10 @@ beforeEach(() => {
       reads += 1;
       if (outcome instanceof Error) throw outcome;
       return outcome;
+    },
+    readHistory: async () => {
+      historyReads += 1;
+      return [{ at: 0, accepted: historyReads }];
     },
     log: recorded.log,
   });
@@ -54,6 +61,15 @@ describe('a feed', () => {
     expect(reads).toBe(2);
   });
 
+  test('reads the history as often as it grows', async () => {
+    const accepted = async () => (await feed.latest()).history?.[0]?.accepted;
+    expect(await accepted()).toBe(1);
+    await vi.advanceTimersByTimeAsync(HISTORY_SECONDS * 1_000 - READ_INTERVAL_MS);
+    expect(await accepted()).toBe(1);
+    await vi.advanceTimersByTimeAsync(READ_INTERVAL_MS);
+    expect(await accepted()).toBe(2);
+  });
+
   test('continues when the clock is set back', async () => {
     await feed.latest();
     vi.setSystemTime(Date.now() - 3_600_000);
@@ -64,7 +80,7 @@ describe('a feed', () => {
 
   test('dates a snapshot at the start of its read', async () => {
     const asOf = Date.now();
-    expect(await feed.latest()).toEqual({ results: someResults(), asOf, pace: null });
+    expect(await feed.latest()).toMatchObject({ results: someResults(), asOf, pace: null });
   });
 
   test('gives the votes accepted in a second lately', async () => {

@@ -106,6 +106,7 @@ test('gives each process exactly the environment it needs', () => {
       ADMIN_PORT: '9081',
       DATABASE_URL_FILE: '/s/url',
       RECEIPTS_URL: 'http://localhost:8081',
+      VOTE_URL: 'http://localhost:8080',
     },
     dashboard: {
       ...common,
