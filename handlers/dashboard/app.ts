@@ -1,12 +1,12 @@
 import { Hono } from 'hono';
 import { pollsText } from '#audit/polls.ts';
 import { jobsAtFault } from '#audit/reconcile.ts';
-import type { Secret } from '#runtime/secret.ts';
+import type { User } from '#runtime/users.ts';
 import { SAFE_HEADERS } from '../web/layout.ts';
 import { answerProblem, linkProblems } from '../web/problem.ts';
 import { problem } from '../web/problems.ts';
 import { ANOMALIES_PAGE_HEADERS, anomaliesPage } from './anomalies-page.ts';
-import { refuseOtherSites, requireUser, type UserVariables } from './auth.ts';
+import { refuseOtherSites, refuseViewers, requireUser, type UserVariables } from './auth.ts';
 import { createNodeChanges, type NodeChangesParts } from './changes.ts';
 import { createJobChanges, type JobChangesParts } from './job-changes.ts';
 import type { LiveAnomalies } from './live-anomalies.ts';
@@ -21,7 +21,7 @@ import { auditView } from './view.ts';
 export const BOARD_PATH = '/queues';
 
 export interface DashboardAppParts extends NodeChangesParts, JobChangesParts, PollChangesParts {
-  readonly users: ReadonlyMap<string, Secret>;
+  readonly users: ReadonlyMap<string, User>;
   readonly anomalies: Pick<LiveAnomalies, 'latest'>;
   readonly board: Hono;
   /** See `settings.receiptsUrl`. */
@@ -30,12 +30,12 @@ export interface DashboardAppParts extends NodeChangesParts, JobChangesParts, Po
 
 /**
  * Returns the app for operators: the audit of every accepted vote, every node, and the queue of every node. Every request needs
- * a password.
+ * a password, and every change that of a user who may change something.
  */
 export function createDashboardApp(parts: DashboardAppParts): Hono<UserVariables> {
   const { users, audit, anomalies, board, log, resultsUrl } = parts;
   const app = new Hono<UserVariables>();
-  app.use(linkProblems(resultsUrl), requireUser(users), refuseOtherSites);
+  app.use(linkProblems(resultsUrl), requireUser(users), refuseViewers, refuseOtherSites);
 
   app.get('/', async (c) => {
     const report = await audit.latest();
@@ -55,7 +55,7 @@ export function createDashboardApp(parts: DashboardAppParts): Hono<UserVariables
     const node = nodes.find(({ node: id }) => id === c.req.param('node'));
     if (!node) return answerProblem(c, problem('not_found'));
     const jobs = jobsAtFault(sources.filter(({ node: id }) => id === node.node));
-    return c.body(nodePage(node, jobs), 200, NODE_PAGE_HEADERS);
+    return c.body(nodePage(node, jobs, c.var.mayChange), 200, NODE_PAGE_HEADERS);
   });
 
   app.route('/nodes', createNodeChanges(parts));
@@ -79,7 +79,9 @@ export function createDashboardApp(parts: DashboardAppParts): Hono<UserVariables
 
   app.get('/polls/:poll', async (c) => {
     const poll = pollViews(await audit.latest()).find(({ id }) => id === c.req.param('poll'));
-    return poll ? c.body(pollPage(poll), 200, POLL_PAGE_HEADERS) : answerProblem(c, problem('not_found'));
+    return poll
+      ? c.body(pollPage(poll, c.var.mayChange), 200, POLL_PAGE_HEADERS)
+      : answerProblem(c, problem('not_found'));
   });
 
   app.route('/polls', createPollChanges(parts));

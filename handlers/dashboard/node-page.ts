@@ -13,13 +13,15 @@ export const NODE_PAGE_HEADERS = { ...pageHeaders(), 'Cache-Control': 'no-store'
 const ROWS_MAX = 10;
 
 /**
- * Returns the page to retire a node, to write it off, or to write off jobs of it. It does not reload, so that a reason can be
+ * Returns the page of a node, with forms to retire it, to write it off, or to write off jobs of it, if the user may. It does not reload, so that a reason can be
  * typed without script.
  *
  * @param jobsAtFault the keys of its failed and lost jobs
  */
-export function nodePage(node: NodeView, jobsAtFault: readonly string[]): string {
+export function nodePage(node: NodeView, jobsAtFault: readonly string[], mayChange: boolean): string {
   const { node: id, name, readAt, uncountedVotes } = node;
+  const changes = html`${isChangeable(node) ? forms(node) : html`<p class="notice">This node cannot be changed.</p>`}
+${jobsAtFault.length > 0 ? jobsForm(jobsAtFault) : ''}`;
   return String(
     page({
       title: `Node ${name}`,
@@ -32,8 +34,7 @@ export function nodePage(node: NodeView, jobsAtFault: readonly string[]): string
 <p>${stateOf(node)}</p>
 <p>${readAt === null ? 'No worker has read it.' : html`Last read by a worker: ${dateTime(readAt)}.`} Uncounted votes according to Postgres: ${NUMBER.format(uncountedVotes)}.</p>
 </section>
-${isChangeable(node) ? forms(node) : html`<p class="notice">This node cannot be changed.</p>`}
-${jobsAtFault.length > 0 ? jobsForm(jobsAtFault) : ''}`,
+${mayChange ? changes : html`<p class="notice">You may look. An operator can change this node.</p>`}`,
     }),
   );
 }

@@ -6,8 +6,8 @@ import { type PollView, phaseBadge, pollState } from './polls-cards.ts';
 /** The headers of the page of a poll. It requires a password, so no cache may keep it. */
 export const POLL_PAGE_HEADERS = { ...pageHeaders(), 'Cache-Control': 'no-store' };
 
-/** Returns the page to change a poll. It does not reload, so that a reason can be typed without script. */
-export function pollPage(poll: PollView): string {
+/** Returns the page of a poll, with a form for each change if the user may make it. It does not reload, so that a reason can be typed without script. */
+export function pollPage(poll: PollView, mayChange: boolean): string {
   return String(
     page({
       title: poll.question,
@@ -18,7 +18,7 @@ export function pollPage(poll: PollView): string {
 <header><h2 id="state">State</h2>${phaseBadge(poll)}</header>
 ${pollState(poll)}
 </section>
-${forms(poll)}`,
+${mayChange ? forms(poll) : html`<p class="notice">You may look. An operator can change this poll.</p>`}`,
     }),
   );
 }

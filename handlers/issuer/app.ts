@@ -1,4 +1,3 @@
-import type { IncomingMessage } from 'node:http';
 import { type Context, Hono } from 'hono';
 import type { Log } from '#runtime/log.ts';
 import { readVoterCookie, voterCookie } from '../vote/cookies.ts';
@@ -6,6 +5,7 @@ import { isBrowserForm, isSameOrigin, type RequestHeaders, readBody } from '../v
 import type { Voter, VoterTokens } from '../vote/voter.ts';
 import { answerProblem, linkProblems, retryAfter } from '../web/problem.ts';
 import { problem } from '../web/problems.ts';
+import { addressOf } from '../web/rate.ts';
 import type { Check } from './checks/check.ts';
 import { IssuerProblem, type IssuerProblemCode, toIssuerProblem } from './problem.ts';
 
@@ -146,12 +146,6 @@ function limitConcurrency(check: Check): Check {
       underWay -= 1;
     }
   };
-}
-
-/** Returns the client's address: the proxy replaces `X-Forwarded-For`; without a proxy it is the connection's. */
-function addressOf(c: Context): string {
-  const incoming = (c.env as { readonly incoming?: IncomingMessage } | undefined)?.incoming;
-  return c.req.header('x-forwarded-for') ?? incoming?.socket.remoteAddress ?? '';
 }
 
 function extraHeaders(code: IssuerProblemCode): Record<string, string> {

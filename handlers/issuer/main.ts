@@ -6,11 +6,14 @@ import { runProcess } from '#runtime/process.ts';
 import { Readiness } from '#runtime/readiness.ts';
 import { ACCEPTORS_FOR_A_CROWD, listen } from '#runtime/server.ts';
 import { createVoterTokens } from '../vote/voter.ts';
+import { RateLimit } from '../web/rate.ts';
 import { createIssuerApp } from './app.ts';
 import { createJwtCheck } from './checks/jwt.ts';
 import { createSiteverifyCheck } from './checks/siteverify.ts';
 import { createIssuerMetrics } from './metrics.ts';
-import { createRateLimit } from './rate.ts';
+
+/** Of `TOKEN_RATE_MAX`. */
+const TOKEN_RATE_WINDOW_MS = 10_000;
 
 const SETTINGS = {
   port: settings.port(8085),
@@ -32,10 +35,11 @@ await runProcess('issuer', async ({ log, shutdown }) => {
   const admin = await listen(createAdminApp(readiness, registry), config.adminPort);
   shutdown.defer('close the admin port', admin.close);
 
+  const rate = new RateLimit({ perWindowMax: config.tokenRateMax, windowMs: TOKEN_RATE_WINDOW_MS });
   const app = createIssuerApp({
     tokens: createVoterTokens(...config.voterKeys),
     check,
-    isWithinRate: createRateLimit(config.tokenRateMax),
+    isWithinRate: (address) => rate.count(address),
     origins: config.tokenOrigins,
     resultsUrl: config.receiptsUrl,
     log,

@@ -1,5 +1,8 @@
 import type { Answer, HandlerApi, Operation } from './operation.ts';
 
+const REFUSED = ['unauthorized', 'too_many'] as const;
+const CHANGE_REFUSED = [...REFUSED, 'viewer', 'cross_site'] as const;
+
 const REASON = { schema: 'Reason', example: { reason: 'its disk died' } } as const;
 
 const FORM_DONE: Answer = {
@@ -29,8 +32,7 @@ function change(
     },
     problems: [
       'missing_reason',
-      'unauthorized',
-      'cross_site',
+      ...CHANGE_REFUSED,
       'unknown_node',
       'ambiguous_node',
       ...(action === 'write-off' ? (['still_reachable'] as const) : []),
@@ -69,7 +71,7 @@ function pollChange(
       },
       303: FORM_DONE,
     },
-    problems: ['missing_reason', 'unauthorized', 'cross_site', 'unknown_poll', 'too_large', ...problems],
+    problems: ['missing_reason', ...CHANGE_REFUSED, 'unknown_poll', 'too_large', ...problems],
   };
 }
 
@@ -158,8 +160,7 @@ const WRITE_OFF_JOBS: Operation = {
   problems: [
     'missing_reason',
     'invalid_jobs',
-    'unauthorized',
-    'cross_site',
+    ...CHANGE_REFUSED,
     'unknown_job',
     'not_at_fault',
     'job_counted',
@@ -186,7 +187,7 @@ export const DASHBOARD: HandlerApi = {
           content: { 'application/json': { schema: 'Ledger' } },
         },
       },
-      problems: ['unauthorized'],
+      problems: REFUSED,
     },
     change('retire', 'retiring', {
       id: 'retireNode',
@@ -214,7 +215,7 @@ export const DASHBOARD: HandlerApi = {
           content: { 'application/json': { schema: 'Polls' } },
         },
       },
-      problems: ['unauthorized'],
+      problems: REFUSED,
     },
     ...POLL_CHANGES,
   ],

@@ -81,6 +81,13 @@ export const PROBLEMS = {
     cause: 'The dashboard requires a name and a password, and the request has none or wrong ones.',
     remedy: 'Send the name and the password of an operator with HTTP Basic authentication.',
   },
+  viewer: {
+    status: 403,
+    title: 'Viewers change nothing',
+    detail: 'the user of this request may look, but change nothing',
+    cause: 'The request would change something, and its user is a viewer.',
+    remedy: 'Send the request with the name and the password of an operator.',
+  },
   cross_site: {
     status: 403,
     title: 'Cross-site request',
@@ -224,7 +231,7 @@ export const PROBLEMS = {
     title: 'Too many requests',
     detail: 'too many requests from this address',
     cause:
-      'The proxy or the issuer received too many POST requests from this address. Nothing was captured and no token issued.',
+      'The proxy or the issuer received too many POST requests from this address, and nothing was captured and no token issued; or the dashboard received too many wrong passwords from it.',
     remedy: TRY_LATER,
   },
   internal: {

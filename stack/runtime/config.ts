@@ -11,6 +11,7 @@ import {
 import { CHALLENGE_SERVICES, type Challenge } from './challenges.ts';
 import { Secret } from './secret.ts';
 import { parseSocketAddress } from './socket-address.ts';
+import { parseUser, type User } from './users.ts';
 
 /** Parses the text of a setting; throws a `SettingFault` that states the expected form. */
 type Parse<T> = (text: string) => T;
@@ -148,20 +149,13 @@ const nodeName: Parse<string> = (text) =>
     : fault('1 to 63 letters, digits, dots and hyphens, beginning with a letter or digit');
 
 /** `name:password` pairs, separated by commas or newlines; a password may hold any other character. */
-const users: Parse<ReadonlyMap<string, Secret>> = (text) => {
+const users: Parse<ReadonlyMap<string, User>> = (text) => {
   const entries = text
     .split(/[,\n]/)
     .map((entry) => entry.trim())
-    .filter(Boolean);
-  const known = new Map<string, Secret>();
-  for (const entry of entries) {
-    const colon = entry.indexOf(':');
-    if (colon < 1 || entry.length - colon - 1 < 8)
-      fault('name:password pairs, passwords of 8 characters or more');
-    known.set(entry.slice(0, colon), new Secret(entry.slice(colon + 1)));
-  }
-  if (known.size === 0) fault('name:password pairs');
-  return known;
+    .filter(Boolean)
+    .map((entry) => parseUser(entry) ?? fault('name:password pairs, passwords of 8 characters or more'));
+  return entries.length > 0 ? new Map(entries) : fault('name:password pairs');
 };
 
 /** `http://host:port`, or `unix:///path` for the local engine. */

@@ -12,7 +12,7 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 NAMES='voter_key siteverify redis_vote redis_worker redis_dashboard postgres worker results dashboard audit operator
-  statistics grafana'
+  viewer statistics grafana'
 
 umask 077
 
@@ -26,6 +26,8 @@ generate_passwords() {
 }
 
 password() { sed -n "s/^$1=//p" "$CREDENTIALS"; }
+
+sha256() { password "$1" | tr -d '\n' | sha256sum | cut -d ' ' -f 1; }
 
 # Creates one secret, so that a second run completes an interrupted one.
 create() {
@@ -42,7 +44,7 @@ create() {
 redis_acl() {
   local user script=''
   for user in vote worker dashboard; do
-    script+="s/#<$user>/#$(password "redis_$user" | tr -d '\n' | sha256sum | cut -d ' ' -f 1)/;"
+    script+="s/#<$user>/#$(sha256 "redis_$user")/;"
   done
   grep -vE '^(#|[[:space:]]*$)' "$TURNOUT_ROOT/stack/redis.acl" |
     awk '/^[[:space:]]/ { sub(/^[[:space:]]+/, " "); printf "%s", $0; next } NR > 1 { print "" } { printf "%s", $0 } END { print "" }' |
@@ -67,6 +69,7 @@ case ${1-} in
   --show)
     [ -r "$CREDENTIALS" ] || fail "$CREDENTIALS is missing; run secrets.sh first"
     say "dashboard: operator $(password operator)"
+    say "dashboard, to look only: viewer $(password viewer)"
     say "proxy statistics: operator $(password statistics)"
     say "Grafana, with stack/observability.yml: admin $(password grafana)"
     exit 0
@@ -85,7 +88,7 @@ printf 'dns:dashboard:%s@tasks.redis:6379' "$(password redis_dashboard)" | creat
 password postgres | create postgres_password
 postgres_roles | create postgres_roles
 for role in worker results dashboard; do database_url "$role" | create "${role}_database_url"; done
-printf 'operator:%s' "$(password operator)" | create dashboard_users
+printf 'operator:#%s,viewer/viewer:#%s' "$(sha256 operator)" "$(sha256 viewer)" | create dashboard_users
 proxy_users | create proxy_users
 password statistics | tr -d '\n' | create statistics_password
 password grafana | tr -d '\n' | create grafana_password

@@ -96,7 +96,14 @@ describe('secrets.sh', () => {
     });
     expect(() => discoverNodes(config.queueNodes)).not.toThrow();
     expect(new URL(config.databaseUrl.reveal()).password).toBe(password('results'));
-    expect(config.dashboardUsers.get('operator')?.reveal()).toBe(password('operator'));
+    for (const [name, mayChange] of [
+      ['operator', true],
+      ['viewer', false],
+    ] as const) {
+      const user = config.dashboardUsers.get(name);
+      expect(user?.mayChange).toBe(mayChange);
+      expect(user?.isPassword(password(name))).toBe(true);
+    }
     expect(secret('postgres_roles')).toContain(
       `alter role turnout_results password '${password('results')}';`,
     );
@@ -130,5 +137,6 @@ describe('secrets.sh', () => {
 
   test('prints the logins', () => {
     expect(run('--show')).toContain(`dashboard: operator ${password('operator')}`);
+    expect(run('--show')).toContain(`dashboard, to look only: viewer ${password('viewer')}`);
   });
 });

@@ -1,8 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { reconcile } from '#audit/reconcile.ts';
+import { FAILURES_MAX } from '#handlers/dashboard/auth.ts';
 import type { LiveReport } from '#handlers/dashboard/live-audit.ts';
 import { audit, ELSEWHERE, NODE, node, SOURCE } from '#kit/audit-fixtures.ts';
-import { basic, createApp, KNOWN } from './dashboard.ts';
+import { basic, createApp, KNOWN, VIEWER } from './dashboard.ts';
 
 describe('the dashboard', () => {
   test.each(['/', '/ledger', '/anomalies', '/queues', '/queues/static/js/main.js', '/nothing'])(
@@ -30,6 +31,52 @@ describe('the dashboard', () => {
       }
     },
   );
+
+  test('refuses an address after ten wrong passwords, also with the right one, and no other address', async () => {
+    const app = createApp();
+    const ask = (address: string, authorization: string) =>
+      app.request('/', { headers: { 'X-Forwarded-For': address, Authorization: authorization } });
+    for (let attempt = 0; attempt < FAILURES_MAX; attempt += 1)
+      expect((await ask('192.0.2.1', basic('sre:wrong'))).status).toBe(401);
+    const refused = await ask('192.0.2.1', KNOWN.Authorization);
+    expect(refused.status).toBe(429);
+    expect(refused.headers.get('retry-after')).toBe('60');
+    expect((await ask('192.0.2.2', KNOWN.Authorization)).status).toBe(200);
+  });
+
+  test('does not count requests without a password as wrong ones', async () => {
+    const app = createApp();
+    for (let attempt = 0; attempt <= FAILURES_MAX; attempt += 1)
+      expect((await app.request('/')).status).toBe(401);
+  });
+
+  test.each([
+    ['/nodes/NODE/retire', 'reason=it+moves'],
+    ['/jobs/write-off', 'jobs=a&reason=it+moves'],
+    ['/polls/cats-vs-dogs/close', 'reason=it+moves'],
+    ['/queues/api/queues/pause', ''],
+  ])('refuses POST %s of a viewer', async (path, body) => {
+    const app = createApp();
+    const response = await app.request(path.replace('NODE', NODE), {
+      method: 'POST',
+      headers: { ...VIEWER, 'Content-Type': 'application/x-www-form-urlencoded' },
+      body,
+    });
+    expect(response.status).toBe(403);
+    expect(await response.json()).toMatchObject({ code: 'viewer' });
+    expect(app.made).toEqual([]);
+    expect(app.pollChanges).toEqual([]);
+  });
+
+  test('shows everything to a viewer, without forms', async () => {
+    const app = createApp();
+    expect((await app.request('/', { headers: VIEWER })).status).toBe(200);
+    const path = `/nodes/${NODE}`;
+    const pageFor = async (headers: Record<string, string>) => (await app.request(path, { headers })).text();
+    expect(await pageFor(KNOWN)).toContain('<form');
+    expect(await pageFor(VIEWER)).not.toContain('<form');
+    expect(await pageFor(VIEWER)).toContain('An operator can change this node.');
+  });
 
   test('accepts a known user', async () => {
     const app = createApp();

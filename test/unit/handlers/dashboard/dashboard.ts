@@ -1,4 +1,5 @@
 import { Hono } from 'hono';
+import { expect } from 'vitest';
 import { reconcile } from '#audit/reconcile.ts';
 import type { ControlOutcome } from '#db/control.ts';
 import type { NodeRequestOutcome } from '#db/nodes.ts';
@@ -9,14 +10,18 @@ import type { LiveReport } from '#handlers/dashboard/live-audit.ts';
 import { jobKey } from '#job';
 import { audit, enrolled, node, SOURCE } from '#kit/audit-fixtures.ts';
 import { recordLog } from '#kit/log.ts';
-import { Secret } from '#runtime/secret.ts';
+import { parseUser } from '#runtime/users.ts';
 
-const USERS = new Map([['sre', new Secret('pass:wörd1')]]);
+const USERS = new Map(
+  ['sre:pass:wörd1', 'viewer/guest:only-looks'].map((entry) => parseUser(entry) ?? expect.fail(entry)),
+);
 export const NOON = Date.UTC(2027, 1, 7, 12);
 
 export const basic = (text: string): string => `Basic ${Buffer.from(text).toString('base64')}`;
-/** The headers of the only user. */
+/** The headers of an operator. */
 export const KNOWN = { Authorization: basic('sre:pass:wörd1') };
+/** The headers of someone who only looks. */
+export const VIEWER = { Authorization: basic('guest:only-looks') };
 
 interface Change {
   readonly what: 'retire' | 'write off' | 'write off jobs';

@@ -1,4 +1,4 @@
-import { generateKeyPairSync, type KeyObject } from 'node:crypto';
+import { createHash, generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -147,15 +147,37 @@ describe('the configuration', () => {
     }
   });
 
-  test('reads several users, with colons in their passwords', () => {
+  test('reads several users, with colons in their passwords, hashes and viewers', () => {
+    const hash = createHash('sha256').update('third-word').digest('hex');
     const { users } = readConfig(
       { users: settings.dashboardUsers },
-      { DASHBOARD_USERS: 'ann:pass:word,\nbob:other-word' },
+      { DASHBOARD_USERS: `ann:pass:word,\nbob:other-word,viewer/cy:#${hash}` },
     );
-    expect([...users].map(([name, password]) => [name, password.reveal()])).toEqual([
-      ['ann', 'pass:word'],
-      ['bob', 'other-word'],
+    expect([...users].map(([name, { mayChange }]) => [name, mayChange])).toEqual([
+      ['ann', true],
+      ['bob', true],
+      ['cy', false],
     ]);
+    const opens = (name: string, password: string) => users.get(name)?.isPassword(password);
+    expect(opens('ann', 'pass:word')).toBe(true);
+    expect(opens('bob', 'pass:word')).toBe(false);
+    expect(opens('cy', 'third-word')).toBe(true);
+    expect(opens('cy', `#${hash}`)).toBe(false);
+    expect(JSON.stringify([...users])).not.toContain('word');
+  });
+
+  test.each([
+    'ann',
+    'ann:short',
+    ':password',
+    'viewer/:password',
+    'viewer/ann:short',
+    'operator/ann:password',
+    '',
+  ])('refuses the user %j', (text) => {
+    expect(() => readConfig({ users: settings.dashboardUsers }, { DASHBOARD_USERS: text })).toThrow(
+      'DASHBOARD_USERS',
+    );
   });
 });
 
