@@ -9,7 +9,7 @@ const NODE_MODULES = join(ROOT, 'node_modules');
 const BULL_BOARD_UI = 'node_modules/@bull-board/ui';
 
 /** A cold vote handler must be ready before the crowd arrives, and its start-up time grows with its size. */
-const VOTE_BYTES_MAX = 500_000;
+const VOTE_BYTES_MAX = 480_000;
 
 /**
  * Modules that the vote handler needs in part or not at all, and what replaces them. It only adds jobs, to a single
@@ -26,12 +26,19 @@ const REDUCED_MODULES: Readonly<Record<string, string>> = {
   'bullmq/dist/esm/classes/bun-redis-client.js': 'export const createBunRedisClient = undefined;',
   // `redis instanceof Cluster` must stay possible.
   'ioredis/built/cluster/index.js': 'exports.default = class Cluster {};',
+  'ioredis/built/connectors/SentinelConnector/index.js': 'exports.default = undefined;',
+  // Certificates of a cloud's Redis; here it listens on a socket of the same machine.
+  'ioredis/built/constants/TLSProfiles.js': 'exports.default = {};',
+  // What BullMQ compares versions of Redis with.
+  'semver/index.js': ['valid', 'coerce', 'lt']
+    .map((name) => `exports.${name} = require('semver/functions/${name}.js');`)
+    .join('\n'),
 };
 
 const reduceModules: Plugin = {
   name: 'reduce-modules',
   setup: ({ onLoad }) => {
-    onLoad({ filter: /\/node_modules\/(bullmq|ioredis)\// }, ({ path }) => {
+    onLoad({ filter: /\/node_modules\/(bullmq|ioredis|semver)\// }, ({ path }) => {
       const contents = REDUCED_MODULES[relative(NODE_MODULES, path)];
       return contents === undefined ? null : { contents, resolveDir: dirname(path) };
     });

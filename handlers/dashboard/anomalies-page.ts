@@ -36,12 +36,17 @@ ${anomalyChapters(report).map((chapter, i) => chapterHtml(chapter, i))}`;
 }
 
 function chapterHtml({ title, sections }: AnomalyChapter, chapter: number): Html {
-  return html`<h2>${title}</h2>
-${sections.map((section, i) => sectionHtml(section, `section-${chapter}-${i}`))}`;
+  const id = `chapter-${chapter}`;
+  return html`<h2 id="${id}">${title}</h2>
+${sections.map((section, i) => sectionHtml(section, id, `section-${chapter}-${i}`))}`;
 }
 
-function sectionHtml({ title, facts, unusual, innocent, heading, rows }: AnomalySection, id: string): Html {
-  return html`<section class="card" aria-labelledby="${id}">
+function sectionHtml(
+  { title, facts, unusual, innocent, heading, rows }: AnomalySection,
+  chapterId: string,
+  id: string,
+): Html {
+  return html`<section class="card" aria-labelledby="${chapterId} ${id}">
 <h3 id="${id}">${title}</h3>
 <p>${facts}</p>
 ${unusual === undefined ? '' : html`<p class="muted">Unusual: ${unusual}</p>`}
@@ -51,7 +56,7 @@ ${rows.length === 0 ? '' : table(id, heading, rows)}
 }
 
 function table(id: string, [first, ...others]: readonly string[], rows: AnomalySection['rows']): Html {
-  return html`<div class="scroll" id="${id}-table" tabindex="0" role="region" aria-labelledby="${id}"><table class="table">
+  return html`<div class="scroll" id="${id}-table" tabindex="0" role="group" aria-labelledby="${id}"><table class="table">
 <thead><tr><th scope="col">${first}</th>${others.map((title) => html`<th scope="col" class="number">${title}</th>`)}</tr></thead>
 <tbody>${rows.map(
     ([name, ...cells]) => html`

@@ -8,7 +8,7 @@ export function card(id: string, title: string, note: string, rows: Html): Html 
   return html`<section class="card" aria-labelledby="${id}">
 <h2 id="${id}">${title}</h2>
 <p class="muted">${note}</p>
-<div class="scroll" id="${id}-table" tabindex="0" role="region" aria-labelledby="${id}"><table class="table">${rows}</table></div>
+<div class="scroll" id="${id}-table" tabindex="0" role="group" aria-labelledby="${id}"><table class="table">${rows}</table></div>
 </section>`;
 }
 

@@ -230,7 +230,7 @@ function sourcesCard({ sources }: AuditView): Html {
   return html`<details class="card"><summary id="sources">Votes by source: every process that ever captured votes (${NUMBER.format(
     sources.length,
   )})</summary>
-<div class="scroll" id="sources-table" tabindex="0" role="region" aria-labelledby="sources"><table class="table">
+<div class="scroll" id="sources-table" tabindex="0" role="group" aria-labelledby="sources"><table class="table">
 <thead><tr><th scope="col">Source</th>${numberHeads(OUTCOMES.map(titleOf))}${numberHeads(['Jobs', 'Lost jobs'])}</tr></thead>
 <tbody>${sources.map(
     (row) => html`

@@ -25,9 +25,9 @@ const MEDIUM_MAX = 8;
 
 /** All sizes follow the screen's, so that twenty choices fit without scrolling. On a phone the page scrolls. */
 const STYLE = `
-.wall { --size: max(1.25rem, min(3vw, 5.5vh)); }
-.medium { --size: max(1.125rem, min(2.2vw, 4vh)); }
-.small { --size: max(0.9375rem, min(1.4vw, 1.8vh)); }
+.wall { --size: min(3vw, 5.5vh); }
+.medium { --size: min(2.2vw, 4vh); }
+.small { --size: min(1.4vw, 1.8vh); }
 .wall main {
   max-width: none; display: grid; grid-template-columns: 1fr auto; gap: 3vh 5vw; align-items: center; align-content: center;
   padding: 4vh 4vw;
@@ -38,7 +38,8 @@ const STYLE = `
 .wall .result { gap: calc(var(--size) * 0.15) 1rem; align-content: start; }
 .wall .label { font-size: var(--size); line-height: 1.2; }
 .wall .share { font-size: calc(var(--size) * 1.5); line-height: 1; }
-.wall .votes { font-size: max(0.875rem, calc(var(--size) * 0.5)); }
+.wall .votes { font-size: calc(var(--size) * 0.5); }
+.small .votes { font-size: calc(var(--size) * 0.8); line-height: 1; }
 .wall .facts, .qr { font-size: max(1rem, min(1.4vw, 2.6vh)); }
 .wall .bar { height: calc(var(--size) * 0.6); }
 .wall .facts { grid-column: 1 / -1; margin: 0; color: var(--soft); }
@@ -48,6 +49,8 @@ const STYLE = `
 .qr svg { display: block; width: min(26vw, 46vh); margin: 0 auto 1vh; border-radius: var(--radius); background: #fff; forced-color-adjust: none; }
 .qr path { fill: #000; }
 @media (max-width: 50rem) {
+  .wall { --size: 1.25rem; }
+  .wall .votes { font-size: 0.9375rem; }
   .wall main { grid-template-columns: 1fr; align-content: start; }
   .qr svg { width: 12rem; }
 }

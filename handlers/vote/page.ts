@@ -78,7 +78,7 @@ export function createPages(polls: Pick<PollBook, 'listed'>, challenge?: Challen
       );
     },
     notice: (text) =>
-      once(['notice', text], () => renderPrivate({ title: 'Turnout', main: errorNotice(text) })),
+      once(['notice', text], () => renderPrivate({ title: 'Turnout', main: html`<h1>Sorry</h1>${errorNotice(text)}` })),
   };
 }
 

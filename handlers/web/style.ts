@@ -209,7 +209,7 @@ nav a, .footer a { display: inline-flex; align-items: center; min-height: 48px; 
 .curve { display: block; width: 100%; height: 7.5rem; margin-top: 1rem; border-bottom: 1px solid var(--line-strong); }
 .curve path { fill: var(--rest); }
 
-.form { display: grid; gap: 0.5rem; justify-items: start; margin-top: 1rem; }
+.form { display: grid; grid-template-columns: minmax(0, 1fr); gap: 0.5rem; justify-items: start; margin-top: 1rem; }
 .form label { font-weight: 650; }
 .form input, .form textarea, .form button {
   min-height: 48px; padding: 0.5rem 1rem; border: 2px solid var(--line-strong); border-radius: 0.75rem;

@@ -19,6 +19,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   shellcheck: 'shellcheck',
   strace: 'strace',
   vagrant: 'vagrant',
+  zbarimg: 'zbar-tools',
 };
 
 /** Turns missing programs into a failure, so that a skipped test cannot be taken for a passed one. */
