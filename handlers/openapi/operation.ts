@@ -9,6 +9,7 @@ export const HEADERS = {
   'Content-Encoding': 'How the body is compressed, if Accept-Encoding allows it.',
   ETag: 'The entity tag of the answer. Send it as If-None-Match to get 304 while nothing has changed.',
   Location: 'The address of the receipt, of the page to show, or of the dashboard.',
+  Refresh: 'Whole seconds after which a browser loads the page again, until it can change no more.',
   'Retry-After': 'Whole seconds to wait, with jitter, before the same request is sent again.',
   'Set-Cookie':
     "The voter's token, in the cookie turnout_voter. Send it with the next vote of the same voter.",

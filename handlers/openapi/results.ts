@@ -128,8 +128,10 @@ export const RESULTS: HandlerApi = {
       answers: {
         200: {
           description: 'The status of the receipt.',
-          headers: ['Cache-Control'],
+          headers: ['Cache-Control', 'Vary'],
+          headersAtTimes: ['Refresh'],
           content: {
+            'text/html': { schema: { type: 'string' } },
             'application/json': {
               schema: 'ReceiptStatus',
               example: { receipt: 'frontend01-k3x9abcdefghi.mh3k2a-x7.42', status: 'counted' },

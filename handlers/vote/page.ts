@@ -78,7 +78,9 @@ export function createPages(polls: Pick<PollBook, 'listed'>, challenge?: Challen
       );
     },
     notice: (text) =>
-      once(['notice', text], () => renderPrivate({ title: 'Turnout', main: html`<h1>Sorry</h1>${errorNotice(text)}` })),
+      once(['notice', text], () =>
+        renderPrivate({ title: 'Turnout', main: html`<h1>Sorry</h1>${errorNotice(text)}` }),
+      ),
   };
 }
 

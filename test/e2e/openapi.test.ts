@@ -4,6 +4,7 @@ import { finalizePoll, recordSeals } from '#db/final.ts';
 import { foldReceipts } from '#db/fold.ts';
 import { insertNode, writeOffNode } from '#db/nodes.ts';
 import { writeOffJobs } from '#db/write-off.ts';
+import { FAILURES_MAX } from '#handlers/dashboard/auth.ts';
 import { jobKey, sourceName } from '#job';
 import { startProvider, type TestProvider } from '#kit/identity.ts';
 import { PIXEL_NAME } from '#kit/images.ts';
@@ -33,6 +34,9 @@ const JSON_TYPE = { 'content-type': 'application/json' };
 const FORM_TYPE = { 'content-type': 'application/x-www-form-urlencoded' };
 const BROWSER = { accept: 'text/html' };
 const BASIC = { authorization: `Basic ${Buffer.from('sre:password1').toString('base64')}` };
+const VIEWER = { authorization: `Basic ${Buffer.from('guest:password2').toString('base64')}` };
+/** The header of a client that has sent too many wrong passwords. */
+const LOCKED_OUT = { 'X-Forwarded-For': '192.0.2.1' };
 
 const api = new ApiDescription();
 const cleanups: (() => Promise<unknown>)[] = [];
@@ -92,7 +96,7 @@ beforeAll(async () => {
       ...linked,
       DATABASE_URL: database.url,
       QUEUE_NODES: redis.socket,
-      DASHBOARD_USERS: 'sre:password1',
+      DASHBOARD_USERS: 'sre:password1,viewer/guest:password2',
     },
   });
   const nowhere = `postgres://turnout@127.0.0.1:${await freePort()}/nothing`;
@@ -325,6 +329,7 @@ describe('the results handler', () => {
       const response = await get(`${results.url}/receipts/${receipt}`);
       expect(await api.accept('getReceipt', response)).toEqual({ receipt, status });
     }
+    await api.accept('getReceipt', await get(`${results.url}/receipts/nonsense`, { Accept: 'text/html' }));
   });
 
   test('serves this description and the pages of problems, with entity tags', async () => {
@@ -359,6 +364,14 @@ describe('the results handler', () => {
 });
 
 describe('the dashboard', () => {
+  test('locks out an address that guesses', async () => {
+    const guess = { authorization: `Basic ${Buffer.from('sre:wrong').toString('base64')}`, ...LOCKED_OUT };
+    for (let attempt = 0; attempt < FAILURES_MAX; attempt += 1) {
+      expect((await get(`${dashboard.url}/ledger`, guess)).status).toBe(401);
+    }
+    expect((await get(`${dashboard.url}/ledger`, guess)).status).toBe(429);
+  });
+
   test('answers the audit as described, to operators only', async () => {
     await writeEntry(redis.client, OTHER_SOURCE, { seq: 1, votes: 1 });
     await until('the audit shows a source on a foreign node', async () => {
@@ -367,6 +380,7 @@ describe('the dashboard', () => {
       return foreign.length > 0;
     });
     await api.accept('getLedger', await get(`${dashboard.url}/ledger`));
+    await api.accept('getLedger', await get(`${dashboard.url}/ledger`, { ...BASIC, ...LOCKED_OUT }));
   });
 
   const change = (node: string, action: string, headers: Record<string, string>, reason = 'it burned') =>
@@ -383,7 +397,9 @@ describe('the dashboard', () => {
     const refusals: [number, string, Response][] = [
       [400, 'missing_reason', await change(node, action, {}, ' ')],
       [401, 'unauthorized', await change(node, action, { authorization: 'Basic nobody' })],
+      [403, 'viewer', await change(node, action, VIEWER)],
       [403, 'cross_site', await change(node, action, { origin: 'http://evil.test' })],
+      [429, 'too_many', await change(node, action, LOCKED_OUT)],
       [404, 'unknown_node', await change('zebra', action, {})],
       [409, 'ambiguous_node', await change('twin', action, {})],
       [413, 'too_large', await change(node, action, {}, 'x'.repeat(5_000))],
@@ -419,7 +435,9 @@ describe('the dashboard', () => {
       [400, 'missing_reason', await post(`${dashboard.url}/jobs/write-off`, '{}', bare)],
       [400, 'invalid_jobs', await writeOff('nonsense')],
       [401, 'unauthorized', await writeOff(first, { authorization: 'Basic nobody' })],
+      [403, 'viewer', await writeOff(first, VIEWER)],
       [403, 'cross_site', await writeOff(first, { origin: 'http://evil.test' })],
+      [429, 'too_many', await writeOff(first, LOCKED_OUT)],
       [404, 'unknown_job', await writeOff(first)],
       [409, 'not_at_fault', await writeOff(jobKey(SOURCE, 1))],
       [413, 'too_large', await writeOff('x'.repeat(40_000))],
@@ -475,13 +493,16 @@ describe('the polls of the dashboard', () => {
     const response = await get(`${dashboard.url}/polls`, BASIC);
     expect(await api.accept('getPolls', response)).toHaveLength(2);
     await api.accept('getPolls', await get(`${dashboard.url}/polls`));
+    await api.accept('getPolls', await get(`${dashboard.url}/polls`, { ...BASIC, ...LOCKED_OUT }));
   });
 
   test.each(operations)('%s and its refusals are answered as described', async (id, action, fields) => {
     const refusals: [number, string, Response][] = [
       [400, 'missing_reason', await change(action, { ...fields, reason: ' ' })],
       [401, 'unauthorized', await change(action, fields, { authorization: 'Basic nobody' })],
+      [403, 'viewer', await change(action, fields, VIEWER)],
       [403, 'cross_site', await change(action, fields, { origin: 'http://evil.test' })],
+      [429, 'too_many', await change(action, fields, LOCKED_OUT)],
       [404, 'unknown_poll', await change(action, fields, {}, 'birds')],
       [413, 'too_large', await change(action, { ...fields, reason: 'x'.repeat(5_000) })],
     ];
