@@ -153,9 +153,10 @@ const awaitChange = async (ms) => {
   const path = '/polls/' + form.dataset.poll;
   try {
     const answer = await fetch(path + '.json', { signal: AbortSignal.timeout(${ANSWER_MS_MAX}) });
-    const poll = await answer.json();
-    const at = poll.phase === 'not open' ? poll.opensAt : poll.closesAt;
-    if ((poll.phase !== form.dataset.phase || at !== change.dateTime) && !wanted) return location.replace(path);
+    if (!answer.ok) throw answer;
+    const { phase, opensAt, closesAt } = await answer.json();
+    const at = phase === 'not open' ? opensAt : closesAt;
+    if ((phase !== form.dataset.phase || at !== change.dateTime) && !wanted) return location.replace(path);
   } catch {}
   awaitChange(Math.min(${CHANGE_MS_MAX}, ms * 2));
 };
