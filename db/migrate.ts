@@ -1,9 +1,13 @@
 import { type Kysely, sql } from 'kysely';
 import { type Migration, Migrator } from 'kysely/migration';
 import * as initial from './migrations/0001_initial.ts';
+import * as history from './migrations/0002_history.ts';
 
 /** Applied in the order of their names. A migration never changes once it has landed. */
-const MIGRATIONS: Readonly<Record<string, Migration>> = { '0001_initial': initial };
+const MIGRATIONS: Readonly<Record<string, Migration>> = {
+  '0001_initial': initial,
+  '0002_history': history,
+};
 
 /** Result of `migrate`. */
 export interface MigrationResult {

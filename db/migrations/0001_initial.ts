@@ -95,11 +95,6 @@ const SOURCES = [
     ) with (fillfactor = 50)`,
   sql`create index sources_node on sources (node_id)`,
   sql`
-    create table history (
-      at timestamptz primary key,
-      accepted bigint not null
-    )`,
-  sql`
     create table receipts (
       source text collate "C" not null,
       seq bigint not null check (seq > 0),

@@ -17,7 +17,7 @@ test('applies each migration once when workers start concurrently', async () => 
   const workers = Array.from({ length: 5 }, () => openTestDb(database.url));
   const applied = await Promise.all(workers.map((db) => migrate(db)));
   await Promise.all(workers.map((db) => db.destroy()));
-  expect(applied.flatMap(({ applied }) => applied)).toEqual(['0001_initial']);
+  expect(applied.flatMap(({ applied }) => applied)).toEqual(['0001_initial', '0002_history']);
   expect(applied.flatMap(({ unknown }) => unknown)).toEqual([]);
 });
 
