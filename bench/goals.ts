@@ -29,6 +29,7 @@ export function judgeGoals(samples: readonly Sample[]): Goal[] {
     ...selfGoals(find),
     ...steadyGoals(find),
     ...captureGoals(find),
+    ...proxyGoals(find),
     ...costGoals(find),
     ...flatnessGoals(samples),
     ...startGoals(find),
@@ -88,7 +89,7 @@ function steadyGoals(find: Find): Goal[] {
     atMost('worker, live', cost('usWorker'), 4, 'µs per vote'),
     atMost('PostgreSQL, live', cost('usPostgres'), 9, 'µs per vote'),
     atMost('from 202 to counted, median', cost('lagMs'), 1_000, 'ms'),
-    atMost('idle system', medianOf(idle, 'idlePercent'), 1, '% of a core'),
+    atMost('idle system', medianOf(idle, 'corePercent'), 1, '% of a core'),
   ];
 }
 
@@ -113,6 +114,15 @@ function captureGoals(find: Find): Goal[] {
       rate.ratio >= 0.9,
       rate,
     ),
+  ];
+}
+
+function proxyGoals(find: Find): Goal[] {
+  const page = find('proxy', 'proxy, page views', {});
+  return [
+    atMost('page view at the proxy', medianOf(page, 'usProxy'), 20, 'µs of the proxy'),
+    // Health checks, and a miss every few seconds.
+    atMost('page view at the proxy', medianOf(page, 'usHandler'), 0.5, 'µs of a handler'),
   ];
 }
 

@@ -77,7 +77,7 @@ function readMachineCpu(): MachineCpu {
   return { busy, steal: steal * MICROS_PER_TICK, total: busy + (idle + iowait) * MICROS_PER_TICK };
 }
 
-/** A process under measurement; `part` is `handler`, `redis`, `postgres` or `worker`. */
+/** A process under measurement; `part` is `proxy`, `handler`, `redis`, `postgres` or `worker`. */
 export interface Component {
   readonly part: string;
   readonly pid: number;

@@ -2,6 +2,7 @@ import type { Usage } from './proc.ts';
 import type { MetricName } from './sample.ts';
 
 const METRIC_OF_PART: Readonly<Record<string, MetricName>> = {
+  proxy: 'usProxy',
   handler: 'usHandler',
   redis: 'usRedis',
   worker: 'usWorker',

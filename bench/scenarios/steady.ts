@@ -168,7 +168,7 @@ async function measureIdle(side: Side, round: number): Promise<Sample> {
   const { seconds, microsByPart, othersShare, stealShare } = endUsage();
   const micros = Object.values(microsByPart).reduce((sum, value) => sum + value, 0);
   return sampleOf(side, round, {
-    idlePercent: micros / seconds / 10_000,
+    corePercent: micros / seconds / 10_000,
     othersPercent: othersShare * 100,
     stealPercent: stealShare * 100,
   });

@@ -14,6 +14,7 @@ import { readPollsFile } from '#runtime/polls.ts';
 import { baselineBundle } from '../build.ts';
 import { type LoadProcess, startLoadProcess } from '../load/process.ts';
 import type { Component } from '../measure/proc.ts';
+import { startProxy, type TestbedProxy } from './proxy.ts';
 
 /** A backlog may be larger than what a node is configured for. */
 const REDIS_EXTRA = ['--maxmemory', '8gb'];
@@ -88,10 +89,21 @@ export class Testbed {
     return this.#startBundle('handler', { bundle: 'vote', name: node, env: voteEnv(node, socket) });
   }
 
+  /** Starts an HAProxy in front of a handler. */
+  async startProxy({ port, adminUrl = '' }: TestbedServer): Promise<TestbedProxy> {
+    const proxy = await startProxy(port, Number(new URL(adminUrl).port));
+    this.#cleanups.push(proxy.close);
+    return proxy;
+  }
+
   /** Starts a worker that drains these nodes. */
   async startWorker(name: string, sockets: readonly string[], databaseUrl: string): Promise<TestbedServer> {
     const env = { QUEUE_NODES: sockets.join(), DATABASE_URL: databaseUrl };
     return this.#startBundle('worker', { bundle: 'worker', name, env });
+  }
+
+  async startResults(databaseUrl: string): Promise<TestbedServer> {
+    return this.#startBundle('results', { bundle: 'results', env: { DATABASE_URL: databaseUrl } });
   }
 
   async #startBundle(part: string, options: Omit<ServiceOptions, 'folder'>): Promise<TestbedServer> {

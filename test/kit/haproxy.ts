@@ -1,5 +1,6 @@
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -23,6 +24,8 @@ export interface TestHaProxy {
   readonly port: number;
   readonly tlsPort: number;
   readonly operatorsPort: number;
+  /** The process that serves requests; after a reload it is another one. */
+  readonly workerPid: number;
   output(): Promise<string>;
   start(): Promise<void>;
   stop(signal?: NodeJS.Signals): Promise<void>;
@@ -80,6 +83,11 @@ export async function startHaProxy(dnsPort: number, env: Record<string, string> 
     port,
     tlsPort,
     operatorsPort,
+    get workerPid() {
+      const pid = process?.child.pid;
+      const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ');
+      return Math.max(...children.map(Number));
+    },
     output: async () => (await process?.output()) ?? '',
     start,
     stop,

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import AxeBuilder from '@axe-core/playwright';
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { CHROMIUM, startBrowser } from '#kit/browser.ts';
@@ -126,6 +127,8 @@ describe.skipIf(haproxyIsMissing || !CHROMIUM)('the proxy’s pages in a browser
         lang: 'en',
       });
       expect([requests.length, complaints]).toEqual([1, []]);
+      const { violations } = await new AxeBuilder({ page }).analyze();
+      expect(violations.map(({ id, nodes }) => [id, ...nodes.map(({ html }) => html)])).toEqual([]);
       await context.close();
     },
   );

@@ -5,10 +5,10 @@ import type { Duplex } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { connect as connectTls } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { createAuthority, type TestAuthority } from '#kit/certificates.ts';
 import { haproxyIsMissing, service } from '#kit/haproxy.ts';
 import { scratchFolder } from '#kit/process.ts';
 import { until } from '#kit/until.ts';
-import { createAuthority, type TestAuthority } from './certificates.ts';
 import { type Seen, startInterlock, type TestInterlock } from './interlock.ts';
 
 const CDN = '127.0.91.1';

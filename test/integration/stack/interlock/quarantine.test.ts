@@ -1,9 +1,9 @@
 import { copyFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { createAuthority } from '#kit/certificates.ts';
 import { haproxyIsMissing, service } from '#kit/haproxy.ts';
 import { until } from '#kit/until.ts';
-import { createAuthority } from './certificates.ts';
 import { useInterlock } from './fixture.ts';
 import { untilRouted } from './interlock.ts';
 

@@ -7,10 +7,10 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { connect as connectTls } from 'node:tls';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { createAuthority, type TestAuthority } from '#kit/certificates.ts';
 import { haproxyIsMissing, service } from '#kit/haproxy.ts';
 import { scratchFolder } from '#kit/process.ts';
 import { until } from '#kit/until.ts';
-import { createAuthority, type TestAuthority } from './certificates.ts';
 import { useInterlock } from './fixture.ts';
 import { untilRouted } from './interlock.ts';
 

@@ -7,11 +7,11 @@ import { text } from 'node:stream/consumers';
 import { connect as connectTls } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Service } from '#interlock/docker.ts';
+import { createAuthority, type TestAuthority, type TestCertificate } from '#kit/certificates.ts';
 import { haproxyIsMissing, service } from '#kit/haproxy.ts';
 import { scratchFolder } from '#kit/process.ts';
 import { ask } from '#kit/raw-http.ts';
 import { until } from '#kit/until.ts';
-import { createAuthority, type TestAuthority, type TestCertificate } from './certificates.ts';
 import { type Seen, startInterlock, type TestInterlock } from './interlock.ts';
 
 const ANSWER_MS_MAX = 5_000;
