@@ -95,7 +95,8 @@ async function measureRound(
     await commitBatches(postgres.db, [batch(seq, [vote(seq, 'cats', 0)], SOURCE)], 0);
     await until('all viewers have the change', async () => open.receivedSince(startedAt).length === count);
     delays.push(...open.receivedSince(startedAt).map((at) => at - startedAt));
-    await new Promise((resolve) => setTimeout(resolve, startedAt + CHANGE_INTERVAL_MS - performance.now()));
+    const restMs = startedAt + CHANGE_INTERVAL_MS - performance.now();
+    await new Promise((resolve) => setTimeout(resolve, Math.max(0, restMs)));
   }
   const { microsByPart, seconds, othersShare, stealShare } = endUsage();
   const sorted = delays.toSorted((a, b) => a - b);

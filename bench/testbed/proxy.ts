@@ -8,6 +8,7 @@ import { HaProxy } from '#interlock/proxy.ts';
 import { createAuthority } from '#kit/certificates.ts';
 import { service, startDns, startDocker, startHaProxy } from '#kit/haproxy.ts';
 import { recordLog } from '#kit/log.ts';
+import { ask } from '#kit/raw-http.ts';
 import { until } from '#kit/until.ts';
 import { Readiness } from '#runtime/readiness.ts';
 import type { Component } from '../measure/proc.ts';
@@ -62,8 +63,8 @@ export async function startProxy(handlerPort: number, adminPort: number): Promis
   });
   controller.start();
   await until('the proxy routes to the handler', async () => {
-    const response = await fetch(`http://127.0.0.1:${haproxy.port}/`, { headers: { Host: HOST } });
-    return response.ok;
+    const { status } = await ask(`http://127.0.0.1:${haproxy.port}`, '/', 'GET', { host: HOST });
+    return status === 200;
   });
   return {
     port: haproxy.port,

@@ -50,7 +50,12 @@ export async function judge(
     if (fault === undefined) continue;
     if (fault === 'lost') lost += 1;
     else wrong += 1;
-    if (details.length < 10) details.push(`${fault}: ${key}, accepted ${ballot.accepted?.join(' ')}`);
+    if (details.length < 10) {
+      const unanswered = ballot.uncertain.map(({ choice }) => choice).join(' ') || 'nothing';
+      details.push(
+        `${fault}: accepted ${ballot.accepted?.join(' ')}, then unanswered ${unanswered}, stored ${stored.get(key)?.join(' ')}`,
+      );
+    }
   }
   const counted = sources.reduce((sum, source) => sum + source.counted, 0);
   for (const { source, missing } of sources) {
