@@ -53,7 +53,7 @@ export const proxy: Scenario = {
       const targets = {
         direct: { port: handler.port },
         proxy: { port: haproxy.port, hostHeader: HOST },
-        'proxy over TLS': { port: haproxy.tlsPort, hostHeader: HOST, isTls: true },
+        'proxy over TLS': { port: haproxy.tlsPort, hostHeader: HOST, isTls: true, ca: haproxy.ca },
       } as const;
       const runSlice = ({ by, kind, isShortLived }: Side, seconds: number) =>
         runLoad(load, components, {

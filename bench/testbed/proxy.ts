@@ -1,5 +1,7 @@
+import { once } from 'node:events';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { connect } from 'node:tls';
 import { Registry } from '@prometheus-io/client';
 import { Controller } from '#interlock/controller.ts';
 import { DockerApi } from '#interlock/docker.ts';
@@ -21,6 +23,8 @@ const NETWORK = 'net';
 export interface TestbedProxy {
   readonly port: number;
   readonly tlsPort: number;
+  /** The authority of its certificate, in PEM. */
+  readonly ca: string;
   readonly component: Component;
   close(): Promise<void>;
 }
@@ -34,7 +38,9 @@ export async function startProxy(handlerPort: number, adminPort: number): Promis
   const haproxy = await startHaProxy(dns.port);
   const certificatesDir = join(haproxy.folder, 'held');
   await mkdir(certificatesDir);
-  const { both } = createAuthority(haproxy.folder).issue(HOST);
+  const authority = createAuthority(haproxy.folder);
+  const ca = await readFile(authority.cert, 'utf8');
+  const { both } = authority.issue(HOST);
   await writeFile(join(certificatesDir, 'site.pem'), await readFile(both));
   dns.names.set(`tasks.vote.${NETWORK}`, ['127.0.0.1']);
   docker.networks.set('n1', NETWORK);
@@ -66,9 +72,11 @@ export async function startProxy(handlerPort: number, adminPort: number): Promis
     const { status } = await ask(`http://127.0.0.1:${haproxy.port}`, '/', 'GET', { host: HOST });
     return status === 200;
   });
+  await until('the proxy has its certificate', () => hasTls(haproxy.tlsPort, ca));
   return {
     port: haproxy.port,
     tlsPort: haproxy.tlsPort,
+    ca,
     component: { part: 'proxy', pid: haproxy.workerPid },
     close: async () => {
       await controller.stop();
@@ -77,4 +85,14 @@ export async function startProxy(handlerPort: number, adminPort: number): Promis
       await dns.close();
     },
   };
+}
+
+async function hasTls(port: number, ca: string): Promise<boolean> {
+  const socket = connect({ host: '127.0.0.1', port, servername: HOST, ca });
+  try {
+    await once(socket, 'secureConnect');
+    return true;
+  } finally {
+    socket.destroy();
+  }
 }

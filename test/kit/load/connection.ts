@@ -106,10 +106,11 @@ export class Connection {
   }
 }
 
-function openSocket({ host = '127.0.0.1', port, isTls, localAddress }: Target): Socket {
+function openSocket({ host = '127.0.0.1', port, hostHeader, isTls, ca, localAddress }: Target): Socket {
+  const name = hostHeader ?? host;
   const options = { host, port, ...(localAddress && { localAddress }) };
   const socket = isTls
-    ? connectTls({ ...options, ...(isIP(host) === 0 && { servername: host }) })
+    ? connectTls({ ...options, ...(ca && { ca }), ...(isIP(name) === 0 && { servername: name }) })
     : connect(options);
   return socket.setNoDelay(true).setTimeout(IDLE_MS_MAX);
 }

@@ -22,6 +22,8 @@ export interface Target {
   /** The `Host` header; default: host and port. */
   readonly hostHeader?: string;
   readonly isTls?: boolean;
+  /** Certificates to trust instead of the system's, in PEM. */
+  readonly ca?: string;
   /** The address to connect from; default: the system's choice. */
   readonly localAddress?: string;
   /** What to vote for; default: `cats` in `cats-vs-dogs`. */
