@@ -7,7 +7,7 @@ import { Testbed } from '../testbed/testbed.ts';
 import { latencyMetrics, runLoad, SLICE_SECONDS, WARM_UP_SECONDS } from './capture.ts';
 import { interleave, type Scenario } from './scenario.ts';
 
-export const CONNECTIONS = 64;
+const CONNECTIONS = 64;
 
 interface Side {
   readonly name: string;

@@ -7,8 +7,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { ROOT } from '#dev/root.ts';
 import { parseCertificate } from '#interlock/certificates.ts';
-import { scratchFolder } from '#kit/process.ts';
 import { createAuthority, type TestCertificate } from '#kit/certificates.ts';
+import { scratchFolder } from '#kit/process.ts';
 
 /** Stands in for Docker's command line: secrets are files of `secrets/`, and `mounted` has those of the service interlock. */
 const DOCKER = `#!/usr/bin/env bash
