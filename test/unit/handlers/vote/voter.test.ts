@@ -130,6 +130,7 @@ describe('the clock', () => {
       const first = createClock(() => 1_000)(token);
       expect(createClock(() => 1_017)(token)).toBeGreaterThan(first);
       expect(createClock(() => 1_000 + seconds * 1_000 + 17)(token)).toBeGreaterThan(first);
+      expect(createClock(() => 1_000 + seconds * 1_000 + 10)(token)).toBeGreaterThanOrEqual(first);
       expect(createClock(() => 400_000)(token)).toBeGreaterThan(first);
     },
   );
