@@ -19,7 +19,9 @@ export async function storedVotes(db: Db): Promise<number> {
 
 /** Deletes all votes, receipts and totals. */
 export async function resetTables(db: Db): Promise<void> {
-  await sql`truncate votes, receipts, written_off_jobs, tallies, closings, seals, sources, rejected_votes`.execute(db);
+  await sql`truncate votes, receipts, written_off_jobs, tallies, closings, seals, sources, rejected_votes`.execute(
+    db,
+  );
 }
 
 /** Returns the size of the votes table with its index, and how much write-ahead log was written so far, in bytes. */
