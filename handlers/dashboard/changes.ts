@@ -2,6 +2,7 @@ import { type Context, Hono, type MiddlewareHandler } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import type { NodeRequestOutcome, OperatorRequest } from '#db/nodes.ts';
 import type { Log } from '#runtime/log.ts';
+import { prefersHtml } from '../web/accept.ts';
 import { SAFE_HEADERS } from '../web/layout.ts';
 import { answerProblem } from '../web/problem.ts';
 import { problem } from '../web/problems.ts';
@@ -83,7 +84,7 @@ export function limitBody(bytesMax: number): MiddlewareHandler {
 
 /** Responds to a change that was made: forms on a page prefer HTML and are led back to the audit; programs get JSON. */
 export function answerDone(c: Context, change: Readonly<Record<string, unknown>>): Response {
-  if (c.req.header('accept')?.includes('text/html')) return c.redirect('/', 303);
+  if (prefersHtml(c.req)) return c.redirect('/', 303);
   return c.json(change, 202, { ...SAFE_HEADERS, 'Cache-Control': 'no-store' });
 }
 

@@ -2,6 +2,7 @@ import { type Context, Hono } from 'hono';
 import type { Evidence, PollResult, ReceiptStatus } from '#db/results.ts';
 import type { Log } from '#runtime/log.ts';
 import openapi from '../openapi.json' with { type: 'json' };
+import { prefersHtml } from '../web/accept.ts';
 import { pageHeaders, SAFE_HEADERS } from '../web/layout.ts';
 import { answerProblem, linkProblems, retryAfter } from '../web/problem.ts';
 import { problem } from '../web/problems.ts';
@@ -37,9 +38,9 @@ export interface ResultsAppParts {
 }
 
 /**
- * Returns the app for viewers: live pages, also for a large screen, results as JSON, CSV and events, their evidence, and the status of receipts. An
- * embargoed result has only a page without counts. The app also serves the API description of all handlers and a page for each
- * problem.
+ * Returns the app for viewers: live pages, also for a large screen, results as JSON, CSV and events, their evidence, and the status
+ * of receipts. An embargoed result has only a page without counts. The app also serves the API description of all handlers and a
+ * page for each problem.
  */
 export function createResultsApp(parts: ResultsAppParts): Hono {
   const { feed, streams, log, resultsUrl, voteUrl } = parts;
@@ -166,8 +167,7 @@ function receiptHandler({ readReceipt, log, onReceipt }: ResultsAppParts, lookUp
       const status = await found;
       onReceipt?.(status);
       const headers = { 'Cache-Control': 'no-store', Vary: 'Accept' };
-      if (!c.req.header('accept')?.includes('text/html'))
-        return c.json({ receipt, status }, 200, { ...SAFE_HEADERS, ...headers });
+      if (!prefersHtml(c.req)) return c.json({ receipt, status }, 200, { ...SAFE_HEADERS, ...headers });
       const { body, headers: ofPage } = receiptPage(receipt, status);
       return c.body(body, 200, { ...ofPage, ...headers });
     } catch (error) {

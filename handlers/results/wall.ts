@@ -63,11 +63,11 @@ export function wallPage(snapshot: Snapshot, result: PollResult, voteUrl?: strin
   const style = STYLE + (presentation.colours ? accentStyle(presentation.colours) : '');
   const view = isShown(result) ? resultView(result, snapshot) : undefined;
   const address = voteUrl === undefined ? undefined : `${voteUrl}/polls/${encodeURIComponent(poll)}`;
-  const isOpen = result.finalAt === null;
+  const isFinal = result.finalAt !== null;
   const main = html`
 <h1${languageOf(result)}>${question}</h1>
 ${view ? choiceRows(view, languageOf(result)) : html`<p class="notice">The result is shown once it is final.</p>`}
-${address !== undefined && isOpen ? qrCode(address) : ''}
+${address !== undefined && !isFinal ? qrCode(address) : ''}
 <p class="facts">${view ? html`${statusBadge(view)} ${counted(view.total, 'voter')}.${paceSentence(snapshot)}` : ''}</p>
 <p class="notice error" id="offline" role="alert" hidden>No connection. These are the last known results; retrying.</p>`;
   const body = String(

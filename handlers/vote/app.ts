@@ -2,13 +2,14 @@ import { type Context, Hono } from 'hono';
 import type { Challenge } from '#runtime/challenges.ts';
 import type { Log } from '#runtime/log.ts';
 import type { StoredPoll } from '#runtime/polls.ts';
+import { prefersHtml } from '../web/accept.ts';
 import { answerCacheable } from '../web/cacheable.ts';
 import { SAFE_HEADERS } from '../web/layout.ts';
 import { formatProblem, PROBLEM_HEADERS, retryAfter } from '../web/problem.ts';
 import { readChoiceCookie } from './cookies.ts';
 import { createPages } from './page.ts';
 import { describeProblem, PROBLEMS, Problem, type ProblemCode, toProblem } from './problem.ts';
-import { isBrowserForm, prefersHtml, requestOf } from './request.ts';
+import { isBrowserForm, requestOf } from './request.ts';
 import { respond } from './response.ts';
 import { issueVoterCookie, submitVote, type VotingParts } from './voting.ts';
 

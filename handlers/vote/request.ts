@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import type { Context } from 'hono';
+import { prefersHtml } from '../web/accept.ts';
 import { Problem } from './problem.ts';
 
 /** The headers of a request. */
@@ -26,11 +27,6 @@ export interface VoteRequest extends RequestHeaders {
 export function requestOf(c: Context): VoteRequest {
   const incoming = (c.env as { readonly incoming?: IncomingMessage } | undefined)?.incoming;
   return incoming ? nodeRequest(incoming) : fetchRequest(c);
-}
-
-/** Whether the client wants a page: browsers accept `text/html`, programs rarely do. */
-export function prefersHtml(request: RequestHeaders): boolean {
-  return request.header('accept')?.includes('text/html') ?? false;
 }
 
 /** Whether a page's form sent the vote, so that a browser shows the answer. */
